@@ -27,10 +27,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
+    parser.add_argument("--home", type=Path, help="Keep corpus and indexes here (docs, scratch) instead of deleting them.")
     arguments = parser.parse_args()
     print(describe(), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        home = settings.home(folder)
+        home = settings.home(arguments.home or folder)
         store.add("docs", str(arguments.old), home=home)
         first = build.build("docs", "docs", build.Recipe(), home)
         print(f"build of OLD:     {first.seconds['total']:7.1f} s, {first.counts['chunks']:,} chunks", flush=True)
