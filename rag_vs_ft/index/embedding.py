@@ -245,12 +245,15 @@ def _export_int8(folder: Path, scratch: Path) -> Path:
     example = torch.ones((2, 8), dtype=torch.long)
     exported, fused, quantised = scratch / "fp32.onnx", scratch / "fused.onnx", scratch / "int8.onnx"
     axes = {0: "batch", 1: "tokens"}
-    # The exporters warn at the root logger about what is meant to be so; its level is put back after.
-    root, level = logging.getLogger(), logging.getLogger().level
+    # The exporters warn at the root logger about what is meant to be so, and their first word to it gives it a handler, through
+    # which the debug lines of other libraries would reach the user: level and handlers are put back after.
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     with ExitStack() as quiet, torch.no_grad():
         quiet.enter_context(warnings.catch_warnings())
         quiet.enter_context(redirect_stdout(io.StringIO()))
         quiet.callback(root.setLevel, level)
+        quiet.callback(root.handlers.__setitem__, slice(None), handlers)
         root.setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
         torch.onnx.export(

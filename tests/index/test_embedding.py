@@ -30,9 +30,10 @@ def test_int8_stays_close_keeps_the_order_and_is_exported_once(tiny_embedder, re
     monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path))
     seen: list[int] = []
     embedder = Embedder(tiny_embedder, precision="int8")
-    level = logging.getLogger().level
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     vectors = embedder.encode(TEXTS, seen.append)
-    assert logging.getLogger().level == level
+    assert (root.level, root.handlers) == (level, handlers)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     cosine = (vectors * reference).sum(axis=1)
     assert cosine.min() > 0.98
