@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from resources import load_model, model_names, open_index
+from resources import home, load_model, model_names, open_index
 
 from rag_vs_ft.ask import ask, distinct
+from rag_vs_ft.feedback import arm_name
 from rag_vs_ft.models.probe import Reference, score_reference
 from rag_vs_ft.records import Answer, Hit
 
 LIMIT = 4  # arms side by side
-_WITH = " + passages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """As it is shown and stored: "MODEL" or "MODEL + passages"."""
-        return self.model + (_WITH if self.passages else "")
+        """As it is shown and stored."""
+        return arm_name(self.model, self.passages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,15 @@ class ArmAnswer:
     reference: Reference | None
 
 
-def arm_names() -> list[str]:
+def arms_by_name() -> dict[str, Arm]:
     """Every arm that can be asked now."""
-    return [Arm(model, passages).name for model in model_names() for passages in (False, True)]
+    arms = [Arm(model, passages) for model in model_names() for passages in (False, True)]
+    return {arm.name: arm for arm in arms}
 
 
-def arm_of(name: str) -> Arm:
-    """The arm of a name that `arm_names` gave."""
-    return Arm(name.removesuffix(_WITH), name.endswith(_WITH))
+def usual_arms(names: list[str]) -> list[str]:
+    """What is compared at first: the first model alone and with passages, then up to two models that were trained here, alone."""
+    return names[:2] + [name for name in names[2::2] if (home().runs / name).is_dir()][: LIMIT - 2]
 
 
 def answer_with(
@@ -56,14 +57,18 @@ def answer_with(
     max_new_tokens: int,
     reference: str = "",
     on_text: Callable[[str], None] | None = None,
+    waiting: Callable[[], None] = lambda: None,
 ) -> ArmAnswer:
-    """Ask one arm, greedily. Raises what loading, searching and answering raise."""
+    """Ask one arm, greedily; `waiting` is called again and again while somebody else has its model.
+
+    Raises what loading, searching and answering raise.
+    """
     index = open_index(index_name) if arm.passages else None
     shared = load_model(arm.model)
     with ExitStack() as held:
 
         def take_model(_: Sequence[Hit] = ()) -> None:
-            held.enter_context(shared.lock)
+            held.enter_context(shared.taken(waiting))
 
         if index is None:
             take_model()

@@ -26,7 +26,7 @@ class Job:
         self.result: Any = None
         self.error: Exception | None = None
         self.cancelled = False
-        self.started = time.monotonic()
+        self._started = time.monotonic()
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True, name=title)
         self._thread.start()
 
@@ -34,6 +34,11 @@ class Job:
     def running(self) -> bool:
         """Whether the work goes on."""
         return self._thread.is_alive()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was started."""
+        return time.monotonic() - self._started
 
     def wait(self, seconds: float) -> None:
         """Wait until the work has ended, at most so long."""
@@ -90,11 +95,10 @@ def _progress(key: str) -> None:
     job = find_job(key)
     if job is None or not job.running:
         st.rerun()
-    seconds = time.monotonic() - job.started
     of_total = f" {job.done:,} of {job.total:,}" if job.total else ""
     st.progress(
         min(job.done / job.total, 1.0) if job.total else 0.0,
-        f"{plain(job.title)}: {plain(job.stage)}{of_total} ({seconds:.0f} s)",
+        f"{plain(job.title)}: {plain(job.stage)}{of_total} ({job.seconds:.0f} s)",
     )
     if job.cancelled:
         st.caption("Stopping at the next step.")

@@ -6,7 +6,7 @@ import logging
 import secrets
 import string
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +37,11 @@ def show_error(error: Exception, what: str) -> None:
 def _told(error: Exception, what: str) -> str:
     if isinstance(error, UserError):
         return f"{plain(error.message)}  \n{plain(error.hint)}" if error.hint else plain(error.message)
-    log_id = secrets.token_hex(4)
-    _LOG.error("[%s] %s", log_id, what, exc_info=error)
+    log_id = getattr(error, "log_id", "")
+    if not log_id:  # it is shown each time the page is drawn, and logged once
+        log_id = secrets.token_hex(4)
+        error.__dict__["log_id"] = log_id
+        _LOG.error("[%s] %s", log_id, what, exc_info=error)
     return f"{plain(what)} failed ({type(error).__name__}). The terminal that runs the app has the details under **{log_id}**."
 
 
@@ -72,10 +75,20 @@ def _index(root: str, name: str) -> Index:
 
 @dataclass(frozen=True, slots=True)
 class SharedModel:
-    """A loaded model and the lock that lets one visitor at a time use it."""
+    """A loaded model, which one visitor at a time uses."""
 
     lm: LanguageModel
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def taken(self, waiting: Callable[[], None] = lambda: None) -> Iterator[LanguageModel]:
+        """The model for this caller alone. `waiting` is called again and again until it is free, and may raise."""
+        while not self._lock.acquire(timeout=0.2):
+            waiting()
+        try:
+            yield self.lm
+        finally:
+            self._lock.release()
 
 
 def model_names() -> list[str]:

@@ -52,6 +52,11 @@ class Preference:
     interval: tuple[float, float] | None
 
 
+def arm_name(model: str, passages: bool) -> str:
+    """What ratings call a way of answering: "MODEL", or "MODEL + passages" when it is given what a search finds."""
+    return f"{model} + passages" if passages else model
+
+
 def database_path(home: Home) -> Path:
     """Where a home keeps its feedback."""
     return home.root / "feedback.sqlite"
@@ -107,8 +112,17 @@ def store_rating(home: Home, question: str, arms: tuple[str, str], answers: tupl
         )
 
 
+def rated_questions(home: Home, arms: tuple[str, str]) -> set[str]:
+    """The questions for which these two arms have been rated, in either order. Raises UserError when the file cannot be read."""
+    rows = _read(home, "SELECT question, first_arm, second_arm FROM ratings")
+    return {row["question"] for row in rows if {row["first_arm"], row["second_arm"]} == set(arms)}
+
+
 def preferences(home: Home) -> list[Preference]:
-    """Win, tie and loss of each pair of arms that was rated, by name; of a question rated again the last rating counts."""
+    """Win, tie and loss of each pair of arms that was rated, by name; of a question rated again the last rating counts.
+
+    Raises UserError when the file cannot be read.
+    """
     from scipy.stats import binomtest
 
     last: dict[tuple[str, str, str], str] = {}

@@ -58,10 +58,11 @@ def answer_turn(turn: Turn) -> None:
         started = time.perf_counter()
         with ExitStack() as held:
 
+            def waiting() -> None:
+                steps.update(label="Waiting: the model answers somebody else")
+
             def take_model() -> None:
-                if shared.lock.locked():
-                    steps.update(label="Waiting: the model answers somebody else")
-                held.enter_context(shared.lock)
+                held.enter_context(shared.taken(waiting))
                 steps.update(label="Reading")
 
             def found(hits: Sequence[Hit]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
-from arms import LIMIT, ArmAnswer, answer_with, arm_names, arm_of
+from arms import LIMIT, Arm, ArmAnswer, answer_with, arms_by_name, usual_arms
 from first_start import index_names
 from passages import show_passages
 from resources import plain, show_error
@@ -13,7 +14,16 @@ from resources import plain, show_error
 from rag_vs_ft import settings
 
 
-def show_answer(found: ArmAnswer, reference: str) -> None:
+@dataclass
+class Comparison:
+    """What was asked of which arms, and what has come of it so far; an arm without a result was stopped."""
+
+    asked: tuple[tuple[str, ...], str, str, str, int, int]
+    results: dict[str, ArmAnswer | Exception] = field(default_factory=dict)
+    pieces: dict[str, list[str]] = field(default_factory=dict)
+
+
+def show_answer(found: ArmAnswer) -> None:
     """Under the answer: its cost, the passages, and the likelihood of the reference."""
     answer = found.answer
     st.text(answer.answer)
@@ -31,10 +41,45 @@ def show_answer(found: ArmAnswer, reference: str) -> None:
     show_passages(answer.hits, answer.citations)
 
 
+def ask_arm(compared: Comparison, arm: Arm, place: Any) -> None:
+    """Ask one arm; its words are shown as they come."""
+    _, question, reference, index, k, room = compared.asked
+    pieces: list[str] = []
+    compared.pieces[arm.name] = pieces
+
+    def written(piece: str) -> None:
+        pieces.append(piece)
+        place.text("".join(pieces))
+
+    def waiting() -> None:
+        place.caption("Waiting: the model answers somebody else")
+
+    place.caption("Reading")
+    try:
+        compared.results[arm.name] = answer_with(
+            arm, question, index, k=k, max_new_tokens=room, reference=reference, on_text=written, waiting=waiting
+        )
+    except Exception as error:  # the other arms go on
+        compared.results[arm.name] = error
+
+
+def show_result(compared: Comparison, name: str) -> None:
+    """The answer, how it failed, or what there was of it when it was stopped."""
+    found = compared.results.get(name)
+    if isinstance(found, Exception):
+        show_error(found, f"Asking {name}")
+    elif found is not None:
+        show_answer(found)
+    else:
+        if pieces := compared.pieces.get(name):
+            st.text("".join(pieces))
+        st.caption("Stopped." if pieces else "Stopped before it was asked.")
+
+
 def main() -> None:
-    indexes, names = index_names(), arm_names()
+    indexes, arms = index_names(), arms_by_name()
     st.header("Compare")
-    if not names:
+    if not arms:
         st.warning("There is no language model on this machine yet. In a terminal:")
         st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language="bash")
         return
@@ -44,48 +89,38 @@ def main() -> None:
         index = st.selectbox("Index", indexes, index=first, key="index", **bound)
         k = st.slider("Passages", 1, 10, settings.ASK_K, key="k", **bound)
         room = st.slider("Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, key="max_new_tokens", **bound)
-    chosen = st.multiselect("Arms", names, default=names[:2], max_selections=LIMIT, key="arms", **bound)
+    chosen = st.multiselect("Arms", list(arms), default=usual_arms(list(arms)), max_selections=LIMIT, key="arms", **bound)
     question = st.text_input("Question", key="q", max_chars=settings.MAX_QUESTION_CHARACTERS, **bound)
     reference = st.text_input(
         "Reference answer (optional)", key="reference", max_chars=1_000, help="Each arm says how likely it finds it.", **bound
     )
     asked = (tuple(chosen), question.strip(), reference.strip(), index, k, room)
-    results: dict[str, ArmAnswer | Exception] = {}
-    if st.button("Compare", type="primary", disabled=not (chosen and question.strip())):
-        st.session_state["compared"] = (asked, results)
-    elif st.session_state.get("compared", (None,))[0] == asked:
-        results = st.session_state["compared"][1]
-    else:
-        if len(names) <= 2:
+    action = st.empty()
+    begun = action.button("Compare", type="primary", disabled=not (chosen and question.strip()))
+    if begun:
+        st.session_state["compared"] = Comparison(asked)
+    compared: Comparison | None = st.session_state.get("compared")
+    if compared is None or compared.asked != asked:
+        if len(arms) <= 2:
             st.caption("Train a model, and its arms stand here too: see the page Training.")
         return
-    columns = st.columns(len(chosen), border=True)
-    for column, name in zip(columns, chosen, strict=True):
+    if begun:
+        # Whatever the visitor does now ends this run of the page at the next word; what is there so far stays.
+        action.button("Stop", icon=":material/stop:", key="stop")
+    places = []
+    for column, name in zip(st.columns(len(chosen), border=True), chosen, strict=True):
         with column:
             st.markdown(f"**{plain(name)}**")
-            place = st.empty()
-            if name not in results:
-                results[name] = _asked(name, question, reference, index, k, room, place)
-            found = results[name]
-            with place.container():
-                if isinstance(found, Exception):
-                    show_error(found, f"Asking {name}")
-                else:
-                    show_answer(found, reference)
-
-
-def _asked(name: str, question: str, reference: str, index: str, k: int, room: int, place: Any) -> ArmAnswer | Exception:
-    pieces: list[str] = []
-
-    def written(piece: str) -> None:
-        pieces.append(piece)
-        place.text("".join(pieces))
-
-    place.caption("Reading")
-    try:
-        return answer_with(arm_of(name), question, index, k=k, max_new_tokens=room, reference=reference, on_text=written)
-    except Exception as error:  # the other arms go on
-        return error
+            places.append(st.empty())
+            if begun:
+                places[-1].caption("Waiting for its turn")
+    for name, place in zip(chosen, places, strict=True):
+        if begun:
+            ask_arm(compared, arms[name], place)
+        with place.container():
+            show_result(compared, name)
+    if begun:
+        st.rerun()
 
 
 main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,16 @@ from jobs import Progress, find_job, show_job, start_job
 from resources import home, plain, shown_errors
 
 from rag_vs_ft.evaluation import plots
+from rag_vs_ft.evaluation.compare import compare_runs
 from rag_vs_ft.evaluation.experiments import load_experiment
 from rag_vs_ft.evaluation.harness import DEMO, RunSummary, run_experiment
 from rag_vs_ft.evaluation.predictions import PREDICTIONS, Prediction
 from rag_vs_ft.evaluation.questions import load_questions
+from rag_vs_ft.evaluation.report import update_ratings
 from rag_vs_ft.evaluation.summary import choice_scores
 from rag_vs_ft.records import Question, read_jsonl
+
+UPDATES = "updates"  # the tag of questions about what an update of the documents has changed
 
 
 def experiment_files() -> dict[str, Path]:
@@ -80,14 +84,32 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def show_run(folder: Path) -> None:
-    """Verdict, table and figures of one run, then its questions."""
+    """One run: its result, its questions, and how it differs from another one."""
     summary, manifest = read_json(folder / "summary.json"), read_json(folder / "manifest.json")
+    scored = [arm for arm in summary["arms"] if arm["choice_accuracy"] is not None]
+    views = ["Result"]
+    views += ["Questions"] if len(scored) > 1 else []
+    views += ["Freshness"] if any(UPDATES in arm["by_tag"] for arm in scored) else []
+    views += ["Against another run"] if scored and len(finished_runs()) > 1 else []
+    view = st.segmented_control("View", views, default="Result", required=True, key="shown", label_visibility="collapsed")
+    if view == "Questions":
+        ranked = sorted(scored, key=lambda arm: -arm["choice_accuracy"])
+        show_disagreements(folder, summary, manifest, [arm["arm"] for arm in ranked])
+    elif view == "Freshness":
+        show_freshness(folder, manifest, scored)
+    elif view == "Against another run":
+        show_other_run(folder)
+    else:
+        show_result(folder, summary, scored)
+
+
+def show_result(folder: Path, summary: Mapping[str, Any], scored: Sequence[Mapping[str, Any]]) -> None:
+    """Verdict, table and figures."""
     st.info(plain(summary["verdict"]), icon=":material/gavel:")
     st.dataframe([_arm_row(arm) for arm in summary["arms"]], hide_index=True)
     for arm, reason in {**summary["skipped"], **summary["failed"]}.items():
         st.caption(f"{plain(arm)} is not in it: {plain(reason)}")
     pairs = [pair for pair in summary["pairs"] if pair["measure"] == "choice_accuracy"]
-    scored = [arm for arm in summary["arms"] if arm["choice_accuracy"] is not None]
     left, right = st.columns(2)
     if pairs:
         with left:
@@ -100,8 +122,8 @@ def show_run(folder: Path) -> None:
     if scored and len(scored[0]["by_tag"]) > 1:
         with st.expander("By kind of question", icon=":material/sell:"):
             st.image(plots.by_tag(scored, summary["questions"]["chance"]), width="stretch")
-    report = folder / "report.html"
-    if report.is_file():
+    if (report := folder / "report.html").is_file():
+        update_ratings(folder, summary)
         st.download_button(
             "The whole report",
             report.read_bytes(),
@@ -110,9 +132,59 @@ def show_run(folder: Path) -> None:
             icon=":material/download:",
             on_click="ignore",
         )
-    if len(scored) > 1:
-        ranked = sorted(scored, key=lambda arm: -arm["choice_accuracy"])
-        show_disagreements(folder, summary, manifest, [arm["arm"] for arm in ranked])
+
+
+def show_freshness(folder: Path, manifest: Mapping[str, Any], scored: Sequence[Mapping[str, Any]]) -> None:
+    """Do the arms know what the documents say since they were changed?"""
+    st.caption("Questions about facts that an update of the documents has changed: right is who finds the new one likelier.")
+    st.dataframe(
+        [
+            {
+                "arm": arm["arm"],
+                "questions": found["n"],
+                "new fact preferred": _percent(found["choice_accuracy"]),
+                "95% interval": _interval(found["choice_accuracy_ci"]),
+            }
+            for arm in scored
+            if (found := arm["by_tag"].get(UPDATES))
+        ],
+        hide_index=True,
+    )
+    st.caption(plain(f"Index {manifest['index']['name']}, {manifest['index']['generation']}."))
+    if len(finished_runs()) < 2:
+        st.caption("Run the experiment on the index before the update too, and both runs are compared here.")
+        return
+    updates = {key for key, question in run_questions(manifest).items() if UPDATES in question.tags}
+    show_other_run(folder, only=updates)
+
+
+def show_other_run(folder: Path, only: Collection[str] | None = None) -> None:
+    """Each arm in this run against the same arm in another one."""
+    others = [name for name in finished_runs() if name != folder.name]
+    other = st.selectbox("What was it before? Another run of these arms", others, key="other")
+    with shown_errors("Comparing the runs"):
+        found = compare_runs(folder.parent / other, folder, only=only)
+        ran = {run: read_json(folder.parent / run / "manifest.json")["index"] for run in (other, folder.name)}
+        st.dataframe(
+            [
+                {
+                    "arm": arm.arm,
+                    "questions": arm.questions,
+                    other: _percent(arm.before),
+                    folder.name: _percent(arm.after),
+                    "difference": f"{arm.difference * 100:+.1f}",
+                    "95% interval": _interval(arm.interval),
+                    "p (Holm)": _rounded(arm.holm_p, 3),
+                    "better / worse": f"{arm.better} / {arm.worse}",
+                }
+                for arm in found.arms
+            ],
+            hide_index=True,
+        )
+        told = ", ".join(f"{run}: index {index['name']}, {index['generation']}" for run, index in ran.items())
+        st.caption(plain(f"On the questions that both runs asked. {told}."))
+        if found.only_in_one:
+            st.caption(plain(f"In one run only: {', '.join(found.only_in_one)}."))
 
 
 def _arm_row(arm: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +215,7 @@ def _interval(bounds: Sequence[float] | None) -> str:
 
 def show_disagreements(folder: Path, summary: Mapping[str, Any], manifest: Mapping[str, Any], arms: Sequence[str]) -> None:
     """Questions that one of two arms answers rightly and the other does not."""
-    st.subheader("Where two arms disagree")
+    st.caption("Where two arms disagree: right by one, wrong by the other.")
     with st.container(horizontal=True):
         right = st.selectbox("Right", arms, key=f"right-{folder.name}")
         wrong = st.selectbox("Wrong", arms, index=len(arms) - 1, key=f"wrong-{folder.name}")

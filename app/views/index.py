@@ -14,6 +14,8 @@ from passages import show_passages
 from resources import home, open_index, plain, shown_errors
 
 from rag_vs_ft.corpus import store
+from rag_vs_ft.demo import NAME as SAMPLE
+from rag_vs_ft.errors import UserError
 from rag_vs_ft.index import build, generations
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.search import RETRIEVERS, Index
@@ -117,9 +119,17 @@ def show_generations(index: Index) -> None:
     if job is not None and job.result is not None:
         st.success(plain(job.result))
     with st.container(horizontal=True):
+        place, corpus = home(), index.manifest["corpus"]["name"]
         if st.button("Update", icon=":material/sync:", disabled=running, help="Read the documents again and index what is new"):
-            place, corpus = home(), index.manifest["corpus"]["name"]
             start_job(key, f"Updating {name}", lambda progress: update(place, corpus, name, progress))
+            st.rerun()
+        if read_from(place, corpus) == SAMPLE and st.button(
+            "Try an update",
+            icon=":material/science:",
+            disabled=running,
+            help="A later state of the sample comes with it: 12 of its articles say something else, one is gone",
+        ):
+            start_job(key, f"Updating {name}", lambda progress: update(place, corpus, name, progress, f"{SAMPLE}:update"))
             st.rerun()
         if st.button("Verify", icon=":material/verified:", help="Compare every file with its checksum"):
             with st.spinner("Reading every file"):
@@ -134,10 +144,18 @@ def show_generations(index: Index) -> None:
         show_changes(earlier[-1], index.generation)
 
 
-def update(place: Home, corpus: str, name: str, progress: Progress) -> str:
-    """Read the documents again, then index what is new; what it did, in one sentence."""
+def read_from(place: Home, corpus: str) -> str:
+    """The source of a corpus; "" when it is gone or damaged, which an update then tells."""
+    try:
+        return str(store.open_corpus(corpus, place).manifest["source"])
+    except UserError:
+        return ""
+
+
+def update(place: Home, corpus: str, name: str, progress: Progress, source: str | None = None) -> str:
+    """Read the documents again, or from another source, then index what is new; what it did, in one sentence."""
     progress("reading the documents", 0, 0)
-    store.update(corpus, home=place)
+    store.update(corpus, source, home=place)
     result = build.update(name, place, progress)
     counts = result.counts
     if not result.published:
@@ -164,16 +182,35 @@ def _row(generation: Generation, answers: bool, faults: list[str] | None) -> dic
 
 
 def show_changes(old: Generation, new: Generation) -> None:
-    """Which documents differ between two generations."""
-    before, after = (ChunkTable.open(one.folder).documents() for one in (old, new))
+    """Which documents and how many of their passages differ between two generations."""
+    tables = [ChunkTable.open(one.folder) for one in (old, new)]
+    before, after = (table.documents() for table in tables)
+    gone, come = _only_in_one(*tables)
     changes = {
         "added": sorted(after.keys() - before.keys()),
         "changed": sorted(key for key in before.keys() & after.keys() if before[key] != after[key]),
         "removed": sorted(before.keys() - after.keys()),
     }
     counts = ", ".join(f"{len(names):,} {kind}" for kind, names in changes.items())
-    with st.expander(f"Since {plain(old.name)}: {counts} documents", icon=":material/difference:"):
-        st.dataframe([{"change": kind, "document": key} for kind, keys in changes.items() for key in keys], hide_index=True)
+    passages = f"{come.total():,} passages added, {gone.total():,} removed"
+    with st.expander(f"Since {plain(old.name)}: documents {counts}; {passages}", icon=":material/difference:"):
+        st.dataframe(
+            [
+                {"change": kind, "document": key, "passages added": come[key], "passages removed": gone[key]}
+                for kind, keys in changes.items()
+                for key in keys
+            ],
+            hide_index=True,
+        )
+
+
+def _only_in_one(old: ChunkTable, new: ChunkTable) -> tuple[Counter[str], Counter[str]]:
+    """By document, how many passages the old table alone has, and the new one alone."""
+    before, after = (dict(zip(table.column("id"), table.column("document_id"), strict=True)) for table in (old, new))
+    return (
+        Counter(document for key, document in before.items() if key not in after),
+        Counter(document for key, document in after.items() if key not in before),
+    )
 
 
 def main() -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
-from arms import LIMIT, answer_with, arm_names, arm_of
+from arms import LIMIT, arms_by_name
 from first_start import index_names
+from jobs import Job
 from resources import home, plain, shown_errors
+from rounds import Round, Wanted, prepare, question_files
 
 from rag_vs_ft import settings
-from rag_vs_ft.evaluation.questions import load_questions, sample_questions_path
+from rag_vs_ft.evaluation.experiments import SAMPLE
 from rag_vs_ft.feedback import Verdict, preferences, store_rating
-from rag_vs_ft.records import Question
 
 VERDICTS: tuple[tuple[str, Verdict, str], ...] = (
     ("1: first is better", "first", "1"),
@@ -24,33 +24,30 @@ VERDICTS: tuple[tuple[str, Verdict, str], ...] = (
 )
 
 
-@dataclass
-class Round:
-    """A question and two answers, in the order they are shown."""
-
-    question: str
-    expected: str
-    arms: tuple[str, str]
-    answers: tuple[str, str]
-    verdict: Verdict | None = None
-
-
-@st.cache_data(show_spinner=False)
-def sample_questions() -> list[Question]:
-    """The sample's dev questions; the test questions stay closed."""
-    return load_questions(sample_questions_path(), split="dev")
+def prepared(wanted: Wanted) -> Job:
+    """The work that prepares a round, begun unless it is already; one for other settings is stopped."""
+    wish, job = st.session_state.get("next round", (None, None))
+    if wish != wanted:
+        if job is not None:
+            job.cancelled = True
+        place = home()
+        job = Job("Asking two arms", lambda progress: prepare(wanted, place, progress))
+        st.session_state["next round"] = (wanted, job)
+    assert job is not None
+    return job
 
 
-def start_round(question: str, expected: str, chosen: list[str], index: str) -> None:
-    """Two of the chosen arms at random, asked, in random order."""
-    first, second = random.SystemRandom().sample(chosen, 2)
-    with st.spinner("Two arms are answering"):
-        answers = [
-            answer_with(arm_of(name), question, index, k=settings.ASK_K, max_new_tokens=settings.MAX_NEW_TOKENS).answer.answer
-            for name in (first, second)
-        ]
-    st.session_state["round"] = Round(question, expected, (first, second), (answers[0], answers[1]))
-    st.rerun()
+def next_round(wanted: Wanted) -> None:
+    """Show the round that was prepared, or prepare one."""
+    job, line = prepared(wanted), st.empty()
+    while job.running:
+        line.caption(f"Two arms are answering ({job.seconds:.0f} s)")
+        job.wait(0.2)
+    line.empty()
+    del st.session_state["next round"]
+    if job.error is not None:
+        raise job.error
+    st.session_state["round"] = job.result
 
 
 def show_round(current: Round) -> None:
@@ -103,9 +100,9 @@ def show_preferences() -> None:
 
 
 def main() -> None:
-    indexes, names = index_names(), arm_names()
+    indexes, arms = index_names(), arms_by_name()
     st.header("Rate")
-    if len(names) < 2:
+    if not arms:
         st.warning("There is no language model on this machine yet. In a terminal:")
         st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language="bash")
         return
@@ -114,21 +111,35 @@ def main() -> None:
         first = indexes.index("sample") if "sample" in indexes else 0
         index = st.selectbox("Index", indexes, index=first, key="index", **bound)
     st.caption("Two answers to one question, from two of the arms, without their names. Keys 1, 2, 3 and 0 rate; N goes on.")
+    names = list(arms)
     chosen = st.multiselect("Arms", names, default=names[:2], max_selections=LIMIT, key="rated", **bound)
-    own = st.text_input("Your own question, or none for one of the sample's", max_chars=settings.MAX_QUESTION_CHARACTERS)
-    if st.button("Next question", shortcut="N", type="primary", icon=":material/skip_next:", disabled=len(chosen) < 2):
-        with shown_errors("Asking the arms"):
-            asked = random.SystemRandom().choice(sample_questions())
-            if own.strip():
-                start_round(own.strip(), "", chosen, index)
-            else:
-                start_round(asked.question, asked.answer or "", chosen, index)
+    left, right = st.columns([1, 2])
+    questions = left.selectbox("Questions", list(question_files()), key="questions", **bound)
+    right.text_input(
+        "Or a question of your own", key="own", max_chars=settings.MAX_QUESTION_CHARACTERS, placeholder="leave empty for the set"
+    )
+    wanted = Wanted(tuple(chosen), index, questions or SAMPLE)
+    # The typed question is taken once, and the set goes on after it.
+    st.button(
+        "Next question",
+        shortcut="N",
+        type="primary",
+        icon=":material/skip_next:",
+        disabled=len(chosen) < 2,
+        on_click=lambda: st.session_state.update(go=st.session_state.get("own", "").strip(), own=""),
+    )
     if len(chosen) < 2:
         st.caption("Choose at least two arms.")
-    current: Round | None = st.session_state.get("round")
-    if current is not None:
-        show_round(current)
-    show_preferences()
+    own = st.session_state.pop("go", None)
+    with shown_errors("Asking the arms"):
+        if own is not None and len(chosen) >= 2:
+            next_round(replace(wanted, own=own))
+        if (current := st.session_state.get("round")) is not None:
+            show_round(current)
+            if len(chosen) >= 2:
+                prepared(wanted)  # while this one is read
+    with shown_errors("Reading the ratings"):
+        show_preferences()
 
 
 main()

@@ -52,7 +52,7 @@ def show_next(text: str, models: list[str]) -> None:
     if not st.toggle("Ask the model", key="next", help="Loads the model when it is not loaded yet.", bind="query-params"):
         return
     shared = load_model(name)
-    with shared.lock:
+    with shared.taken():
         found = next_tokens(shared.lm, text, 12)
     st.dataframe(
         [{"token": _visible(one.text), "id": one.id, "probability": one.probability} for one in found],

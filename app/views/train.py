@@ -168,7 +168,7 @@ def show_sample(name: str) -> None:
     if st.button("Go on", icon=":material/edit:"):
         shared = load_model(name)
         box, pieces = st.empty(), [text]
-        with shared.lock:
+        with shared.taken():
             for piece in generate(shared.lm, continue_text(shared.lm, text), max_new_tokens=80, temperature=0.8, top_p=0.95):
                 pieces.append(piece)
                 box.text("".join(pieces))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation.predictions import PREDICTIONS
 from rag_vs_ft.evaluation.render import markdown_table, p_value, percent, span
+from rag_vs_ft.evaluation.report import update_ratings
 from rag_vs_ft.evaluation.statistics import holm, paired_difference
 from rag_vs_ft.records import read_jsonl
 
@@ -80,14 +81,14 @@ class Comparison:
 
 
 def write_report(folders: Sequence[Path], *, gate: bool = False) -> str:
-    """The text that `report` prints: of one run its report.md, of several the comparison of each with the first.
+    """The text that `report` prints: of one run its report.md with the blind ratings of now, of several the comparison of each
+    with the first.
 
     Raises UserError when a folder holds no finished run; CheckFailed, with the same text, when `gate` is set and an arm of a
     later run is significantly worse than in the first.
     """
     if len(folders) == 1:
-        _read(folders[0] / "summary.json")
-        return (folders[0] / "report.md").read_text(encoding="utf-8")
+        return update_ratings(folders[0], _read(folders[0] / "summary.json"))
     comparisons = [compare_runs(folders[0], folder) for folder in folders[1:]]
     text = "\n\n".join(comparison.table() for comparison in comparisons)
     worse = [f"{arm.arm} in {comparison.after}" for comparison in comparisons for arm in comparison.regressions]
@@ -96,10 +97,11 @@ def write_report(folders: Sequence[Path], *, gate: bool = False) -> str:
     return text
 
 
-def compare_runs(before: Path, after: Path) -> Comparison:
+def compare_runs(before: Path, after: Path, *, only: Collection[str] | None = None) -> Comparison:
     """Compare two results folders by choice accuracy, by the primary score of the first run, on the questions that both scored.
 
-    Raises UserError when a folder holds no finished run, or when they have no arm or no question with choices in common.
+    `only` are ids of the questions to use. Raises UserError when a folder holds no finished run, or when they have no arm or no
+    question with choices in common.
     """
     (old, old_rows, old_clusters), (_, new_rows, _) = _scored(before), _scored(after)
     shared = [arm for arm in old_rows if arm in new_rows]
@@ -107,7 +109,7 @@ def compare_runs(before: Path, after: Path) -> Comparison:
         raise UserError(f"{before.name} and {after.name} have no arm in common", "compare runs of one experiment")
     changes = []
     for arm in shared:
-        names = [name for name in old_rows[arm] if name in new_rows[arm]]
+        names = [name for name in old_rows[arm] if name in new_rows[arm] and (only is None or name in only)]
         if not names:
             raise UserError(
                 f"{before.name} and {after.name} have no question with choices in common", "use the same question file"

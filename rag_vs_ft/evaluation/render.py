@@ -97,18 +97,19 @@ figure { margin: 1rem 0 } svg { max-width: 100%; height: auto } .verdict { font-
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
     """The sections as Markdown; figures are left out, as their numbers stand in the tables."""
-    parts = [f"# {title}"]
-    for section in sections:
-        parts.append(f"## {section.title}")
-        parts += [_cell(text) for text in section.paragraphs]
-        if section.table:
-            parts.append(markdown_table(section.table))
-        for fold in section.folded:
-            texts = "\n\n".join(f"{escape(name)}\n\n{_indented(text)}" for name, text in fold.texts)
-            parts.append(
-                f"<details><summary>{escape(fold.title)}</summary>\n\n{markdown_table(fold.table)}\n\n{texts}\n\n</details>"
-            )
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([f"# {title}", *map(markdown_section, sections)]) + "\n"
+
+
+def markdown_section(section: Section) -> str:
+    """One section of `markdown`."""
+    parts = [f"## {section.title}", *map(_cell, section.paragraphs)]
+    if section.table:
+        parts.append(markdown_table(section.table))
+    for fold in section.folded:
+        texts = "\n\n".join(f"{escape(name)}\n\n{_indented(text)}" for name, text in fold.texts)
+        title = escape(" ".join(fold.title.split()))
+        parts.append(f"<details><summary>{title}</summary>\n\n{markdown_table(fold.table)}\n\n{texts}\n\n</details>")
+    return "\n\n".join(parts)
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
@@ -127,29 +128,32 @@ def _indented(text: str) -> str:
 
 def html(title: str, sections: Sequence[Section]) -> str:
     """The sections as one HTML page; of the first, the first paragraph and the table come first."""
-    body = [f"<h1>{escape(title)}</h1>"]
-    for number, section in enumerate(sections):
-        body.append(f"<h2>{escape(section.title)}</h2>")
-        paragraphs = [f"<p>{escape(text)}</p>" for text in section.paragraphs]
-        table = _html_table(section.table) if section.table else ""
-        if number == 0:  # the verdict, the table, then what to know about it
-            paragraphs[0] = paragraphs[0].replace("<p>", '<p class="verdict">')
-            body += [paragraphs[0], table, *paragraphs[1:]]
-        else:
-            body += [*paragraphs, table]
-        if section.svg:
-            body.append(f'<figure role="img" aria-label="{escape(section.figure_says)}">{section.svg}</figure>')
-        for fold in section.folded:
-            texts = "".join(
-                f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>" for name, text in fold.texts
-            )
-            body.append(f"<details><summary>{escape(fold.title)}</summary>{_html_table(fold.table)}{texts}</details>")
+    body = [f"<h1>{escape(title)}</h1>", *(html_section(section, first=not number) for number, section in enumerate(sections))]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n'
         + "\n".join(body)
         + "\n</body></html>\n"
     )
+
+
+def html_section(section: Section, *, first: bool = False) -> str:
+    """One section of `html`."""
+    body = [f"<h2>{escape(section.title)}</h2>"]
+    paragraphs = [f"<p>{escape(text)}</p>" for text in section.paragraphs]
+    table = _html_table(section.table) if section.table else ""
+    if first:  # the verdict, the table, then what to know about it
+        body += [paragraphs[0].replace("<p>", '<p class="verdict">'), table, *paragraphs[1:]]
+    else:
+        body += [*paragraphs, table]
+    if section.svg:
+        body.append(f'<figure role="img" aria-label="{escape(section.figure_says)}">{section.svg}</figure>')
+    for fold in section.folded:
+        texts = "".join(
+            f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>" for name, text in fold.texts
+        )
+        body.append(f"<details><summary>{escape(fold.title)}</summary>{_html_table(fold.table)}{texts}</details>")
+    return "\n".join(body)
 
 
 def _html_table(rows: Sequence[Sequence[str]]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation import plots
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.render import (
@@ -15,8 +16,10 @@ from rag_vs_ft.evaluation.render import (
     count,
     duration,
     html,
+    html_section,
     large,
     markdown,
+    markdown_section,
     number,
     p_value,
     percent,
@@ -24,9 +27,12 @@ from rag_vs_ft.evaluation.render import (
     span,
 )
 from rag_vs_ft.evaluation.summary import Table, choice_scores
+from rag_vs_ft.feedback import arm_name, preferences
 from rag_vs_ft.records import Question
+from rag_vs_ft.settings import Home
 
 DISAGREEMENTS = 10
+RATINGS, LAST = "Blind ratings", "How to repeat this"
 
 
 def write(folder: Path, summary: Mapping[str, Any], manifest: Mapping[str, Any], table: Table) -> None:
@@ -35,6 +41,43 @@ def write(folder: Path, summary: Mapping[str, Any], manifest: Mapping[str, Any],
     title = f"{summary['experiment']}: run {summary['run']}"
     for name, text in (("report.md", markdown(title, sections)), ("report.html", html(title, sections))):
         (folder / name).write_text(text, encoding="utf-8")
+    update_ratings(folder, summary)
+
+
+def update_ratings(folder: Path, summary: Mapping[str, Any]) -> str:
+    """Bring the section of blind ratings of a written report up to date; gives report.md.
+
+    Ratings belong to the home that the run lies in: a folder elsewhere keeps the section that it has. Raises UserError when
+    the report cannot be read or written.
+    """
+    markdown_file, html_file = folder / "report.md", folder / "report.html"
+    results = folder.resolve().parent
+    place = Home(results.parent.parent)
+    try:
+        if results == place.results:
+            section = _ratings(summary["arms"], place)
+            new = markdown_section(section) + "\n\n" if section else ""
+            _replace(markdown_file, f"## {RATINGS}\n", f"## {LAST}\n", new)
+            new = html_section(section) + "\n" if section else ""
+            _replace(html_file, f"<h2>{RATINGS}</h2>\n", f"<h2>{LAST}</h2>\n", new)
+        return markdown_file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot bring the report in {folder} up to date: {error}", "rag-vs-ft eval EXPERIMENT --resume"
+        ) from error
+
+
+def _replace(path: Path, start: str, end: str, new: str) -> None:
+    """Put `new` in the place of what begins with the line `start`, before the line `end`; both are lines of no other text."""
+    old = path.read_text(encoding="utf-8")
+    before, mark, after = old.rpartition("\n" + end)
+    if not mark:
+        raise ValueError(f"{path.name} has no line {end.strip()!r}")
+    kept = before.partition("\n" + start)[0].rstrip("\n")
+    gap = "\n\n" if path.suffix == ".md" else "\n"
+    text = kept + gap + new + end + after
+    if text != old:
+        path.write_text(text, encoding="utf-8")
 
 
 # --- what a report says -----------------------------------------------------------------------------------------------
@@ -444,6 +487,34 @@ def _chosen(prediction: Prediction, question: Question, table: Table) -> str:
     return NONE if scores is None or question.choices is None else question.choices[scores.index(max(scores))]
 
 
+def _ratings(arms: Sequence[Mapping[str, Any]], home: Home) -> Section | None:
+    """What people preferred, without knowing which arm was which; None when nobody has rated here."""
+    try:
+        found = preferences(home)
+    except UserError as error:
+        return Section(RATINGS, (f"The ratings cannot be read: {error}.",))
+    if not found:
+        return None
+    ours: dict[str, list[str]] = {}
+    for arm in arms:
+        if arm["context"] in ("none", "retrieved"):
+            ours.setdefault(arm_name(arm["adapter"] or arm["model"], arm["context"] == "retrieved"), []).append(arm["arm"])
+    rows: list[tuple[str, ...]] = [("arm", "against", "wins", "ties", "losses", "both bad", "preferred", "95% interval")]
+    for one in found:
+        if one.arm in ours and one.other in ours:
+            counts = (one.wins, one.ties, one.losses, one.both_bad)
+            names = (", ".join(ours[name]) for name in (one.arm, one.other))
+            rows.append((*names, *map(str, counts), percent(one.share), span(one.interval)))
+    text = [
+        "Answers of the app, rated by people who did not see which arm gave which. They may be to other questions and with "
+        "other settings than this run's. An arm of the app is an arm of this run when model and kind of context are the same. "
+        "Preferred: share of the ratings that were decided, with Wilson's interval; ties include both bad.",
+    ]
+    if others := len(found) - len(rows) + 1:
+        text.append(f"{_plural(others, 'rated pair')} of arms that are not both in this run: the app's page Rate shows all.")
+    return Section(RATINGS, tuple(text), tuple(rows) if len(rows) > 1 else ())
+
+
 def _repeat(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Section:
     machine, versions = manifest["machine"], manifest["versions"]
     limit = f" --limit {manifest['limit']}" if manifest["limit"] else ""
@@ -466,7 +537,7 @@ def _repeat(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Section:
         held = number(model["validation"]["bits_per_byte"]) if model["validation"] else NONE
         held += " (it may have been trained on them)" if model["trained_on_validation"] else ""
         rows.append((name, model["weights_sha256"][:16], model["device"], model["dtype"], str(model["window"]), held))
-    return Section("How to repeat this", text, tuple(rows))
+    return Section(LAST, text, tuple(rows))
 
 
 def _difference(pair: Mapping[str, Any] | None) -> str:

@@ -1,6 +1,7 @@
 """The app as a visitor's browser meets it: a whole visit, and text that tries to load or run something.
 
-Needs Playwright (its Python package only) and a Chromium of the system; skipped where either is missing.
+Needs Playwright (its Python package only) and a Chromium of the system; skipped where either is missing. The accessibility test
+needs axe-core too, in a node_modules of this checkout or of $NODE_PATH (`npm install axe-core`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from pathlib import Path
 
 import pytest
 
+from rag_vs_ft.feedback import preferences
+
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+# Rules of axe-core that a page breaks by what Streamlit draws: rule -> (part of the element, reason).
+EXCEPTIONS: dict[str, tuple[str, str]] = {}
 
 
 @contextmanager
@@ -111,8 +117,20 @@ def test_hostile_text_loads_and_runs_nothing(hostile_index, place, parrot, hosti
         visit.get_by_label("Text", exact=True).fill(hostile)
         visit.get_by_label("Text", exact=True).press("Control+Enter")
         visit.get_by_text("evil").first.wait_for()
+        both = f"{parrot}&rated={parrot}+%2B+passages"
+        visit.goto(f"{url}/rate?index={hostile_index}&rated={both}")
+        visit.get_by_label("Or a question of your own").fill(hostile)
+        visit.get_by_label("Or a question of your own").press("Enter")
+        visit.get_by_role("button", name="Next question").click()
+        visit.get_by_text("Answer 2").wait_for()
+        assert visit.get_by_test_id("stText").all_inner_texts() == [hostile] * 3, "the question and both answers"
         time.sleep(1)  # time for a request that should not be made
         assert own_address_only(visit, port)
+        # What is asserted can fail.
+        visit.evaluate("new Image().src = 'http://evil.example/i.png'")
+        time.sleep(0.5)
+        with pytest.raises(AssertionError, match=r"evil\.example"):
+            own_address_only(visit, port)
 
 
 @pytest.mark.slow
@@ -132,6 +150,120 @@ def test_an_answer_can_be_stopped_and_the_next_question_is_answered(built, endle
         visit.get_by_text("Stopped.").wait_for()
         texts = visit.get_by_test_id("stText").all_inner_texts()
         assert len(texts) == 4 and texts[1].startswith(written) and len(texts[1]) < len(texts[3])
+
+
+@pytest.mark.slow
+def test_a_comparison_can_be_stopped_and_begun_again(built, endless, tiny_cache, visit) -> None:
+    with serving(built, tiny_cache) as port:
+        visit.goto(f"http://localhost:{port}/compare?arms={endless}&q=Tell+me+everything&max_new_tokens=512")
+        begin = visit.get_by_role("button", name="Compare", exact=True)
+        begin.click()
+        visit.get_by_test_id("stText").first.wait_for()
+        visit.get_by_role("button", name="Stop").click()
+        visit.get_by_text("Stopped.").wait_for()
+        written = visit.get_by_test_id("stText").first.inner_text()
+        begin.click()
+        visit.get_by_text(" s · ").wait_for()
+        whole = visit.get_by_test_id("stText").first.inner_text()
+        assert whole.startswith(written[:20]) and len(whole) > len(written)
+
+
+def test_asking_stopping_and_rating_need_no_mouse(built, endless, tiny_cache, visit) -> None:
+    with serving(built, tiny_cache) as port:
+        visit.goto(f"http://localhost:{port}/?max_new_tokens=512&passages=false&model={endless}")
+        visit.get_by_test_id("stChatInputTextArea").wait_for()
+        tab_to(visit, "textarea[data-testid=stChatInputTextArea]")
+        visit.keyboard.type("Tell me everything")
+        visit.keyboard.press("Enter")
+        visit.get_by_test_id("stText").nth(1).wait_for()
+        tab_to(visit, "[data-testid=stChatInputStopButton]")
+        visit.keyboard.press("Enter")
+        visit.get_by_text("Stopped.").wait_for()
+
+        visit.goto(f"http://localhost:{port}/rate?index=docs")
+        visit.get_by_role("button", name="Next question").wait_for()
+        own = visit.get_by_label("Or a question of your own")
+        own.fill("1, 2, 3, none: which port?")  # keys that are typed into a field rate nothing
+        own.press("Enter")
+        tab_to(visit, "button:has-text('Next question')")
+        visit.keyboard.press("Enter")
+        visit.get_by_role("button", name="1: first").wait_for()
+        visit.keyboard.press("2")
+        visit.get_by_text("So far").wait_for()
+        (pair,) = preferences(built)
+        assert (pair.wins + pair.losses, pair.ties) == (1, 0)
+        visit.keyboard.press("n")
+        visit.get_by_role("button", name="1: first").wait_for()
+
+
+def tab_to(page, selector: str, limit: int = 60) -> None:
+    """Press Tab until what `selector` names has the focus."""
+    wanted = page.locator(selector).first.element_handle()
+    for _ in range(limit):
+        page.keyboard.press("Tab")
+        if page.evaluate("wanted => document.activeElement === wanted", wanted):
+            return
+    raise AssertionError(f"{selector} cannot be reached with {limit} tabs")
+
+
+def axe_source() -> str:
+    """axe-core's script; the test is skipped where there is none."""
+    checkout = Path(__file__).parents[2] / "node_modules"
+    for folder in (*map(Path, filter(None, os.environ.get("NODE_PATH", "").split(os.pathsep))), checkout):
+        if (script := folder / "axe-core" / "axe.min.js").is_file():
+            return script.read_text(encoding="utf-8")
+    pytest.skip("no axe-core here: npm install --no-save axe-core")
+
+
+def violations(page, axe: str) -> list[str]:
+    """Serious and critical violations of the page as it stands, without those of `EXCEPTIONS`."""
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{rule['id']}: {node['html'][:200]}"
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+        if rule["id"] not in EXCEPTIONS or EXCEPTIONS[rule["id"]][0] not in node["html"]
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_have_no_serious_fault_of_accessibility(built, parrot, tiny_cache, visit, scheme) -> None:
+    axe = axe_source()
+    visit.emulate_media(color_scheme=scheme)
+    with serving(built, tiny_cache) as port:
+        url = f"http://localhost:{port}"
+        faults: dict[str, list[str]] = {}
+        visit.goto(f"{url}/?max_new_tokens=16&show_prompt=true")
+        ask(visit, "What is the port of the vault?", 1)
+        faults["ask"] = violations(visit, axe)
+        visit.goto(f"{url}/compare?q=Port%3F&max_new_tokens=16&reference=443")
+        visit.get_by_role("button", name="Compare", exact=True).click()
+        visit.get_by_text("bits/byte").nth(1).wait_for()
+        faults["compare"] = violations(visit, axe)
+        visit.goto(f"{url}/rate")
+        visit.get_by_role("button", name="Next question").click()
+        visit.get_by_text("Answer 2").wait_for()
+        visit.get_by_role("button", name="1: first").click()
+        visit.get_by_text("So far").wait_for()
+        faults["rate"] = violations(visit, axe)
+        for path in (
+            "index",
+            "index?view=Search&search=port",
+            "index?view=Generations",
+            "tokens?next=true",
+            "evaluate",
+            "training",
+        ):
+            visit.goto(f"{url}/{path}")
+            visit.get_by_test_id("stHeading").first.wait_for()
+            visit.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+            faults[path] = violations(visit, axe)
+        assert not any(faults.values()), faults
+        visit.evaluate("document.querySelector('[data-testid=stMain]').innerHTML += '<img src=data:,>'")
+        assert violations(visit, axe), "what is asserted can fail"
 
 
 def test_another_name_for_this_machine_is_refused(built, tiny_cache) -> None:

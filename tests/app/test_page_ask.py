@@ -124,6 +124,14 @@ def test_feedback_that_cannot_be_stored_does_not_take_the_answer_away(built, ope
         assert "locked" in at.error[0].value and at.expander
 
 
+def test_feedback_in_a_home_that_cannot_be_written_is_told(built, open_page) -> None:
+    at = ask(open_page(), "What is the port?")
+    database_path(built).mkdir()  # root may write everywhere, but not over a folder
+    at.get("feedback")[0].set_value(1).run()
+    assert not at.exception and at.expander
+    assert "unable to open" in at.error[0].value and "can be written" in at.error[0].value
+
+
 def test_damaged_model_is_told_with_the_next_step(built, tiny_cache, tmp_path, monkeypatch, open_page) -> None:
     cache = tmp_path / "cache"
     shutil.copytree(tiny_cache, cache)
@@ -164,6 +172,8 @@ def test_failure_that_nobody_expected_shows_a_log_id(built, monkeypatch, caplog,
     assert "secret detail" not in error.value and "RuntimeError" in error.value
     log_id = error.value.split("**")[1]
     assert log_id in caplog.text and "secret detail" in caplog.text
+    at.run()
+    assert log_id in at.error[0].value and caplog.text.count(log_id) == 1, "drawn again, logged once"
     assert at.expander, "the passages that were found are still shown"
 
 

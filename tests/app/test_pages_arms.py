@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import tiny
 
 from rag_vs_ft import settings
-from rag_vs_ft.feedback import database_path, preferences
+from rag_vs_ft.feedback import database_path, preferences, store_rating
 
 MODEL = settings.LANGUAGE_MODEL
 
@@ -36,6 +38,23 @@ def test_four_arms_side_by_side_with_the_reference(built, trained, open_page) ->
     assert len(at.metric) == 4, "answers stay until something else is asked"
     at.text_input(key="q").set_value("Something else?").run()
     assert not at.metric
+
+
+def test_pretrained_retrieval_and_trained_models_are_compared_unless_told_otherwise(built, trained, open_page) -> None:
+    assert open_page("compare").multiselect(key="arms").value == [MODEL, f"{MODEL} + passages", "small"]
+
+
+def test_a_stopped_comparison_keeps_what_there_is(built, trained, open_page) -> None:
+    at = open_page("compare", q="What is the port?", max_new_tokens="16")
+    at.multiselect(key="arms").set_value([MODEL, "small"])
+    button(at, "Compare").click().run()
+    compared = at.session_state["compared"]
+    del compared.results["small"]
+    at.run()
+    assert any(caption.value == "Stopped." for caption in at.caption) and not at.error
+    del compared.pieces["small"]
+    at.run()
+    assert any(caption.value.startswith("Stopped before") for caption in at.caption)
 
 
 def test_one_arm_fails_and_the_others_answer(built, trained, open_page) -> None:
@@ -82,6 +101,36 @@ def test_questions_of_the_sample_are_dev_questions(built, open_page) -> None:
     button(at, "Next question").click().run()
     dev = {question.question for question in load_questions(sample_questions_path(), split="dev")}
     assert any(text.value in dev for text in at.text)
+
+
+def test_the_next_round_is_prepared_while_one_is_read(built, open_page) -> None:
+    at = open_page("rate")
+    at.text_input(key="own").set_value("What is the port?")
+    button(at, "Next question").click().run()
+    assert at.session_state["round"].question == "What is the port?" and at.text_input(key="own").value == ""
+    _, job = at.session_state["next round"]
+    job.wait(60)
+    assert job.error is None
+    button(at, "3: equally").click().run()
+    assert at.session_state["next round"][1] is job, "a verdict does not begin it again"
+    button(at, "Next question").click().run()
+    assert at.session_state["round"].question == job.result.question and any(
+        job.result.question == text.value for text in at.text
+    )
+
+
+def test_questions_that_were_rated_for_a_pair_come_last(built, open_page) -> None:
+    folder = built.root / "eval" / "questions"
+    folder.mkdir(parents=True)
+    record = {"answer": "443", "gold_documents": ["vault/keys.md"], "answerable": True, "source": "test", "tags": []}
+    lines = [json.dumps({"id": str(number), "question": f"Which port ({number})?", **record}) for number in range(3)]
+    (folder / "mine.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    arms = (MODEL, f"{MODEL} + passages")
+    for number in (0, 2):
+        store_rating(built, f"Which port ({number})?", arms, ("x", "y"), "tie")
+    at = open_page("rate", questions="mine")
+    button(at, "Next question").click().run()
+    assert at.session_state["round"].question == "Which port (1)?"
 
 
 def test_rating_that_cannot_be_kept_stays_open(built, open_page) -> None:

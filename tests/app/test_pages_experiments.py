@@ -9,6 +9,9 @@ import tomllib
 import pytest
 
 from rag_vs_ft import settings
+from rag_vs_ft.corpus import store
+from rag_vs_ft.evaluation.harness import run_experiment
+from rag_vs_ft.index import build
 from rag_vs_ft.training.train import train
 
 EXPERIMENT = f"""
@@ -79,7 +82,7 @@ def experiment(built, hostile):
                 "gold_documents": [gold],
                 "answerable": True,
                 "source": "test",
-                "tags": ["fact"],
+                "tags": ["fact", "updates"] if number >= 9 else ["fact"],
                 "split": "dev" if number < 3 else "test",
             }
             out.write(json.dumps(record) + "\n")
@@ -105,11 +108,37 @@ def test_an_experiment_runs_in_the_background_and_its_questions_can_be_read(expe
     table = at.dataframe[0].value
     assert list(table["arm"]) == ["alone", "retrieval"] and all("%" in share for share in table["right"])
     assert len(at.get("image")) >= 2
+    at.session_state["shown"] = "Questions"
+    at.run()
     predictions = [json.loads(line) for line in (experiment.results / "small" / "predictions.jsonl").open(encoding="utf-8")]
     right = {(one["arm"], one["question_id"]): one["scores"]["choice_accuracy"] for one in predictions if one["split"] == "test"}
     ids = {key for _, key in right}
     differ = [key for key in ids if right["retrieval", key] > right["alone", key]]
     assert any(f"{len(differ)} of {len(ids)} questions" in caption.value for caption in at.caption)
+
+
+def test_freshness_compares_the_runs_before_and_after_an_update(experiment, documents, open_page) -> None:
+    path = experiment.root / "eval" / "experiments" / "small.toml"
+    run_experiment(path, home=experiment, run_name="before", skip_missing=True)
+    at = open_page("evaluate")
+    at.session_state["shown"] = "Freshness"
+    at.run()
+    assert any("index before the update" in caption.value for caption in at.caption)
+    (documents / "vault/keys.md").write_text("# Vault\n\nA deleted key vault is kept for 30 days; its port is 443.\n", "utf-8")
+    store.update("docs", home=experiment)
+    build.update("docs", experiment)
+    run_experiment(path, home=experiment, run_name="after", skip_missing=True)
+    at = open_page("evaluate", run="after")
+    at.session_state["shown"] = "Freshness"
+    at.run()
+    assert not at.exception and not at.error
+    fresh, change = (table.value for table in at.dataframe[:2])
+    assert list(fresh["questions"]) == [3, 3] and list(change["questions"]) == [3, 3], "of nine, those about what has changed"
+    assert {"before", "after"} <= set(change.columns)
+    assert any("gen\\-000001" in caption.value and "gen\\-000002" in caption.value for caption in at.caption)
+    at.session_state["shown"] = "Against another run"
+    at.run()
+    assert list(at.dataframe[0].value["questions"]) == [9, 9]
 
 
 def test_a_run_that_was_damaged_is_told(experiment, open_page) -> None:

@@ -77,8 +77,26 @@ def test_update_goes_on_in_the_background_and_is_told(built, documents, open_pag
     assert list(at.dataframe[0].value["answers"]) == ["", "now"]
     changes = at.dataframe[1].value
     assert sorted(zip(changes["change"], changes["document"], strict=True)) == [("added", "new.md"), ("removed", "hostile.md")]
+    assert list(changes["passages added"]) == [1, 0] and list(changes["passages removed"])[1] > 0
     button(at, "Roll back").click().run()
     assert list(at.dataframe[0].value["answers"]) == ["now", ""]
+
+
+@pytest.mark.slow
+def test_the_sample_can_be_updated_to_what_comes_with_it(place, open_page) -> None:
+    from rag_vs_ft.corpus import store
+
+    store.add("sample", "sample", home=place)
+    build.build("sample", "sample", build.Recipe(precision="fp32"), place)
+    at = open_page("index", view="Generations")
+    button(at, "Try an update").click().run()
+    assert wait_for_job(f"update {place.root} sample").error is None
+    at.run()
+    changes = at.dataframe[1].value
+    assert (
+        list(changes["change"]).count("changed") == 12 and list(changes["document"])[-1] == "aks/ingress-application-routing.md"
+    )
+    assert all(button.label != "Try an update" for button in at.button)
 
 
 def test_verify_names_the_damaged_file(built, open_page) -> None:

@@ -10,6 +10,7 @@ from rag_vs_ft.evaluation import plots
 from rag_vs_ft.evaluation.compare import compare_runs, write_report
 from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.evaluation.render import Fold, Section, duration, html, markdown, percent, size, span
+from rag_vs_ft.feedback import database_path, store_rating
 
 NASTY = '<script>alert("x")</script> & | pipe'
 
@@ -97,6 +98,50 @@ def test_disagreements_show_prompts_that_can_be_folded(folder):
     assert 0 < shown.count("prompt of alone") <= 10
     assert shown.count("prompt of alone") == shown.count("prompt of retrieval") == shown.count("prompt of oracle")
     assert len(summary["arms"]) == 3
+
+
+def rated(folder):
+    """Both reports' sections of blind ratings, as they stand in the files."""
+    md = (folder / "report.md").read_text().partition("\n## Blind ratings\n")[2].partition("\n## ")[0]
+    page = (folder / "report.html").read_text().partition("<h2>Blind ratings</h2>")[2].partition("<h2>")[0]
+    return md, page
+
+
+def test_the_report_reads_the_blind_ratings_of_its_home_at_that_moment(folder):
+    place = settings.Home(folder.parents[2])
+    before = (folder / "report.md").read_text()
+    assert write_report([folder]) == before and rated(folder) == ("", "")
+    arms = {arm["arm"]: arm for arm in json.loads((folder / "summary.json").read_text())["arms"]}
+    model = arms["alone"]["model"]
+    for number, verdict in enumerate(("first", "first", "second", "tie", "both bad")):
+        store_rating(place, f"q{number}", (f"{model} + passages", model), ("x", "y"), verdict)
+    store_rating(place, "q", (model, NASTY), ("x", "y"), "first")
+    said = write_report([folder])
+    row = next(line for line in said.splitlines() if line.startswith("| alone | retrieval |"))
+    # Wilson (1927) by hand: n=3, one win, z=1.959964.
+    assert row == r"| alone | retrieval | 1 | 2 | 2 | 1 | 33.3% | \[6.1, 79.2\] |"
+    assert "1 rated pair of arms that are not both in this run" in said and NASTY not in said
+    assert "<td>retrieval</td><td>1</td><td>2</td>" in rated(folder)[1]
+    parsed((folder / "report.html").read_text())
+    assert write_report([folder]) == said, "the section is replaced and not added again"
+    database_path(place).write_bytes(b"no database " * 100)
+    assert "The ratings cannot be read" in write_report([folder])
+    database_path(place).unlink()
+    assert write_report([folder]) == before
+
+
+def test_a_question_cannot_pass_for_a_section():
+    fold = Fold("What?\n## Blind ratings\nno", (("arm",),), (("prompt", "\n## Blind ratings\n"),))
+    text = markdown("t", [Section("Disagreements", folded=(fold,))])
+    assert "\n## Blind ratings" not in text
+
+
+def test_a_report_that_is_gone_is_told(folder, tmp_path):
+    lone = tmp_path / "run"
+    lone.mkdir()
+    (lone / "summary.json").write_text((folder / "summary.json").read_text())
+    with pytest.raises(UserError, match=r"report\.md"):
+        write_report([lone])
 
 
 def test_the_same_figures_give_the_same_picture():

@@ -1,0 +1,137 @@
+"""The app as a visitor waits for it, timed in a browser: the page, the first passage, two visitors at once.
+
+    python benchmarks/app.py --home HOME [--index sample] [--questions FILE] [--asked 10]
+
+Page: from the moment that a new server says it is up until one can type; the first visit and the second. Passage: from the
+Enter key until the first passage stands on the page, once a first question has been answered. Each question is asked once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import describe
+from playwright.sync_api import sync_playwright
+
+from rag_vs_ft import settings
+from rag_vs_ft.evaluation.questions import load_questions, sample_questions_path
+
+# Times in the page: of the last Enter, and of the next passage that is drawn.
+WATCH = """() => {
+  const cards = () => document.querySelectorAll('[data-testid=stExpander]').length;
+  window.marks = {};
+  document.addEventListener('keydown', event => {
+    if (event.key === 'Enter') window.marks = {enter: performance.now(), cards: cards()};
+  }, true);
+  new MutationObserver(() => {
+    const marks = window.marks;
+    if (marks.enter && !marks.passage && cards() > marks.cards) marks.passage = performance.now();
+  }).observe(document.body, {childList: true, subtree: true});
+}"""
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[tuple[str, float]]:
+    """The app in a process of its own; its address and the time until it is up, in seconds."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "rag_vs_ft", "app", "--port", str(port), "--home", str(home)]
+    server = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).close()
+                break
+            except OSError:
+                if server.poll() is not None:
+                    raise SystemExit("the app does not start") from None
+                time.sleep(0.02)
+        yield f"http://localhost:{port}", time.perf_counter() - started
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
+
+
+def open_page(browser: Any, url: str) -> tuple[Any, float]:
+    """A new visitor's page, and how long it took until one can type."""
+    page = browser.new_context().new_page()
+    started = time.perf_counter()
+    page.goto(url)
+    page.get_by_test_id("stChatInputTextArea").wait_for()
+    seconds = time.perf_counter() - started
+    page.evaluate(WATCH)
+    return page, seconds
+
+
+def send(page: Any, question: str) -> None:
+    box = page.get_by_test_id("stChatInputTextArea")
+    box.fill(question)
+    box.press("Enter")
+
+
+def answered(page: Any, count: int) -> None:
+    page.get_by_test_id("stFeedback").nth(count - 1).wait_for(timeout=120_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--index", default="sample")
+    parser.add_argument("--questions", type=Path, default=sample_questions_path())
+    parser.add_argument("--asked", type=int, default=10)
+    arguments = parser.parse_args()
+    questions = [question.question for question in load_questions(arguments.questions)][: arguments.asked + 3]
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    query = f"?index={arguments.index}&max_new_tokens=64"
+    with serving(settings.home(arguments.home).root) as (url, up), sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser.new_context().new_page().goto("about:blank")
+        page, first = open_page(browser, f"{url}/{query}")
+        other, second = open_page(browser, f"{url}/{query}")
+        print(describe())
+        print(f"server up after {up:.2f} s; page ready {first:.2f} s later, for the second visitor {second:.2f} s")
+        send(page, questions[0])
+        answered(page, 1)
+        waits = []
+        for number, question in enumerate(questions[1:-2], start=2):
+            send(page, question)
+            answered(page, number)
+            marks = page.evaluate("window.marks")
+            waits.append(marks["passage"] - marks["enter"])
+        shown = ", ".join(f"{wait:.0f}" for wait in waits)
+        print(f"first passage: median {np.median(waits):.0f} ms, longest {max(waits):.0f} ms ({shown})")
+        both = (page, len(waits) + 2, questions[-2]), (other, 1, questions[-1])
+        for visitor, _, question in both:
+            visitor.get_by_test_id("stChatInputTextArea").fill(question)
+        started = time.perf_counter()
+        for visitor, _, _ in both:
+            visitor.get_by_test_id("stChatInputTextArea").press("Enter")
+        ends = []
+        for visitor, count, _ in both:
+            answered(visitor, count)
+            ends.append(time.perf_counter() - started)
+        passages = [visitor.evaluate("window.marks.passage - window.marks.enter") for visitor, _, _ in both]
+        print(
+            f"two at once: passages after {passages[0]:.0f} and {passages[1]:.0f} ms, "
+            f"answers after {ends[0]:.1f} and {ends[1]:.1f} s"
+        )
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
