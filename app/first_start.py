@@ -43,7 +43,7 @@ def _offer_sample() -> None:
             start_job(_JOB, "Building the sample", lambda progress: build_sample(place, progress))
             st.rerun()
         st.caption("With documents of your own, in a terminal:")
-        st.code("rag-vs-ft corpus add docs YOUR_FOLDER\nrag-vs-ft index build docs", language="bash")
+        st.code("rag-vs-ft corpus add docs YOUR_FOLDER\nrag-vs-ft index build docs", language=None, wrap_lines=True)
     elif (job := find_job(_JOB)) is not None and job.stage == "embed":
         st.caption("Each passage becomes a vector of its meaning; this is the longest step.")
 

@@ -190,7 +190,7 @@ def main() -> None:
     models = model_names()
     if not models:
         st.warning("There is no language model on this machine yet. In a terminal:")
-        st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language="bash")
+        st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language=None, wrap_lines=True)
         return
     actions = st.sidebar.container(horizontal=True)
     chosen = sidebar(indexes, models)

@@ -283,7 +283,7 @@ def main() -> None:
     runs = finished_runs()
     if not runs:
         st.info("No run is finished yet. The experiment demo takes a few minutes; in a terminal:")
-        st.code("rag-vs-ft eval eval/experiments/quick.toml --skip-missing", language="bash")
+        st.code("rag-vs-ft eval eval/experiments/quick.toml --skip-missing", language=None, wrap_lines=True)
         return
     name = st.selectbox("Run", runs, key="run", bind="query-params")
     with shown_errors(f"Reading the run {name}"):

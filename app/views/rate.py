@@ -104,7 +104,7 @@ def main() -> None:
     st.header("Rate")
     if not arms:
         st.warning("There is no language model on this machine yet. In a terminal:")
-        st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language="bash")
+        st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language=None, wrap_lines=True)
         return
     bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     with st.sidebar:

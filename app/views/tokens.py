@@ -70,7 +70,7 @@ def main() -> None:
     names += [name for name in models if name not in names]
     if not names:
         st.warning("There is no tokenizer on this machine yet. In a terminal:")
-        st.code("rag-vs-ft models pull gpt2-tokenizer", language="bash")
+        st.code("rag-vs-ft models pull gpt2-tokenizer", language=None, wrap_lines=True)
         return
     text = st.text_area("Text", EXAMPLE, max_chars=20_000, key="text", persist_state="session")
     for number, column in enumerate(st.columns(2)):

@@ -82,7 +82,7 @@ def start_form(names: list[str]) -> None:
         corpora = [info.name for info in store.list_corpora(home())]
         if not corpora:
             st.caption("There is no corpus yet. In a terminal:")
-            st.code("rag-vs-ft corpus add sample sample", language="bash")
+            st.code("rag-vs-ft corpus add sample sample", language=None, wrap_lines=True)
             return
         st.caption(
             "Some five million parameters that learn the documents alone: minutes on a CPU, and it shows how little that is."
@@ -92,7 +92,7 @@ def start_form(names: list[str]) -> None:
         steps = st.number_input("Steps (0: as the preset says)", 0, 100_000, 0)
         resume = name in names
         command = train_command(corpus, name, steps, resume=resume)
-        st.code(shown(command), language="bash", wrap_lines=True)
+        st.code(shown(command), language=None, wrap_lines=True)
         if st.button("Resume" if resume else "Train", type="primary", disabled=running or not name):
             with shown_errors("Starting the training"):
                 start_job(key, f"Training {name}", training(command, runs.run_folder(home(), name)))
@@ -117,7 +117,7 @@ def show_run(folder: Path) -> None:
     if record["state"] != "finished" and record.get("corpus"):
         words = ["train", record["arm"], "--corpus", corpus, "--preset", record["preset"], "--run", folder.name, "--resume"]
         st.caption("Should it be stopped, it goes on with:")
-        st.code(shown([*words, "--home", str(home().root)]), language="bash", wrap_lines=True)
+        st.code(shown([*words, "--home", str(home().root)]), language=None, wrap_lines=True)
     with st.expander("Settings", icon=":material/tune:"):
         st.json(record["settings"])
     if (folder / "last").exists():
@@ -146,19 +146,32 @@ def _curves(folder: Path) -> None:
     if not by_step:
         st.caption("Nothing is logged yet.")
         return
-    columns = st.columns(2)
-    for number, (title, keys) in enumerate(CURVES):
-        points = [
-            {"step": step, "value": row[key], "curve": key.replace("_", " ")}
-            for step, row in sorted(by_step.items())
-            for key in keys
-            if key in row
-        ]
-        with columns[number % 2]:
-            st.caption(title)
-            if points:
-                colour = "curve" if len(keys) > 1 else None
-                st.line_chart(points, x="step", y="value", color=colour, height=220, x_label="step", y_label="")
+    for row in range(0, len(CURVES), 2):
+        for column, (title, keys) in zip(st.columns(2), CURVES[row : row + 2], strict=True):
+            points = [
+                {"step": step, "value": values[key], "curve": key.replace("_", " ")}
+                for step, values in sorted(by_step.items())
+                for key in keys
+                if key in values
+            ]
+            with column:
+                st.caption(title)
+                if points:
+                    st.altair_chart(_lines(points, several=len(keys) > 1))
+
+
+def _lines(points: list[dict[str, Any]], *, several: bool) -> Any:
+    """A line chart whose axis begins near the lowest value: what matters is how a curve bends."""
+    import altair as alt
+
+    encoded: dict[str, Any] = {
+        "x": alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickMinStep=1)),
+        "y": alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
+        "tooltip": ["step:Q", "value:Q", "curve:N"],
+    }
+    if several:
+        encoded["color"] = alt.Color("curve:N", legend=alt.Legend(orient="top-right", title=None))
+    return alt.Chart(alt.Data(values=points)).mark_line(point=True).encode(**encoded).properties(height=220)
 
 
 def show_sample(name: str) -> None:
@@ -182,7 +195,7 @@ def main() -> None:
         st.info("No run yet. Larger models are trained in a terminal, such as:")
         st.code(
             f"rag-vs-ft train lora --corpus sample --preset {settings.LANGUAGE_MODEL} --run first-lora",
-            language="bash",
+            language=None,
             wrap_lines=True,
         )
         return
