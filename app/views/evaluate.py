@@ -91,6 +91,8 @@ def show_run(folder: Path) -> None:
     views += ["Questions"] if len(scored) > 1 else []
     views += ["Freshness"] if any(UPDATES in arm["by_tag"] for arm in scored) else []
     views += ["Against another run"] if scored and len(finished_runs()) > 1 else []
+    if st.session_state.get("shown") not in views:  # another run was chosen, which has no such view
+        st.session_state.pop("shown", None)
     view = st.segmented_control("View", views, default="Result", required=True, key="shown", label_visibility="collapsed")
     if view == "Questions":
         ranked = sorted(scored, key=lambda arm: -arm["choice_accuracy"])
