@@ -153,7 +153,7 @@ def html_section(section: Section, *, first: bool = False) -> str:
             f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>" for name, text in fold.texts
         )
         body.append(f"<details><summary>{escape(fold.title)}</summary>{_html_table(fold.table)}{texts}</details>")
-    return "\n".join(body)
+    return "\n".join(filter(None, body))
 
 
 def _html_table(rows: Sequence[Sequence[str]]) -> str:

@@ -492,7 +492,7 @@ def _ratings(arms: Sequence[Mapping[str, Any]], home: Home) -> Section | None:
     try:
         found = preferences(home)
     except UserError as error:
-        return Section(RATINGS, (f"The ratings cannot be read: {error}.",))
+        return Section(RATINGS, (f"The ratings cannot be read: {error.message}.",))
     if not found:
         return None
     ours: dict[str, list[str]] = {}
