@@ -115,15 +115,14 @@ def show_result(folder: Path, summary: Mapping[str, Any], scored: Sequence[Mappi
     left, right = st.columns(2)
     if pairs:
         with left:
-            st.caption("Differences of pairs of arms, 95% intervals; filled: p under 0.05 after Holm's correction")
-            st.image(plots.forest(pairs, "difference, percentage points"), width="stretch")
+            says = "Differences of pairs of arms, 95% intervals; filled: p under 0.05 after Holm's correction"
+            show_figure(says, plots.forest(pairs, "difference, percentage points"))
     if scored:
         with right:
-            st.caption("Quality against cost")
-            st.image(plots.quality_and_cost(scored), width="stretch")
+            show_figure("Questions right against seconds per question", plots.quality_and_cost(scored))
     if scored and len(scored[0]["by_tag"]) > 1:
         with st.expander("By kind of question", icon=":material/sell:"):
-            st.image(plots.by_tag(scored, summary["questions"]["chance"]), width="stretch")
+            show_figure("Questions right by tag", plots.by_tag(scored, summary["questions"]["chance"]))
     if (report := folder / "report.html").is_file():
         update_ratings(folder, summary)
         st.download_button(
@@ -136,9 +135,15 @@ def show_result(folder: Path, summary: Mapping[str, Any], scored: Sequence[Mappi
         )
 
 
+def show_figure(says: str, svg: str) -> None:
+    """A figure under what it says, which stands for it where it cannot be seen."""
+    st.caption(says)
+    st.image(svg, width="stretch", alt=says)
+
+
 def show_freshness(folder: Path, manifest: Mapping[str, Any], scored: Sequence[Mapping[str, Any]]) -> None:
     """Do the arms know what the documents say since they were changed?"""
-    st.caption("Questions about facts that an update of the documents has changed: right is who finds the new one likelier.")
+    st.caption("Questions about facts that an update of the documents has changed: does an arm find the new fact likelier?")
     st.dataframe(
         [
             {
