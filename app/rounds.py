@@ -32,12 +32,13 @@ class Round:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a round is prepared from: a set of questions, or a question that the visitor typed."""
+    """What a round is prepared from: a set of questions, or a question that the visitor typed; `after` was asked last."""
 
     arms: tuple[str, ...]
     index: str
     questions: str
     own: str = ""
+    after: str = ""
 
 
 def question_files() -> dict[str, Path]:
@@ -61,7 +62,7 @@ def prepare(wanted: Wanted, place: Home, progress: Progress) -> Round:
     question, expected = wanted.own, ""
     if not question:
         path = question_files()[wanted.questions]
-        rated = rated_questions(place, (first, second))
+        rated = rated_questions(place, (first, second)) | {wanted.after}
         known = rateable(str(path), path.stat().st_mtime)
         chosen = random.choice([one for one in known if one.question not in rated] or known)
         question, expected = chosen.question, chosen.answer or ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -118,7 +117,11 @@ def main() -> None:
     right.text_input(
         "Or a question of your own", key="own", max_chars=settings.MAX_QUESTION_CHARACTERS, placeholder="leave empty for the set"
     )
-    wanted = Wanted(tuple(chosen), index, questions or SAMPLE)
+
+    def wanted(own: str = "") -> Wanted:
+        shown: Round | None = st.session_state.get("round")
+        return Wanted(tuple(chosen), index, questions or SAMPLE, own, shown.question if shown else "")
+
     # The typed question is taken once, and the set goes on after it.
     st.button(
         "Next question",
@@ -133,11 +136,11 @@ def main() -> None:
     own = st.session_state.pop("go", None)
     with shown_errors("Asking the arms"):
         if own is not None and len(chosen) >= 2:
-            next_round(replace(wanted, own=own))
+            next_round(wanted(own))
         if (current := st.session_state.get("round")) is not None:
             show_round(current)
             if len(chosen) >= 2:
-                prepared(wanted)  # while this one is read
+                prepared(wanted())  # while this one is read
     with shown_errors("Reading the ratings"):
         show_preferences()
 
