@@ -95,8 +95,9 @@ def main() -> None:
         "Reference answer (optional)", key="reference", max_chars=1_000, help="Each arm says how likely it finds it.", **bound
     )
     asked = (tuple(chosen), question.strip(), reference.strip(), index, k, room)
-    action = st.empty()
-    begun = action.button("Compare", type="primary", disabled=not (chosen and question.strip()))
+    with st.container(horizontal=True):
+        begun = st.button("Compare", type="primary", disabled=not (chosen and question.strip()))
+        stop = st.empty()
     if begun:
         st.session_state["compared"] = Comparison(asked)
     compared: Comparison | None = st.session_state.get("compared")
@@ -106,7 +107,7 @@ def main() -> None:
         return
     if begun:
         # Whatever the visitor does now ends this run of the page at the next word; what is there so far stays.
-        action.button("Stop", icon=":material/stop:", key="stop")
+        stop.button("Stop", icon=":material/stop:", key="stop")
     places = []
     for column, name in zip(st.columns(len(chosen), border=True), chosen, strict=True):
         with column:
