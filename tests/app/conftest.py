@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import streamlit as st
 import tiny
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from rag_vs_ft import catalogue, settings
-from rag_vs_ft.cli.app import find_main
+from rag_vs_ft.cli.app import OPTIONS, find_main
 from rag_vs_ft.corpus import store
 from rag_vs_ft.index import build
 
@@ -25,6 +26,8 @@ DOCUMENTS = {
     "vault/keys.md": "# Vault\n\nA deleted key vault is kept for 90 days.\n\n## Port\n\nThe port of the vault is 443.\n",
     "hostile.md": f"# Odd {HOSTILE}\n\nThe secret port {HOSTILE} is 7.\n",
 }
+# Pages run in the test's own process, with Streamlit's defaults: of the server's options, what a script needs.
+config.set_option("runner.magicEnabled", OPTIONS["runner.magicEnabled"] == "true")
 RECIPE = build.Recipe(precision="fp32", chunk_size=32)
 
 
