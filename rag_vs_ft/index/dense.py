@@ -31,7 +31,7 @@ LINKS = 32
 """Links of a vector in the graph (M), twice as many on the lowest level."""
 EF_BUILD, EF_SEARCH = 80, 128
 """Vectors held while a place in the graph is sought: when it is built, and (at least) when it is searched."""
-PROBES = 64
+PROBES = 128
 """Cells that are looked into."""
 RERANKED = 4
 """Candidates from the compressed vectors for each hit that is asked for."""
@@ -91,7 +91,6 @@ def _cells(vectors: NDArray[np.float16]) -> Any:
     coarse = faiss.IndexFlatIP(dimension)
     index = faiss.IndexIVFPQ(coarse, dimension, cells, codes, 8, faiss.METRIC_INNER_PRODUCT)
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
-    index.nprobe = min(PROBES, cells)
     # Rows are in the order of hashes, so every n-th is a random sample, and the same one each time.
     sample = np.unique(np.linspace(0, rows - 1, min(rows, max(40 * cells, 65_536)), dtype=np.int64))
     index.train(np.ascontiguousarray(vectors[sample], dtype=np.float32))
@@ -158,7 +157,7 @@ class Dense:
         again = 1
         if isinstance(self._index, faiss.IndexIVF):
             again = RERANKED
-            probes = min(self._index.nlist, round(self._index.nprobe * effort))
+            probes = min(self._index.nlist, round(PROBES * effort))
             parameters = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
         elif isinstance(self._index, faiss.IndexHNSW):
             parameters = faiss.SearchParametersHNSW(sel=selector, efSearch=round(max(EF_SEARCH, depth) * effort))

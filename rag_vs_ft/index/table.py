@@ -146,9 +146,9 @@ class ChunkTable:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        masks = pc.is_in(self.arrow.column("document_id"), pa.array(list(documents), pa.string()))
-        for batch, mask in zip(self.arrow.to_batches(), masks.chunks, strict=True):
-            yield batch.filter(mask)
+        wanted = pa.array(list(documents), pa.string())
+        for batch in self.arrow.to_batches():
+            yield batch.filter(pc.is_in(batch.column("document_id"), wanted))
 
     def rows_of(self, documents: Iterable[str]) -> Iterator[tuple[Chunk, bytes]]:
         """(chunk, key) of every chunk of these documents."""

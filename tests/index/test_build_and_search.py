@@ -124,6 +124,7 @@ def test_an_update_embeds_only_new_texts_and_equals_a_build_from_nothing(
     home, folder, tiny_embedder, monkeypatch, kind, precision, tmp_path
 ) -> None:
     monkeypatch.setattr(dense, "kind_for", lambda rows: kind)
+    monkeypatch.setattr("rag_vs_ft.index.table._BATCH", 16)  # many batches, as in a large index
     monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path / "cache"))
     recipe = Recipe(embedder=tiny_embedder, precision=precision, chunk_size=32)
     write(folder, more_articles())
