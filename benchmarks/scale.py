@@ -125,7 +125,6 @@ def one(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     index = dense.Dense(folder, settings.threads())
     total = len(index.vectors)
-    index.search(queries[0], DEPTH)
     opened = time.perf_counter() - start
     at_open = resident()
     for query in queries[:50]:
