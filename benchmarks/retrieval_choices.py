@@ -84,7 +84,7 @@ class Bench:
         self.index = Index.open(name, settings.home(home))
         self.questions = load_questions(questions)
         self.chunks = [self.index.table.chunk(row) for row in range(len(self.index))]
-        self.vectors = self.index.dense.vectors()
+        self.vectors = self.index.dense.vectors
         self.bm25 = cache(self._bm25)
 
     def _bm25(self, fields: Callable[[Chunk], str], analyzer: Analyzer, bm25: Bm25Settings) -> lexical.Lexical:

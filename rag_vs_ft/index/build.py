@@ -3,12 +3,16 @@
 A build and an update are one function. Both take over the chunks of documents that have not changed and the vectors of texts that
 are known, from the generation that answers now and from what a killed build left in `work/`; a build from nothing finds neither.
 Rows are in the order of chunk ids, so the files depend on the documents and the settings and not on the history.
+
+Chunks and vectors pass through files, a batch in memory at a time; what grows in memory with the number of chunks is their ids
+and keys, BM25's terms and the FAISS index (docs/performance.md, "Size").
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -19,16 +23,17 @@ from typing import TYPE_CHECKING, Any
 from rag_vs_ft import __version__, settings
 from rag_vs_ft.corpus.store import Corpus, open_corpus
 from rag_vs_ft.errors import CheckFailed, UserError
-from rag_vs_ft.index import dense, generations, lexical
+from rag_vs_ft.index import dense, embedding, generations, lexical
 from rag_vs_ft.index.chunking import Chunker, chunk_document, embedded_text
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
-from rag_vs_ft.index.table import ChunkTable, write_chunks
+from rag_vs_ft.index.table import ChunkTable, ChunkWriter
 from rag_vs_ft.records import Chunk, Document, sha256_text
 from rag_vs_ft.settings import Home
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 SHARD = 2_048
@@ -123,9 +128,10 @@ def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, pro
         "analyzer": recipe.analyzer.to_json(),
         "bm25": asdict(recipe.bm25),
         "embedder": embedder.id.to_json(),
+        "vectors": {"version": embedding.VERSION},
     }
     old = _answering(folder)
-    if old is not None and all(old.manifest[key] == inputs[key] for key in inputs):
+    if old is not None and all(old.manifest.get(key) == inputs[key] for key in inputs):
         return BuildResult(old, False, old.manifest["counts"] | {"embedded": 0}, {"total": 0.0})
 
     started = time.perf_counter()
@@ -134,45 +140,28 @@ def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, pro
     def timed(stage: str) -> None:
         seconds[stage] = round(time.perf_counter() - started - sum(seconds.values()), 3)
 
-    old_table = _table_of(old, chunker)
-    rows, documents = _chunks(corpus, chunker, embedder, old_table, progress)
-    if not rows:
-        raise UserError(f"corpus {corpus.name!r} gives no chunks", f"look at it: rag-vs-ft corpus info {corpus.name}")
-    timed("chunk")
-
-    known = _known_vectors(old, old_table, embedder)
-    reused = {key for _, key in rows} & known.keys()
-    work = folder / "work" / sha256_text(repr(embedder.id))[:16]
-    texts = {key: embedded_text(chunk, chunker, embedder.offsets) for chunk, key in rows if key not in known}
-    known |= _embed(texts, embedder, work, progress)
-    timed("embed")
-
-    kept_ids = {chunk.id for chunk, _ in rows}
-    before = set(old_table.column("id")) if old_table is not None else set()
-    counts = {
-        "documents": len(documents),
-        "chunks": len(rows),
-        "unique_texts": len({key for _, key in rows}),
-        "chunks_kept": len(kept_ids & before),
-        "chunks_added": len(kept_ids - before),
-        "chunks_removed": len(before - kept_ids),
-        "reused": len(reused),
-        "embedded": len(texts),
-        "tokens": sum(chunk.tokens for chunk, _ in rows),
-    }
+    work = folder / "work"
+    counts: dict[str, int] = {}
 
     def write(target: Path) -> dict[str, Any]:
-        import numpy as np
+        old_table = _table_of(old, chunker)
+        table, documents = _write_chunks(target, corpus, chunker, embedder, old_table, progress)
+        if not len(table):
+            raise UserError(f"corpus {corpus.name!r} gives no chunks", f"look at it: rag-vs-ft corpus info {corpus.name}")
+        timed("chunk")
 
-        progress("bm25", 0, len(rows))
-        lexical.build(target / "bm25", (lexical.searchable_text(chunk) for chunk, _ in rows), recipe.analyzer, recipe.bm25)
+        store = _VectorStore(work / sha256_text(repr((embedder.id, embedding.VERSION)))[:16], embedder.id.dimension)
+        known = _known_vectors(old, old_table, embedder)
+        vectors, unique, reused = _row_vectors(work / "rows", table, chunker, embedder, store, known, progress)
+        timed("embed")
+        counts.update(_counts(table, documents, old_table), unique_texts=unique, reused=reused, embedded=unique - reused)
+
+        progress("bm25", 0, len(table))
+        lexical.build(target / "bm25", map(lexical.searchable_text, table.chunks()), recipe.analyzer, recipe.bm25)
         timed("bm25")
-        progress("faiss", 0, len(rows))
-        vectors = np.stack([known[key] for _, key in rows])
-        kind = dense.build(target / "faiss.index", vectors, embedder.threads)
+        progress("faiss", 0, len(table))
+        kind = dense.build(target, vectors, embedder.threads)
         timed("faiss")
-        write_chunks(target, rows, documents)
-        timed("write")
         return {
             "code_version": __version__,
             **inputs,
@@ -182,8 +171,14 @@ def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, pro
             "threads": embedder.threads,
         }
 
-    generation = generations.publish(folder, write)
-    shutil.rmtree(folder / "work", ignore_errors=True)
+    try:
+        generation = generations.publish(folder, write)
+    except OSError as error:
+        raise UserError(
+            f"the index could not be written to {folder}: {error.strerror or error}",
+            "make room and run it again: what is embedded already is kept, and the index answers as before",
+        ) from error
+    shutil.rmtree(work, ignore_errors=True)
     return BuildResult(generation, True, counts, seconds | {"total": round(time.perf_counter() - started, 3)})
 
 
@@ -204,27 +199,42 @@ def _table_of(old: Generation | None, chunker: Chunker) -> ChunkTable | None:
     return ChunkTable.open(old.folder)
 
 
-def _chunks(
-    corpus: Corpus, chunker: Chunker, embedder: Embedder, old: ChunkTable | None, progress: Progress
-) -> tuple[list[tuple[Chunk, bytes]], dict[str, bytes]]:
-    """All chunks with the key of what is embedded of them, in order of id; and the key of each document."""
+def _write_chunks(
+    target: Path, corpus: Corpus, chunker: Chunker, embedder: Embedder, old: ChunkTable | None, progress: Progress
+) -> tuple[ChunkTable, dict[str, bytes]]:
+    """Write all chunks with the key of what is embedded of them, in order of id; and the key of each document."""
     unchanged = old.documents() if old is not None else {}
     same: set[str] = set()
-    rows: list[tuple[Chunk, bytes]] = []
     documents: dict[str, bytes] = {}
+    writer = ChunkWriter(target)
     for number, document in enumerate(corpus.documents()):
         documents[document.id] = key = _document_key(document)
         if unchanged.get(document.id) == key:
             same.add(document.id)
             continue
         for chunk in chunk_document(document, chunker, embedder.offsets):
-            rows.append((chunk, _text_key(chunk)))
+            writer.add(chunk, _text_key(chunk))
         if number % 50 == 0:
             progress("chunk", number, len(corpus))
     if old is not None:
-        rows.extend(old.rows_of(same))
+        for batch in old.batches_of(same):
+            writer.add_batch(batch)
     progress("chunk", len(corpus), len(corpus))
-    return sorted(rows, key=lambda row: row[0].id), documents
+    return writer.finish(documents), documents
+
+
+def _counts(table: ChunkTable, documents: dict[str, bytes], old: ChunkTable | None) -> dict[str, int]:
+    import pyarrow.compute as pc
+
+    kept = pc.sum(pc.is_in(table.arrow.column("id"), old.arrow.column("id"))).as_py() if old is not None else 0
+    return {
+        "documents": len(documents),
+        "chunks": len(table),
+        "chunks_kept": kept,
+        "chunks_added": len(table) - kept,
+        "chunks_removed": len(old) - kept if old is not None else 0,
+        "tokens": pc.sum(table.arrow.column("tokens")).as_py(),
+    }
 
 
 def _document_key(document: Document) -> bytes:
@@ -238,45 +248,120 @@ def _text_key(chunk: Chunk) -> bytes:
     return hashlib.sha256(f"{chunk.breadcrumb}\n{chunk.text}".encode()).digest()
 
 
-def _known_vectors(old: Generation | None, table: ChunkTable | None, embedder: Embedder) -> dict[bytes, NDArray[np.float32]]:
-    """Vectors of the old generation by text key, if the same embedder made them."""
-    if old is None or table is None or old.manifest["embedder"] != embedder.id.to_json():
-        return {}
-    vectors = dense.Dense(old.folder / "faiss.index", embedder.threads).vectors()
-    return dict(zip(table.column("key"), vectors, strict=True))
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Vectors by the key of the text that they are of: one key (32 bytes) for each row of `vectors`."""
+
+    keys: pa.Array | pa.ChunkedArray
+    vectors: NDArray[Any]
 
 
-def _embed(texts: dict[bytes, str], embedder: Embedder, work: Path, progress: Progress) -> dict[bytes, NDArray[np.float32]]:
-    """Embed texts in shards that are saved as they are done; shards of a killed build are taken over."""
+def _known_vectors(old: Generation | None, table: ChunkTable | None, embedder: Embedder) -> _Known | None:
+    """What the old generation holds, if the same embedder made it."""
+    made_alike = {"embedder": embedder.id.to_json(), "vectors": {"version": embedding.VERSION}}
+    if old is None or table is None or any(old.manifest.get(key) != value for key, value in made_alike.items()):
+        return None
+    return _Known(table.arrow.column("key"), dense.Dense(old.folder, embedder.threads).vectors)
+
+
+class _VectorStore:
+    """Vectors of a build that is under way, by text key: two files that grow, and that the next build finds if this one dies.
+
+    A key is written once its vector is on the disk: every whole key then has a whole vector, and what is beyond is cut off.
+    """
+
+    def __init__(self, folder: Path, dimension: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._paths = {folder / "vectors": 2 * dimension, folder / "keys": 32}
+        self._dimension = dimension
+        for path in self._paths:
+            path.touch()
+        self._rows = min(path.stat().st_size // width for path, width in self._paths.items())
+        for path, width in self._paths.items():
+            os.truncate(path, self._rows * width)
+
+    def append(self, keys: list[bytes], vectors: NDArray[np.float32]) -> None:
+        """Keep these vectors, in half precision."""
+        import numpy as np
+
+        for path, data in zip(self._paths, (vectors.astype(np.float16).tobytes(), b"".join(keys)), strict=True):
+            with path.open("ab") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        self._rows += len(keys)
+
+    def known(self) -> _Known:
+        """What is there now, memory-mapped."""
+        import numpy as np
+        import pyarrow as pa
+
+        if not self._rows:
+            return _Known(pa.array([], pa.binary()), np.zeros((0, self._dimension), dtype=np.float16))
+        vectors, keys = self._paths
+        numbers = np.memmap(vectors, dtype=np.float16, mode="r", shape=(self._rows, self._dimension))
+        buffers = [None, pa.py_buffer(keys.read_bytes())]
+        return _Known(pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), self._rows, buffers).cast(pa.binary()), numbers)
+
+
+def _row_vectors(
+    path: Path,
+    table: ChunkTable,
+    chunker: Chunker,
+    embedder: Embedder,
+    store: _VectorStore,
+    known: _Known | None,
+    progress: Progress,
+) -> tuple[NDArray[np.float16], int, int]:
+    """The vector of every row, in a file at `path`; the number of different texts, and how many of them were `known`.
+
+    A text is embedded once, and not at all if `known` or `store` has it.
+    """
     import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    known: dict[bytes, NDArray[np.float32]] = {}
-    for path in sorted(work.glob("*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as shard:
-                keys = [bytes(key) for key in shard["keys"]]
-                known |= {key: vector for key, vector in zip(keys, shard["vectors"], strict=True) if key in texts}
-        except (OSError, ValueError, KeyError):
-            path.unlink(missing_ok=True)
-    missing = [key for key in texts if key not in known]
-    total, done = len(texts), len(known)
+    def places(keys: pa.Array, among: _Known | None) -> NDArray[np.int64]:
+        """The row of each key in `among`, -1 where it is not."""
+        if among is None:
+            return np.full(len(keys), -1)
+        return pc.index_in(keys, value_set=among.keys).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+    # Rows with one text share its number in `texts`; `first` is one row of each.
+    encoded = pa.concat_arrays(table.arrow.column("key").chunks).dictionary_encode()
+    keys, texts = encoded.dictionary, encoded.indices.to_numpy()
+    first = np.unique(texts, return_index=True)[1]
+    in_known = places(keys, known)
+    missing = np.flatnonzero((in_known < 0) & (places(keys, store.known()) < 0))
+    total = int((in_known < 0).sum())
+    done = total - len(missing)
     progress("embed", done, total)
-    if missing:
-        work.mkdir(parents=True, exist_ok=True)
-    # Long texts first, in one order for all shards: each batch then holds texts of one length.
-    missing.sort(key=lambda key: (-len(texts[key]), key))
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("embed", done, total)
+
+    # Long texts first: on a GPU, which takes many at once, each batch then holds texts of about one length.
+    lengths = table.arrow.column("tokens").to_numpy()[first[missing]]
+    missing = missing[np.argsort(-lengths, kind="stable")]
     for start in range(0, len(missing), SHARD):
-        keys = missing[start : start + SHARD]
+        part = missing[start : start + SHARD]
+        shown = [embedded_text(chunk, chunker, embedder.offsets) for chunk in table.chunks(first[part])]
+        store.append(keys.take(pa.array(part)).to_pylist(), embedder.encode(shown, tell))
 
-        def tell(count: int) -> None:
-            nonlocal done
-            done += count
-            progress("embed", done, total)
-
-        vectors = embedder.encode([texts[key] for key in keys], tell)
-        temporary = work / "shard.tmp"
-        with temporary.open("wb") as file:
-            np.savez(file, keys=np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 32), vectors=vectors)
-        temporary.replace(work / f"{keys[0].hex()[:32]}.npz")
-        known |= dict(zip(keys, vectors, strict=True))
-    return known
+    saved = store.known()
+    in_store = places(keys, saved)
+    shape = (len(table), embedder.id.dimension)
+    # Written and then mapped: on a full disk a write fails where a store into a mapping would end the process.
+    with path.open("wb") as file:
+        for start in range(0, len(table), SHARD):
+            part = texts[start : start + SHARD]
+            rows = np.empty((len(part), shape[1]), dtype=np.float16)
+            old = in_known[part] >= 0
+            if known is not None:
+                rows[old] = known.vectors[in_known[part[old]]]
+            rows[~old] = saved.vectors[in_store[part[~old]]]
+            file.write(rows.tobytes())
+    vectors = np.memmap(path, dtype=np.float16, mode="r", shape=shape)
+    return vectors, len(keys), int((in_known >= 0).sum())

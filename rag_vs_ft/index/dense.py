@@ -1,6 +1,13 @@
-"""FAISS over unit vectors: inner product, which for them is the cosine.
+"""The vectors of an index under FAISS: inner product, which for unit vectors is the cosine.
 
-One row per chunk, in the order of the chunk table. The type follows from the number of rows.
+One row per chunk, in the order of the chunk table; vectors are kept in half precision. The kind follows from the number of rows:
+
+    flat    every vector is compared: exact
+    hnsw    a graph of near neighbours (Malkov and Yashunin, 2018) over the same vectors
+    ivfpq   cells of compressed vectors (Jegou, Douze and Schmid, 2011); the best candidates are ranked again by the vectors
+            themselves, which stand beside the FAISS file in `vectors.npy`
+
+The same vectors give the same files: cells and codes are learnt with fixed seeds, and the graph is built by one thread.
 """
 
 from __future__ import annotations
@@ -14,34 +21,98 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FLAT_UP_TO = 200_000
-"""Rows up to which every vector is compared: exact, and at 384 dimensions still about 10 ms on two cores."""
+KINDS = ("flat", "hnsw", "ivfpq")
+FLAT_UP_TO = 150_000
+"""Rows up to which every vector is compared: 34 ms for a million, so 5 ms here."""
+HNSW_UP_TO = 500_000
+"""Rows up to which a graph is built: it takes a kilobyte of memory for each, and building grows faster than the rows."""
+
+LINKS = 32
+"""Links of a vector in the graph (M), twice as many on the lowest level."""
+EF_BUILD, EF_SEARCH = 80, 128
+"""Vectors held while a place in the graph is sought: when it is built, and (at least) when it is searched."""
+PROBES = 128
+"""Cells that are looked into."""
+RERANKED = 4
+"""Candidates from the compressed vectors for each hit that is asked for."""
+EXACT_ROWS = 10_000
+"""Rows up to which a filtered search of a graph or of cells compares each one: 10 ms, and none is missed."""
+
+INDEX, VECTORS = "faiss.index", "vectors.npy"
+_BLOCK = 65_536
 
 
-def build(path: Path, vectors: NDArray[np.float32], threads: int) -> str:
-    """Write a FAISS index of `vectors` (rows, dimension) to `path`; returns its type by name."""
+def kind_for(rows: int) -> str:
+    """The kind of index for this many rows (docs/performance.md, "Size")."""
+    return "flat" if rows <= FLAT_UP_TO else "hnsw" if rows <= HNSW_UP_TO else "ivfpq"
+
+
+def build(folder: Path, vectors: NDArray[np.float16], threads: int, kind: str = "") -> str:
+    """Write `vectors` (rows, dimension) and their index into `folder`; returns the kind. Memory: the index and a block of rows.
+
+    `kind`: one of KINDS; empty lets the number of rows decide. "ivfpq" needs 256 rows to learn its codes from.
+    """
     import faiss
     import numpy as np
 
     faiss.omp_set_num_threads(threads)
-    dimension = int(vectors.shape[1])
-    if len(vectors) <= FLAT_UP_TO:
-        kind, index = "flat", faiss.IndexFlatIP(dimension)
+    rows, dimension = vectors.shape
+    kind = kind or kind_for(rows)
+    half = faiss.ScalarQuantizer.QT_fp16
+    if kind == "flat":
+        index = faiss.IndexScalarQuantizer(dimension, half, faiss.METRIC_INNER_PRODUCT)
+    elif kind == "hnsw":
+        index = faiss.IndexHNSWSQ(dimension, half, LINKS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction, index.hnsw.efSearch = EF_BUILD, EF_SEARCH
+        # With several threads, which of two vectors is linked first would be chance.
+        faiss.omp_set_num_threads(1)
     else:
-        kind, index = "hnsw", faiss.IndexHNSWFlat(dimension, 32, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = 80
-        index.hnsw.efSearch = 128
-    for start in range(0, len(vectors), 65_536):
-        index.add(np.ascontiguousarray(vectors[start : start + 65_536]))
-    faiss.write_index(index, str(path))
+        index = _cells(vectors)
+        np.save(folder / VECTORS, vectors, allow_pickle=False)
+    for start in range(0, rows, _BLOCK):
+        index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], dtype=np.float32))
+    try:
+        faiss.write_index(index, str(folder / INDEX))
+    except RuntimeError as error:  # what FAISS makes of a full disk
+        raise OSError(f"{folder / INDEX}: {error}") from error
+    faiss.omp_set_num_threads(threads)
     return kind
+
+
+def _cells(vectors: NDArray[np.float16]) -> Any:
+    """An empty IVF-PQ index, its cells and codes learnt from a sample of `vectors`."""
+    import faiss
+    import numpy as np
+
+    rows, dimension = vectors.shape
+    # Some 4 * sqrt(rows) cells, as a power of two; a code byte for eight dimensions.
+    cells = max(1, min(2 ** round(np.log2(4 * rows**0.5)), rows // 8))
+    codes = next(count for count in range(max(1, dimension // 8), 0, -1) if dimension % count == 0)
+    coarse = faiss.IndexFlatIP(dimension)
+    index = faiss.IndexIVFPQ(coarse, dimension, cells, codes, 8, faiss.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
+    # Rows are in the order of hashes, so every n-th is a random sample, and the same one each time.
+    sample = np.unique(np.linspace(0, rows - 1, min(rows, max(40 * cells, 65_536)), dtype=np.int64))
+    index.train(np.ascontiguousarray(vectors[sample], dtype=np.float32))
+    return index
+
+
+class _Codes:
+    """The vectors inside a FAISS index, for numpy; an array made of it keeps the index, and with it the memory, alive."""
+
+    def __init__(self, index: Any, storage: Any) -> None:
+        self.index = index
+        # Indexes of earlier versions hold single precision.
+        number = "<f2" if storage.code_size == 2 * storage.d else "<f4"
+        shape, data = (storage.ntotal, storage.d), (int(storage.codes.data()), True)
+        self.__array_interface__ = {"version": 3, "typestr": number, "shape": shape, "data": data}
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A FAISS index on disk, memory-mapped at the first search."""
+    """The vectors of one generation, memory-mapped at the first search."""
 
-    path: Path
+    folder: Path
     threads: int
 
     @cached_property
@@ -50,11 +121,18 @@ class Dense:
 
         faiss.omp_set_num_threads(self.threads)
         # The mapping survives the file's replacement; a published file is never written to.
-        return faiss.read_index(str(self.path), faiss.IO_FLAG_MMAP_IFC)
+        return faiss.read_index(str(self.folder / INDEX), faiss.IO_FLAG_MMAP_IFC)
 
-    def vectors(self) -> NDArray[np.float32]:
-        """All vectors as they were added, shape (rows, dimension)."""
-        return self._index.reconstruct_n(0, self._index.ntotal)
+    @cached_property
+    def vectors(self) -> NDArray[np.floating[Any]]:
+        """All vectors as they were added, shape (rows, dimension), memory-mapped."""
+        import faiss
+        import numpy as np
+
+        if (self.folder / VECTORS).exists():
+            return np.load(self.folder / VECTORS, mmap_mode="r", allow_pickle=False)
+        index = faiss.downcast_index(self._index.storage) if isinstance(self._index, faiss.IndexHNSW) else self._index
+        return np.asarray(_Codes(self._index, index)) if index.ntotal else np.zeros((0, index.d), dtype=np.float16)
 
     def search(
         self, query: NDArray[np.float32], depth: int, rows: NDArray[np.int64] | None = None
@@ -66,14 +144,42 @@ class Dense:
         import faiss
         import numpy as np
 
-        parameters = None
+        total = self._index.ntotal
+        approximate = isinstance(self._index, (faiss.IndexHNSW, faiss.IndexIVF))
+        if rows is not None and (len(rows) == 0 or (approximate and len(rows) <= EXACT_ROWS)):
+            return self._exact(query, depth, rows)
+        effort, selector = 1.0, None
         if rows is not None:
-            selector = faiss.IDSelectorBatch(np.ascontiguousarray(rows, dtype=np.int64))
-            kind = faiss.SearchParametersHNSW if isinstance(self._index, faiss.IndexHNSW) else faiss.SearchParameters
-            parameters = kind(sel=selector)
-        depth = min(depth, self._index.ntotal)
-        if depth == 0:
+            mask = np.zeros(total, dtype=bool)
+            mask[rows] = True
+            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+            # Of what is visited only this share counts, so that many more are visited.
+            effort = total / len(rows)
+        again = 1
+        if isinstance(self._index, faiss.IndexIVF):
+            again = RERANKED
+            probes = min(self._index.nlist, round(PROBES * effort))
+            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+        elif isinstance(self._index, faiss.IndexHNSW):
+            parameters = faiss.SearchParametersHNSW(sel=selector, efSearch=round(max(EF_SEARCH, depth) * effort))
+        else:
+            parameters = faiss.SearchParameters(sel=selector)
+        wanted = min(depth * again, total)
+        if wanted == 0:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        scores, found = self._index.search(query[None, :].astype(np.float32), depth, params=parameters)
+        scores, found = self._index.search(query[None, :].astype(np.float32), wanted, params=parameters)
         valid = found[0] >= 0
+        if again > 1:
+            return self._exact(query, depth, found[0][valid])
         return found[0][valid], scores[0][valid]
+
+    def _exact(
+        self, query: NDArray[np.float32], depth: int, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The best of these rows by their own vectors, ties by row."""
+        import numpy as np
+
+        # Row by row, and not as one matrix product: equal vectors then have equal scores wherever they stand.
+        scores = np.einsum("ij,j->i", self.vectors[rows].astype(np.float32), query.astype(np.float32))
+        best = np.lexsort((rows, -scores))[:depth]
+        return rows[best], scores[best]

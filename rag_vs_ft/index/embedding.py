@@ -3,6 +3,9 @@
 Two precisions give the same interface. `fp32` is sentence-transformers as it is. `int8` runs the same model, exported once, with
 its weights and activations in 8 bits under onnxruntime: about three times as fast on a CPU with VNNI instructions, at a mean
 cosine of 0.99 to fp32. Which one made an index is in its manifest, and queries are embedded by the same one.
+
+On a CPU each text goes through the model alone. A batch would scale the activations of all its texts together: the same text
+would have another vector, at a cosine of 0.99, in each batch, and an updated index would not be that of a build from nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +29,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PRECISIONS = ("auto", "int8", "fp32")
-TOKENS_PER_BATCH = 1_024
-"""Padded tokens in one batch: large enough to keep two cores busy, small enough for their caches (benchmarks/embedding.py)."""
+VERSION = 2
+"""Raised whenever the same text and model would give another vector; 1 embedded int8 in batches."""
 
 QUERY_CACHE = 1_024
 """Query vectors kept in memory (384 floats each): repeated questions cost nothing."""
@@ -144,7 +148,7 @@ class _TorchSession:
 
         torch.set_num_threads(threads)
         self.model = SentenceTransformer(str(folder), device="cuda" if half else "cpu", local_files_only=True)
-        self.batch_size = 256 if half else 32
+        self.batch_size = 256 if half else 1
         if half:
             self.model = self.model.half()
 
@@ -152,8 +156,8 @@ class _TorchSession:
         import numpy as np
 
         rows = []
-        for start in range(0, len(texts), self.batch_size * 8):
-            part = texts[start : start + self.batch_size * 8]
+        for start in range(0, len(texts), 256):
+            part = texts[start : start + 256]
             rows.append(self.model.encode(part, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False))
             progress(len(part))
         if not rows:
@@ -162,17 +166,18 @@ class _TorchSession:
 
 
 class _OnnxSession:
-    """The exported model; texts in batches of equal token counts, so that next to nothing is spent on padding."""
+    """The exported model. Texts go through it one by one, as many at a time as there are threads."""
 
     def __init__(self, path: Path, embedder: Embedder) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = embedder.threads
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         onnxruntime.disable_telemetry_events()
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.threads = embedder.threads
         self.dimension = embedder.id.dimension
         self.tokenizer = type(embedder.tokenizer).from_file(str(embedder.folder / "tokenizer.json"))
         self.tokenizer.enable_truncation(embedder.id.max_tokens)
@@ -181,21 +186,20 @@ class _OnnxSession:
     def encode(self, texts: list[str], progress: Callable[[int], None]) -> NDArray[np.float32]:
         import numpy as np
 
-        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
-        order = sorted(range(len(texts)), key=lambda row: (-len(ids[row]), row))
-        start = 0
-        while start < len(order):
-            width = len(ids[order[start]])
-            rows = order[start : start + max(1, TOKENS_PER_BATCH // width)]
-            tokens = np.zeros((len(rows), width), dtype=np.int64)
-            mask = np.zeros((len(rows), width), dtype=np.int64)
-            for line, row in enumerate(rows):
-                tokens[line, : len(ids[row])] = ids[row]
-                mask[line, : len(ids[row])] = 1
-            vectors[rows] = self.session.run(None, {"input_ids": tokens, "attention_mask": mask})[0]
-            progress(len(rows))
-            start += len(rows)
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+
+        def embed(row: int) -> int:
+            tokens = np.asarray([ids[row]], dtype=np.int64)
+            vectors[row] = self.session.run(None, {"input_ids": tokens, "attention_mask": np.ones_like(tokens)})[0][0]
+            return 1
+
+        if len(texts) == 1:
+            progress(embed(0))
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                for done in pool.map(embed, range(len(texts))):
+                    progress(done)
         return vectors
 
 

@@ -7,7 +7,9 @@ scores by default; rank-bm25 is the other backend, and the oracle of the tests.
 from __future__ import annotations
 
 import json
+import logging
 import re
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -203,19 +205,24 @@ class Lexical:
 
 
 def build(folder: Path, texts: Iterable[str], analyzer: Analyzer, bm25: Bm25Settings) -> Lexical:
-    """Index `texts`, one row each, into `folder`."""
+    """Index `texts`, one row each, into `folder`. Texts are read one by one; their terms are kept as numbers."""
     folder.mkdir(parents=True, exist_ok=True)
     analyse = _Terms(analyzer)
-    corpus = [analyse(text) for text in texts]
+    # Numbered in the order in which terms are met, so that the same texts give the same files.
+    vocabulary: dict[str, int] = {}
+    rows = [array("i", [vocabulary.setdefault(term, len(vocabulary)) for term in analyse(text)]) for text in texts]
     (folder / "analyzer.json").write_text(json.dumps(analyzer.to_json() | asdict(bm25), indent=1), encoding="utf-8")
     if bm25.backend == "rank-bm25":
-        _save_terms(folder, corpus)
+        _save_terms(folder, rows, vocabulary)
     else:
         import bm25s
 
+        logging.getLogger("bm25s").setLevel(logging.WARNING)
         index = bm25s.BM25(method="lucene", k1=bm25.k1, b=bm25.b)
         # bm25s cannot index a corpus without any term; one that no query contains stands in.
-        index.index(corpus if any(corpus) else [["\0"], *corpus[1:]], show_progress=False)
+        if rows and not vocabulary:
+            rows[0] = array("i", [vocabulary.setdefault("\0", 0)])
+        index.index((rows, vocabulary), show_progress=False)
         index.save(folder, show_progress=False)
     return Lexical(folder, analyzer, bm25)
 
@@ -265,13 +272,11 @@ class _RankBm25:
         return self.index.get_scores(list(terms)).astype(np.float32)
 
 
-def _save_terms(folder: Path, corpus: list[list[str]]) -> None:
+def _save_terms(folder: Path, rows: list[array[int]], vocabulary: dict[str, int]) -> None:
     import numpy as np
 
-    vocabulary: dict[str, int] = {}
-    ids = [vocabulary.setdefault(term, len(vocabulary)) for terms in corpus for term in terms]
-    np.save(folder / "terms.npy", np.asarray(ids, dtype=np.int32), allow_pickle=False)
-    np.save(folder / "lengths.npy", np.asarray([len(terms) for terms in corpus], dtype=np.int64), allow_pickle=False)
+    np.save(folder / "terms.npy", np.concatenate([np.asarray(row, dtype=np.int32) for row in rows]), allow_pickle=False)
+    np.save(folder / "lengths.npy", np.asarray([len(row) for row in rows], dtype=np.int64), allow_pickle=False)
     (folder / "vocabulary.json").write_text(json.dumps(list(vocabulary), ensure_ascii=False), encoding="utf-8")
 
 

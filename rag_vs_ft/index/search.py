@@ -121,7 +121,7 @@ class Index:
     @cached_property
     def dense(self) -> Dense:
         """The FAISS leg."""
-        return Dense(self.generation.folder / "faiss.index", settings.threads())
+        return Dense(self.generation.folder, settings.threads())
 
     def search(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -17,23 +17,84 @@ if TYPE_CHECKING:
 
 CHUNKS = "chunks.arrow"
 DOCUMENTS = "documents.arrow"
+_BATCH = 8_192
+"""Rows that are in memory at once while a table is written."""
 
 
-def write_chunks(folder: Path, rows: Sequence[tuple[Chunk, bytes]], documents: dict[str, bytes]) -> None:
-    """Write (chunk, key of its embedded text) in the given order, and each document's key."""
+class ChunkWriter:
+    """Takes (chunk, key of its embedded text) in any order, and leaves the table of them in order of chunk id in `folder`.
+
+    What it was given lies in a file meanwhile, so that memory does not grow with the number of chunks.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import pyarrow as pa
+
+        integers = {"start", "end", "tokens"}
+        self.schema = pa.schema(
+            [(field.name, pa.int64() if field.name in integers else pa.string()) for field in fields(Chunk)]
+            + [("key", pa.binary())]
+        )
+        self.folder = folder
+        self._unsorted = folder / "unsorted.arrow"
+        self._writer = pa.ipc.new_file(str(self._unsorted), self.schema)
+        self._waiting: list[dict[str, Any]] = []
+
+    def add(self, chunk: Chunk, key: bytes) -> None:
+        """One chunk."""
+        self._waiting.append({**asdict(chunk), "key": key})
+        if len(self._waiting) == _BATCH:
+            self._write_waiting()
+
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Rows of another table of chunks, as they are."""
+        self._write_waiting()
+        self._writer.write_batch(batch.select(self.schema.names))
+
+    def _write_waiting(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:
+            self._writer.write_batch(pa.RecordBatch.from_pylist(self._waiting, schema=self.schema))
+            self._waiting = []
+
+    def finish(self, documents: dict[str, bytes]) -> ChunkTable:
+        """Sort what was added, write each document's key beside it, and open the table."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        self._write_waiting()
+        self._writer.close()
+        with pa.memory_map(str(self._unsorted)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            order = pc.sort_indices(table.column("id")).to_numpy()
+            with pa.ipc.new_file(str(self.folder / CHUNKS), self.schema) as writer:
+                for start in range(0, len(order), _BATCH):
+                    writer.write_table(_taken(table, order[start : start + _BATCH]))
+            del table
+        self._unsorted.unlink()
+        keys = pa.table({"id": list(documents), "key": pa.array(documents.values(), pa.binary())})
+        with pa.ipc.new_file(str(self.folder / DOCUMENTS), keys.schema) as writer:
+            writer.write_table(keys)
+        return ChunkTable(self.folder)
+
+
+def _taken(table: pa.Table, rows: NDArray[np.integer[Any]]) -> pa.Table:
+    """These rows of a table, in their order. Arrow's own `take` first copies all of the table, and fails over 2 GiB of text."""
+    import numpy as np
     import pyarrow as pa
 
-    integers = {"start", "end", "tokens"}
-    schema = pa.schema(
-        [(field.name, pa.int64() if field.name in integers else pa.string()) for field in fields(Chunk)] + [("key", pa.binary())]
-    )
-    with pa.OSFile(str(folder / CHUNKS), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for start in range(0, len(rows), 65_536):
-            batch = [{**asdict(chunk), "key": key} for chunk, key in rows[start : start + 65_536]]
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
-    table = pa.table({"id": list(documents), "key": pa.array(documents.values(), pa.binary())})
-    with pa.OSFile(str(folder / DOCUMENTS), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+    batches = table.to_batches()
+    starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+    order = np.argsort(rows, kind="stable")
+    ascending = rows[order].astype(np.int64)
+    bounds = np.searchsorted(ascending, starts)
+    parts = [
+        batch.take(pa.array(ascending[low:high] - start))
+        for batch, start, low, high in zip(batches, starts[:-1], bounds[:-1], bounds[1:], strict=True)
+        if high > low
+    ]
+    return pa.Table.from_batches(parts, table.schema).combine_chunks().take(pa.array(np.argsort(order)))
 
 
 @dataclass(frozen=True)
@@ -48,22 +109,30 @@ class ChunkTable:
         return ChunkTable(folder)
 
     @cached_property
-    def _table(self) -> pa.Table:
+    def arrow(self) -> pa.Table:
+        """The table itself, with the columns of a Chunk and `key`."""
         import pyarrow as pa
 
         return pa.ipc.open_file(pa.memory_map(str(self.folder / CHUNKS))).read_all()
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return self.arrow.num_rows
 
     def chunk(self, row: int) -> Chunk:
         """The chunk in row `row`."""
-        record = self._table.slice(row, 1).drop_columns(["key"]).to_pylist()[0]
+        record = self.arrow.slice(row, 1).drop_columns(["key"]).to_pylist()[0]
         return Chunk(**record)
+
+    def chunks(self, rows: NDArray[np.integer[Any]] | None = None) -> Iterator[Chunk]:
+        """The chunks of these rows, in their order; without `rows` all of them, a batch in memory at a time."""
+        table = self.arrow if rows is None else _taken(self.arrow, rows)
+        for batch in table.drop_columns(["key"]).to_batches(max_chunksize=_BATCH):
+            for record in batch.to_pylist():
+                yield Chunk(**record)
 
     def column(self, name: str) -> list[Any]:
         """One column as Python values."""
-        return self._table.column(name).to_pylist()
+        return self.arrow.column(name).to_pylist()
 
     def documents(self) -> dict[str, bytes]:
         """Each document's id and key."""
@@ -72,15 +141,21 @@ class ChunkTable:
         table = pa.ipc.open_file(pa.memory_map(str(self.folder / DOCUMENTS))).read_all()
         return dict(zip(table.column("id").to_pylist(), table.column("key").to_pylist(), strict=True))
 
-    def rows_of(self, documents: Iterable[str]) -> Iterator[tuple[Chunk, bytes]]:
-        """(chunk, key) of every chunk of these documents."""
+    def batches_of(self, documents: Iterable[str]) -> Iterator[pa.RecordBatch]:
+        """The rows of every chunk of these documents, in pieces."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         wanted = pa.array(list(documents), pa.string())
-        for record in self._table.filter(pc.is_in(self._table.column("document_id"), wanted)).to_pylist():
-            key = record.pop("key")
-            yield Chunk(**record), key
+        for batch in self.arrow.to_batches():
+            yield batch.filter(pc.is_in(batch.column("document_id"), wanted))
+
+    def rows_of(self, documents: Iterable[str]) -> Iterator[tuple[Chunk, bytes]]:
+        """(chunk, key) of every chunk of these documents."""
+        for batch in self.batches_of(documents):
+            for record in batch.to_pylist():
+                key = record.pop("key")
+                yield Chunk(**record), key
 
     def matching(self, *, service: str = "", path: str = "", since: str = "") -> NDArray[np.int64]:
         """Row numbers of the chunks of a service, below a path and dated at `since` (ISO 8601) or later; empty means any."""
@@ -89,9 +164,9 @@ class ChunkTable:
 
         mask = np.ones(len(self), dtype=bool)
         if service:
-            mask &= pc.equal(pc.utf8_lower(self._table.column("service")), service.lower()).to_numpy()
+            mask &= pc.equal(pc.utf8_lower(self.arrow.column("service")), service.lower()).to_numpy()
         if path:
-            mask &= pc.starts_with(self._table.column("document_id"), path).to_numpy()
+            mask &= pc.starts_with(self.arrow.column("document_id"), path).to_numpy()
         if since:
-            mask &= pc.greater_equal(self._table.column("date"), since).to_numpy()
+            mask &= pc.greater_equal(self.arrow.column("date"), since).to_numpy()
         return np.flatnonzero(mask)

@@ -108,7 +108,30 @@ def test_a_build_does_not_depend_on_what_was_there_before(index, home, recipe, f
     assert files(Index.open("again", home)) == files(index)
 
 
-def test_an_update_embeds_only_new_texts_and_equals_a_build_from_nothing(index, home, folder, recipe, monkeypatch) -> None:
+def more_articles() -> dict[str, str]:
+    """Articles with 300 chunks of different text, from which IVF-PQ can learn its codes."""
+    numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    return {
+        f"many/{first}.md": f"# {first}\n\n"
+        + "\n\n".join(f"## {second}\n\nThe {first} {second} limit is {number} days." for number, second in enumerate(numbers * 3))
+        for first in numbers
+    }
+
+
+@pytest.mark.parametrize("kind", dense.KINDS)
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_an_update_embeds_only_new_texts_and_equals_a_build_from_nothing(
+    home, folder, tiny_embedder, monkeypatch, kind, precision, tmp_path
+) -> None:
+    monkeypatch.setattr(dense, "kind_for", lambda rows: kind)
+    monkeypatch.setattr("rag_vs_ft.index.table._BATCH", 16)  # many batches, as in a large index
+    monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path / "cache"))
+    recipe = Recipe(embedder=tiny_embedder, precision=precision, chunk_size=32)
+    write(folder, more_articles())
+    store.add("docs", str(folder), home=home)
+    build.build("docs", "docs", recipe, home)
+    index = Index.open("docs", home)
+    assert index.search("deleted vault", 1, retriever="bm25")
     write(
         folder, {"aks/upgrade.md": ARTICLES["aks/upgrade.md"].replace("5 days", "7 days"), "new/disk.md": "# Disk\n\nA disk.\n"}
     )
@@ -123,16 +146,31 @@ def test_an_update_embeds_only_new_texts_and_equals_a_build_from_nothing(index, 
     assert result.published and result.generation.name == "gen-000002"
     assert len(embedded) == result.counts["embedded"] == 2
     assert result.counts["chunks_added"] == 2 and result.counts["chunks_removed"] == 3
+    assert result.counts["reused"] == result.counts["unique_texts"] - 2
     assert any("7 days" in text for text in embedded) and any("A disk." in text for text in embedded)
     build.build("scratch", "docs", recipe, home)
     fresh, updated = Index.open("scratch", home), Index.open("docs", home)
-    assert rows(fresh) == rows(updated)
+    assert fresh.manifest["dense"]["kind"] == kind
+    assert rows(fresh) == rows(updated) and files(fresh) == files(updated)
     for query in ("surge limit", "disk", "az aks", "7 days", "cluster node"):
         assert [(hit.chunk.id, hit.score) for hit in fresh.search(query, 10)] == [
             (hit.chunk.id, hit.score) for hit in updated.search(query, 10)
         ]
     # The reader that was open before still answers from its own generation.
     assert index.search("deleted vault", 1, retriever="bm25")[0].chunk.document_id == "vault/keys.md"
+
+
+def test_growing_into_another_kind_takes_the_vectors_over(index, home, folder, recipe, monkeypatch) -> None:
+    write(folder, more_articles())
+    for kind in ("ivfpq", "hnsw", "flat"):
+        monkeypatch.setattr(dense, "kind_for", lambda rows, kind=kind: kind)
+        write(folder, {"new.md": f"# New\n\nA new disk of {kind}.\n"})
+        store.update("docs", home=home)
+        result = build.update("docs", home)
+        assert result.generation.manifest["dense"]["kind"] == kind
+        assert result.counts["embedded"] == (301 if kind == "ivfpq" else 1)
+        build.build(kind, "docs", recipe, home)
+        assert files(Index.open(kind, home)) == files(Index.open("docs", home))
 
 
 def test_nothing_changed_publishes_nothing(index, home) -> None:
@@ -266,20 +304,6 @@ def test_rank_bm25_can_be_the_backend(home, folder, recipe) -> None:
     store.add("docs", str(folder), home=home)
     build.build("docs", "docs", replace(recipe, bm25=Bm25Settings(backend="rank-bm25")), home)
     assert Index.open("docs", home).search("deleted vault", 1)[0].chunk.document_id == "vault/keys.md"
-
-
-def test_larger_indexes_are_hnsw_and_filter_too(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(dense, "FLAT_UP_TO", 100)
-    vectors = np.random.default_rng(0).normal(size=(500, 16)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert dense.build(tmp_path / "big.index", vectors, 1) == "hnsw"
-    index = dense.Dense(tmp_path / "big.index", 1)
-    for row in range(0, 500, 50):
-        found, scores = index.search(vectors[row], 5)
-        assert found[0] == row and scores[0] == pytest.approx(1, abs=1e-5)
-    found, _ = index.search(vectors[0], 5, np.arange(10, 60))
-    assert len(found) and set(found) <= set(range(10, 60))
-    np.testing.assert_array_equal(index.vectors(), vectors)
 
 
 def test_every_answer_during_updates_comes_from_one_generation(index, home, folder) -> None:

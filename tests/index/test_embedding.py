@@ -41,10 +41,19 @@ def test_int8_stays_close_keeps_the_order_and_is_exported_once(tiny_embedder, re
     assert np.array_equal(vectors[0], vectors[4])
     (exported,) = (tmp_path / "onnx").glob("*.onnx")
     stamp = exported.stat().st_mtime_ns
-    again = Embedder(tiny_embedder, precision="int8").encode(TEXTS[::-1])[::-1]
+    again = Embedder(tiny_embedder, precision="int8", threads=2).encode(TEXTS[::-1])[::-1]
     assert exported.stat().st_mtime_ns == stamp
-    np.testing.assert_allclose(again, vectors, atol=0.02)
+    np.testing.assert_array_equal(again, vectors)
     assert embedder.encode([]).shape == (0, 32)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_text_has_one_vector_whatever_is_embedded_beside_it(tiny_embedder, tmp_path, monkeypatch, precision) -> None:
+    monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path))
+    embedder = Embedder(tiny_embedder, precision=precision)
+    together = embedder.encode(TEXTS)
+    for text, vector in zip(TEXTS, together, strict=True):
+        np.testing.assert_array_equal(embedder.encode([text])[0], vector)
 
 
 def test_identity_names_weights_window_and_precision(tiny_embedder) -> None:
