@@ -190,7 +190,7 @@ def test_rounded_weights_are_the_ones_computed_with(
     monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path))
     monkeypatch.setattr(fast, "SMALL", 1000)
     monkeypatch.setattr(fast, "GROUP", group)
-    monkeypatch.setattr(fast, "AGREEMENT", 0.9)
+    monkeypatch.setattr(fast, "DEVIATION", 0.5)
     engine, notices = fast.attach(lm, "openvino")
     assert engine is not None, notices
     assert engine.name == "openvino int8"
@@ -235,7 +235,7 @@ def test_what_cannot_be_converted_is_answered_by_transformers(
     assert fast.attach(replace(llama, device="cuda"), "auto") == (None, ())
     assert "the model is on cuda" in fast.attach(replace(llama, device="cuda"), "openvino")[1][0]
     with monkeypatch.context() as patch:
-        patch.setattr(fast, "AGREEMENT", 1.1)
+        patch.setattr(fast, "DEVIATION", 1e-9)
         assert "the converted model is not the same" in fast.attach(llama, "auto")[1][0]
     assert not list((tmp_path / "openvino").iterdir()), "a model that failed its check was kept"
     with monkeypatch.context() as patch:
