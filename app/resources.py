@@ -112,4 +112,4 @@ def _checkpoint(run: Path) -> str:
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _model(root: str, name: str, checkpoint: str) -> SharedModel:
-    return SharedModel(load(name, home=Path(root)))
+    return SharedModel(load(name, engine=settings.engine(), home=Path(root)))

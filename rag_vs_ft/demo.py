@@ -43,7 +43,8 @@ def run(home: Home, progress: build.Progress | None = None) -> None:
     _heading(f"3. Three questions to {settings.LANGUAGE_MODEL}, with the passages found")
     print("(Three that come out right; step 5 shows how often that is so.)")
     index = Index.open(NAME, home)
-    lm = load(settings.LANGUAGE_MODEL)
+    lm = load(settings.LANGUAGE_MODEL, engine=settings.engine())
+    print("".join(f"\nnote: {notice}" for notice in lm.notices), end="")
     for question in QUESTIONS:
         print(f"\nQ: {question}\nA: ", end="")
         answer = ask(lm, question, index, on_text=lambda piece: print(piece, end="", flush=True))

@@ -134,7 +134,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said and everything needed to see why. `citations` are ranks of hits; tokens and seconds are this answer's."""
+    """What a model said and everything needed to see why. `citations` are ranks of hits; tokens and seconds are this answer's.
+
+    `engine` is what computed it, with the weights where they were rounded for it ("openvino int8"); "" when no model was asked.
+    """
 
     answer: str
     citations: tuple[int, ...]
@@ -148,6 +151,7 @@ class Answer:
     dropped_hits: int = 0
     finish: str = ""
     notices: tuple[str, ...] = field(default=())
+    engine: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The object that `ask --json` prints."""
@@ -163,6 +167,7 @@ class Answer:
             "dropped_hits": self.dropped_hits,
             "finish": self.finish,
             "notices": list(self.notices),
+            "engine": self.engine,
         }
 
 

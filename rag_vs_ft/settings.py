@@ -83,6 +83,21 @@ def threads() -> int:
         return os.cpu_count() or 1
 
 
+ENGINES = ("auto", "transformers", "openvino")
+
+
+def check_engine(name: str) -> str:
+    """Return `name` if it is an engine that writes answers, else raise UserError."""
+    if name not in ENGINES:
+        raise UserError(f"there is no engine {name!r}", f"use one of: {', '.join(ENGINES)}")
+    return name
+
+
+def engine() -> str:
+    """What writes the answers of `ask`, the demo and the app: $RAG_VS_FT_ENGINE, else "auto"."""
+    return check_engine(os.environ.get("RAG_VS_FT_ENGINE") or "auto")
+
+
 def check_name(kind: str, name: str) -> str:
     """Return `name` if it can be a folder name (letters, digits, '.', '_', '-', not starting with '.'), else raise UserError."""
     allowed = all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name)

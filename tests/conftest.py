@@ -9,6 +9,7 @@ import pytest
 
 os.environ["RAG_VS_FT_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["RAG_VS_FT_ENGINE"] = "transformers"  # the other one's tests ask for it, with a cache of their own
 
 from rag_vs_ft import settings
 

@@ -156,6 +156,7 @@ def test_eval_retrieval_prints_the_contract(run, built, tmp_path) -> None:
         (["questions", "mine", "updates", "docs", "docs", "--out", "x.jsonl"], "are the same"),
         (["questions", "mine", "quiz", "/no/such/folder", "--out", "x.jsonl"], "/no/such/folder"),
         (["ask", "x", "--index", "docs", "--4bit"], "4-bit"),
+        (["ask", "x", "--index", "docs", "--engine", "llama.cpp"], "engine 'llama.cpp'"),
         (["nonsense"], "nonsense"),
         (["search"], "Missing argument"),
     ],
@@ -239,6 +240,26 @@ def test_ask_answers_with_sources_and_shows_the_prompt(run, built, tmp_path) -> 
         run(*words, "--temperature", "0.8", "--seed", "3", "--json")[1].split('"seconds"')[0]
         == (run(*words, "--temperature", "0.8", "--seed", "3", "--json")[1].split('"seconds"')[0])
     )
+
+
+def test_ask_names_the_engine_that_answered(run, built, tmp_path, monkeypatch) -> None:
+    from importlib.util import find_spec
+
+    from tiny import save_llama
+
+    monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path / "cache"))
+    words = ["ask", "How long?", "--context", "none", "--model", save_llama(tmp_path / "model"), "--max-new-tokens", "8"]
+    code, out, err = run(*words)
+    assert code == 0 and "by transformers" in err and "OpenVINO" not in err
+    monkeypatch.setenv("RAG_VS_FT_ENGINE", "openvino")
+    code, by_environment, err = run(*words, "--json")
+    if find_spec("openvino"):
+        assert json.loads(by_environment)["engine"] == "openvino float32" and "instead of" not in err
+    else:
+        assert "note: transformers answers instead of OpenVINO: it is not installed" in err
+    assert json.loads(by_environment)["answer"] == out.strip()
+    code, out, _ = run(*words, "--engine", "transformers", "--json")
+    assert code == 0 and json.loads(out)["engine"] == "transformers"
 
 
 def test_ask_says_when_nothing_relevant_was_found(run, built, tmp_path, monkeypatch) -> None:

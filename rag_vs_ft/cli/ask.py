@@ -106,6 +106,10 @@ def ask(
     seed: Annotated[int, typer.Option("--seed", help="For temperatures over 0.")] = settings.SEED,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     four_bit: Annotated[bool, typer.Option("--4bit", help="4-bit weights (CUDA only).")] = False,
+    engine: Annotated[
+        str,
+        typer.Option("--engine", help="auto, transformers or openvino [default: $RAG_VS_FT_ENGINE or auto]."),
+    ] = "",
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print exactly what the model saw.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = None,
@@ -123,7 +127,8 @@ def ask(
     query, notices = checked_query(question)
     checked_k(k)
     opened = open_index(index, home) if context == "retrieved" else None
-    lm = load(model, adapter=adapter, device=device, four_bit=four_bit, home=settings.home(home).root)
+    root = settings.home(home).root
+    lm = load(model, adapter=adapter, device=device, four_bit=four_bit, engine=engine or settings.engine(), home=root)
     answer = answer_from(
         lm,
         query,
@@ -148,7 +153,8 @@ def ask(
         print(f"\n--- prompt ({answer.prompt_tokens} of {lm.window} tokens) ---\n{answer.prompt}\n---")
     show_sources(answer)
     speed = answer.completion_tokens / answer.seconds if answer.seconds else 0.0
-    say(f"{answer.model}: {answer.prompt_tokens} + {answer.completion_tokens} tokens in {answer.seconds:.1f} s ({speed:.0f}/s)")
+    written = f"{answer.prompt_tokens} + {answer.completion_tokens} tokens in {answer.seconds:.1f} s ({speed:.0f}/s)"
+    say(f"{answer.model}{f' by {answer.engine}' if answer.engine else ''}: {written}")
 
 
 def show_sources(answer: Answer) -> None:

@@ -1,7 +1,8 @@
 """Decoding: streamed or batched, with stop strings and a guard against loops, and which passages an answer rests on.
 
-One loop serves streaming and batches. Greedy unless a temperature is given, and then drawn from a generator seeded for that
-answer alone, so the same call gives the same text, whatever else is in the batch.
+One loop serves streaming and batches; a model that has an OpenVINO copy streams from that, all else being the same. Greedy unless
+a temperature is given, and then drawn from a generator seeded for that answer alone, so the same call gives the same text,
+whatever else is in the batch.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Stream:
         start = time.perf_counter()
         sent = 0
         try:
-            for _ in _decode(self._lm, [self._prompt.token_ids], [self._writer], self._sampling):
+            for _ in _decode_one(self._lm, self._prompt.token_ids, self._writer, self._sampling):
                 safe = self._writer.safe
                 if safe > sent:
                     yield self._writer.text[sent:safe]
@@ -117,7 +118,7 @@ def generate_batch(
 ) -> list[Completion]:
     """Complete many prompts, in their order; in float32 each text is the one that `generate` gives for its prompt alone.
 
-    Prompts of like length share a batch, padded on the left.
+    Prompts of like length share a batch, padded on the left. Always by transformers.
     """
     sampling = Sampling(temperature, top_p, top_k, seed)
     done: dict[int, Completion] = {}
@@ -246,6 +247,21 @@ def _decode(
             positions = positions[:, -1:] + 1
 
 
+def _decode_one(lm: LanguageModel, prompt: Sequence[int], writer: _Writer, sampling: Sampling) -> Iterator[None]:
+    """`_decode` for one prompt, by the engine where there is one."""
+    if lm.engine is None:
+        yield from _decode(lm, [prompt], [writer], sampling)
+        return
+    choose = _chooser(lm, sampling, 1)
+    with lm.engine.context(prompt) as context:
+        unread = prompt[len(context.ids) :]
+        while not writer.finish:
+            (token,) = choose(context.read(unread)[:, : len(lm.tokenizer)], [0])
+            writer.push(token)
+            yield
+            unread = [token]
+
+
 def _chooser(lm: LanguageModel, sampling: Sampling, count: int) -> Callable[[Any, Sequence[int]], list[int]]:
     """A function of (logits of shape [rows, vocabulary], row numbers) that gives each row's next token."""
     import torch
@@ -297,7 +313,7 @@ def answer_question(
             on_text(shown)
     done = stream.completion
     text = done.text.strip()
-    notices = list(prompt.notices)
+    notices = [*lm.notices, *prompt.notices]
     if hits is not None and not hits:
         notices.append("no passages were found: the model answered by itself")
     if done.finish == "length":
@@ -319,6 +335,7 @@ def answer_question(
         dropped_hits=len(prompt.dropped),
         finish=done.finish,
         notices=tuple(notices),
+        engine=lm.engine.name if lm.engine else "transformers",
     )
 
 

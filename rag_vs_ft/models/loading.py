@@ -11,12 +11,14 @@ import json
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rag_vs_ft import catalogue, settings
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.models import fast
+from rag_vs_ft.models.fast import Engine
 
 LARGE = 1_000_000_000
 """Parameters from which `dtype="auto"` takes 16-bit weights. Below, float32: memory is no concern, and scores do not depend on
@@ -43,7 +45,8 @@ class LanguageModel:
 
     `window` is the number of tokens it reads at once, prompt and answer together. `weights_sha256` identifies weights and
     adapter. `chat` says whether the tokenizer has a chat template. `eos_ids` are the token ids that end an answer. `template` is
-    the prompt template the model was finetuned on, if it is a run of ours that was ("alpaca"), else empty.
+    the prompt template the model was finetuned on, if it is a run of ours that was ("alpaca"), else empty. `engine` is a copy for
+    OpenVINO, which `generate` then writes with; `notices` say why there is none where one was to be.
     """
 
     name: str
@@ -58,6 +61,8 @@ class LanguageModel:
     chat: bool
     eos_ids: tuple[int, ...]
     template: str = ""
+    engine: Engine | None = None
+    notices: tuple[str, ...] = ()
 
 
 def choose_device(device: str = "auto", dtype: str = "auto", threads: int | None = None, *, parameters: int = 0) -> Device:
@@ -114,17 +119,20 @@ def load(
     adapter: str | None = None,
     four_bit: bool = False,
     threads: int | None = None,
+    engine: str = "transformers",
     home: Path | None = None,
 ) -> LanguageModel:
     """Load a causal language model for decoding and scoring (evaluation mode).
 
     `name` is a catalogue name, a hub id that was pulled, a folder, or a run of ours ("NAME", "NAME/best", "NAME/last" below
     the runs of `home`). A folder that holds a LoRA adapter loads the base that its configuration names. `adapter` puts one
-    more on top. `four_bit` loads NF4 weights by bitsandbytes (CUDA only).
+    more on top. `four_bit` loads NF4 weights by bitsandbytes (CUDA only). `engine` writes answers: "transformers", "openvino", or
+    "auto", which is OpenVINO where it is installed and the model is on a CPU (see `fast.attach`); scores are always torch's.
 
     Raises UserError when the model is not there, is not whole, has no safetensors, or when weights, tokenizer and adapter do
     not belong together.
     """
+    settings.check_engine(engine)
     base, adapters = _resolve(name, home)
     if adapter is not None:
         place = _folder(adapter, home)
@@ -156,7 +164,7 @@ def load(
         for place in adapters:
             model = _apply_adapter(model, place, name, merge=not four_bit)
     hashes = _hashes([*weights, *(place / "adapter_model.safetensors" for place in adapters)])
-    return LanguageModel(
+    lm = LanguageModel(
         name=name,
         model=model.eval(),
         tokenizer=tokenizer,
@@ -170,6 +178,8 @@ def load(
         eos_ids=_eos_ids(model, tokenizer),
         template=_trained_template((base, *adapters)),
     )
+    copy, notices = fast.attach(lm, engine)
+    return replace(lm, engine=copy, notices=notices)
 
 
 def _resolve(name: str, home: Path | None) -> tuple[Path, tuple[Path, ...]]:
