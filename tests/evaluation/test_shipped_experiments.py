@@ -19,7 +19,7 @@ from rag_vs_ft.index import build
 FOLDER = Path(__file__).parents[2] / "eval" / "experiments"
 SMALL = {"steps": 2, "window": 384, "rows_per_step": 2, "batch_size": 2, "eval_every": 2, "warmup_steps": 0, "eval_rows": 2}
 SMALL |= {"validation_fraction": 0.3}
-SMALL_SCRATCH = {"layers": 1, "heads": 2, "width": 16, "tokenizer": "gpt2-tokenizer", "vocab_size": 384}
+SMALL_SCRATCH = {"layers": 1, "heads": 2, "width": 16, "vocab_size": 384}
 
 
 def commands(line: str) -> list[list[str]]:
