@@ -170,7 +170,7 @@ def show_sources(answer: Answer) -> None:
 
 @app.command("demo")
 def demo(home: HomeOption = None) -> None:
-    """Index the packaged sample, ask three questions, and score retrieval on the sample's questions.
+    """Index the packaged sample, ask three questions, score retrieval, train a small model, and compare all arms.
 
     Example: rag-vs-ft demo
     """

@@ -35,15 +35,19 @@ def show(result: dict[str, Any]) -> None:
 
 
 class StageBar:
-    """Progress of long work: a bar on a terminal, otherwise a plain line every ten seconds."""
+    """Progress of long work and the time its stage still takes: a bar on a terminal, otherwise a line every ten seconds."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._stage = ""
         self._printed = time.monotonic()
+        self._began = (0.0, 0)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that `done` of `total` (0: not known) of a stage is done."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._began = (now, done)
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -52,10 +56,17 @@ class StageBar:
                 self._bar = tqdm(total=total or None, desc=stage, unit="", file=sys.stderr, leave=True)
             self._bar.total = total or None
             self._bar.update(done - self._bar.n)
-        elif time.monotonic() - self._printed > 10:
-            self._printed = time.monotonic()
-            say(f"{stage}: {done:,} of {total:,}" if total else f"{stage} ...")
+        elif now - self._printed > 10:
+            self._printed = now
+            say(f"{stage}: {done:,} of {total:,}{self._left(now, done, total)}" if total else f"{stage} ...")
         self._stage = stage
+
+    def _left(self, now: float, done: int, total: int) -> str:
+        began, first = self._began
+        if done <= first or done >= total:
+            return ""
+        seconds = (now - began) / (done - first) * (total - done)
+        return f", {seconds / 60:.0f} min left" if seconds > 90 else f", {seconds:.0f} s left"
 
     def close(self) -> None:
         """Finish the bar that is open, if any."""

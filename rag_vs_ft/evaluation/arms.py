@@ -14,7 +14,10 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
 
+from rag_vs_ft import __version__
 from rag_vs_ft.ask import distinct
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.experiments import Arm
@@ -154,6 +157,11 @@ class Task:
     key: str
 
 
+Priors = dict[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]], tuple[list[Score], float]]
+"""What a model made of choices after the prompt without question and passages, and the seconds it took: the same for all arms of
+the model, and so computed once."""
+
+
 def prepare(lm: LanguageModel, arm: Arm, question: Question, passages: Passages, *, room: int, max_new_tokens: int) -> Task:
     """Build the prompt and the token ids to score; `max_new_tokens` 0 asks for no free answer.
 
@@ -171,7 +179,7 @@ def prepare(lm: LanguageModel, arm: Arm, question: Question, passages: Passages,
     key = sha256_text(
         json.dumps(
             {
-                "scorer": SCORER_VERSION,
+                "scorer": _scorer(),
                 "model": [lm.weights_sha256, lm.dtype, lm.device.partition(":")[0], lm.eos_ids],
                 "prompt": prompt.token_ids,
                 "texts": [prefix, texts],
@@ -181,6 +189,12 @@ def prepare(lm: LanguageModel, arm: Arm, question: Question, passages: Passages,
         )
     )
     return Task(question, passages, prompt, prefix, texts, prior_prefix, prior_texts, max_new_tokens, key)
+
+
+@cache
+def _scorer() -> list[int | str]:
+    """What computes the outcomes, by version."""
+    return [SCORER_VERSION, __version__, *(version(name) for name in ("torch", "transformers", "tokenizers", "peft"))]
 
 
 def _continuations(
@@ -201,14 +215,17 @@ def room_for(lm: LanguageModel, questions: Sequence[Question], max_new_tokens: i
     return max(longest + 8, max_new_tokens)
 
 
-def run_batch(lm: LanguageModel, tasks: Sequence[Task]) -> list[Outcome]:
-    """Score and answer some tasks; outcomes in their order."""
+def run_batch(lm: LanguageModel, tasks: Sequence[Task], priors: Priors) -> list[Outcome]:
+    """Score and answer some tasks; outcomes in their order. `priors` is filled and read: it belongs to this model alone."""
     scored = []
     for task in tasks:
-        start = time.perf_counter()
-        scores = continuation_logprobs(lm, task.prefix, task.texts, batch_size=BATCH) if task.texts else []
-        prior = continuation_logprobs(lm, task.prior_prefix, task.prior_texts, batch_size=BATCH) if task.prior_texts else []
-        scored.append((scores, prior, time.perf_counter() - start))
+        scores, seconds = _timed(lm, task.prefix, task.texts)
+        key = task.prior_prefix, task.prior_texts
+        if key not in priors:
+            priors[key] = _timed(lm, *key)
+        # Each arm pays for what it would have had to compute alone.
+        prior, prior_seconds = priors[key]
+        scored.append((scores, prior, seconds + prior_seconds))
     asked = [row for row, task in enumerate(tasks) if task.max_new_tokens]
     answers = {}
     if asked:
@@ -232,6 +249,12 @@ def run_batch(lm: LanguageModel, tasks: Sequence[Task]) -> list[Outcome]:
             )
         )
     return outcomes
+
+
+def _timed(lm: LanguageModel, prefix: tuple[int, ...], texts: tuple[tuple[int, ...], ...]) -> tuple[list[Score], float]:
+    start = time.perf_counter()
+    scores = continuation_logprobs(lm, prefix, texts, batch_size=BATCH) if texts else []
+    return scores, time.perf_counter() - start
 
 
 def _logprobs(scores: Sequence[Score]) -> tuple[float, ...]:

@@ -1,11 +1,12 @@
 """Run an experiment: settle on dev questions, freeze, open the test questions, ask every arm, write down everything.
 
     eval/results/<run>/
-      experiment.toml       as it was read
-      manifest.json         what is needed to repeat the run and to judge it: versions, hashes, what was frozen, what was
-      skipped predictions.jsonl     one `arms.Prediction` a line, written as they come summary.json          figures of each
-      arm and each pair report.md, report.html eval/results/openings.jsonl   when the test questions of which file were
-      opened, by which frozen configuration
+      experiment.toml           as it was read
+      manifest.json             what is needed to repeat the run and to judge it: versions, hashes, what was frozen and skipped
+      predictions.jsonl         one `predictions.Prediction` a line, written as they come
+      summary.json              figures of each arm and each pair
+      report.md, report.html
+    eval/results/openings.jsonl   when the test questions of which file were opened, by which frozen configuration
 
 A prediction is computed once: every `predictions.jsonl` below the results folder serves as the cache of all others, by a key
 over all that can change it. Resuming a run is therefore running it again.
@@ -203,6 +204,7 @@ class _Runner:
         test_size, dev = held_out.count_test(), held_out.dev()
         self._open_index()
         self._require_gold(dev)
+        training_text = self._training_text()
         self.store = Store(self.folder)
         (self.folder / "experiment.toml").write_text(text, encoding="utf-8")
         frozen, dev_rows = self._settle(arms, dev, held_out.tried(dev))
@@ -210,6 +212,8 @@ class _Runner:
             "format": FORMAT,
             "run": name,
             "experiment": self.experiment.name,
+            "experiment_file": str(self.path.resolve()),
+            "training_text": sorted(training_text),
             **identity,
             "frozen": asdict(frozen),
             "detectable_difference": detectable(test_size, len(arms)),
@@ -227,7 +231,7 @@ class _Runner:
 
         test, manifest["openings"] = held_out.open_test(frozen, self.home.results, name, identity)
         self._require_gold(test)
-        leaks = find_leaks(test, self.corpus.documents(), self._training_text())
+        leaks = find_leaks(test, self.corpus.documents(), training_text)
         clusters = {question.id: _cluster(question, leaks) for question in test}
         arms = [settling.settled(arm, retriever=frozen.retriever, k=frozen.k) for arm in arms if arm.name not in self.failed]
         rows = self._ask(arms, test, "test", held_out.answered(test))
@@ -258,7 +262,8 @@ class _Runner:
             "predictions": {"computed": self.computed, "reused": self.reused},
             "failed": self.tracebacks,
         }
-        self.store.finish(dev_rows, [rows[arm.name][question.id] for arm in arms for question in test], question_scores(table))
+        whole = [rows[arm.name][question.id] for arm in arms for question in test]
+        self.store.finish(dev_rows, whole, question_scores(table), self.failed)
         _write_json(self.folder / "summary.json", summary)
         _write_json(self.folder / "manifest.json", manifest)
         report.write(self.folder, summary, manifest, table)
@@ -372,9 +377,10 @@ class _Runner:
                 for arm in mine:
                     self._note_failure(arm, error)
                 continue
+            priors: asking.Priors = {}
             for arm in mine:
                 try:
-                    rows[arm.name] = self._ask_arm(lm, arm, questions, split, answered)
+                    rows[arm.name] = self._ask_arm(lm, arm, questions, split, answered, priors)
                 except Exception as error:  # one arm's failure must not cost the others' hours
                     self._note_failure(arm, error)
             del lm
@@ -382,7 +388,13 @@ class _Runner:
         return rows
 
     def _ask_arm(
-        self, lm: LanguageModel, arm: Arm, questions: list[Question], split: str, answered: set[str]
+        self,
+        lm: LanguageModel,
+        arm: Arm,
+        questions: list[Question],
+        split: str,
+        answered: set[str],
+        priors: asking.Priors,
     ) -> dict[str, Prediction]:
         limit = self.experiment.answers.max_new_tokens
         room = asking.room_for(lm, questions, limit if answered else 0)
@@ -408,13 +420,14 @@ class _Runner:
         if len(rows) == len(questions) and all(row.error for row in rows.values()):
             raise UserError(f"no question fits: {next(iter(rows.values())).error}")
         reset_peak_memory(lm.device)
-        # Prompts of like length share a batch, and so little of it is padding.
-        tasks.sort(key=lambda task: (len(task.prompt.token_ids), task.question.id))
+        # Prompts of like length share a batch, and so little of it is padding; the longest first, so that what does not fit into
+        # memory fails at once and the time left is not told too short.
+        tasks.sort(key=lambda task: (-len(task.prompt.token_ids), task.question.id))
         done = len(rows)
         for start in range(0, len(tasks), asking.BATCH):
             batch = tasks[start : start + asking.BATCH]
             self.progress(stage, done, len(questions))
-            outcomes = asking.run_batch(lm, batch)
+            outcomes = asking.run_batch(lm, batch, priors)
             new = [asking.predict(arm, split, task, outcome) for task, outcome in zip(batch, outcomes, strict=True)]
             self.store.add(new)
             rows |= {row.question_id: row for row in new}

@@ -76,6 +76,8 @@ def by_tag(arms: Sequence[Mapping[str, Any]], chance: float | None) -> str:
 
 def quality_and_cost(arms: Sequence[Mapping[str, Any]]) -> str:
     """Choice accuracy against seconds per question (logarithmic), with intervals; `arms` as in summary.json."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure, axes = _axes(6.5, 4.0)
     for number, arm in enumerate(arms):
         value, seconds = arm["choice_accuracy"] * _POINTS, max(arm["seconds_per_question"], 1e-4)
@@ -83,8 +85,9 @@ def quality_and_cost(arms: Sequence[Mapping[str, Any]]) -> str:
             axes.plot([seconds, seconds], [bound * _POINTS for bound in interval], color=_COLOURS[number % 8], linewidth=1)
         axes.plot(seconds, value, _MARKERS[number % 8], color=_COLOURS[number % 8], markersize=8, label=arm["arm"])
     axes.set_xscale("log")
-    for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        ticks(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("seconds per question")
     axes.set_ylabel("questions right, %")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,17 @@ class Store:
                     self.outcomes[prediction.key] = (prediction.outcome, prediction.error)
                     out.write(json.dumps(prediction.to_json(), ensure_ascii=False) + "\n")
 
-    def finish(self, dev: Iterable[Prediction], test: Iterable[Prediction], scores: Mapping[tuple[str, str], Any]) -> None:
-        """Replace the file by just these, in this order, those of test questions with their scores."""
-        lines = [prediction.to_json() for prediction in dev]
+    def finish(
+        self,
+        dev: Iterable[Prediction],
+        test: Iterable[Prediction],
+        scores: Mapping[tuple[str, str], Any],
+        unfinished: Collection[str],
+    ) -> None:
+        """Replace the file by just these, in this order, those of test questions with their scores. What there is of the
+        unfinished arms is kept: they are resumed from it."""
+        lines = [one.to_json() for one in _read_predictions(self._path) if one.arm in unfinished] if unfinished else []
+        lines += [prediction.to_json() for prediction in dev]
         lines += [{**one.to_json(), "scores": scores[one.arm, one.question_id]} for one in test]
         write_jsonl(self._path, lines)
 

@@ -119,7 +119,8 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(re.sub(r"([\\|<>*_`\[\]])", r"\\\1", text).split())
+    # What would be obeyed, and no more: reports are also read as they are, in a terminal, and commands copied from there.
+    return " ".join(re.sub(r"([\\|>*`]|<(?![\d\s])|\](?=[(\[:])|(?<!\w)_|_(?!\w))", r"\\\1", text).split())
 
 
 def _indented(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def _sections(summary: Mapping[str, Any], manifest: Mapping[str, Any], table: Ta
                 figure_says="Reliability of each arm's confidence",
             )
         )
-    sections += [_cost(summary, arms, scored), _settled(manifest), _leaks(summary, arms, manifest)]
+    sections += [_cost(summary, arms, scored), _models(manifest), _settled(manifest), _leaks(summary, arms, manifest)]
     if scored:
         sections.append(_disagreements(summary, table))
     sections.append(_repeat(summary, manifest))
@@ -180,9 +181,16 @@ def _main(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Section:
                 count(arm["tokens_per_question"]),
             )
         )
+    rows = _without_empty(rows)
     if errors := [f"{arm['arm']} {arm['errors']}" for arm in summary["arms"] if arm["errors"]]:
         text.append(f"Questions that did not fit into the model's window and count as wrong: {', '.join(errors)}.")
     return Section("Result", tuple(text), tuple(rows))
+
+
+def _without_empty(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The table without columns that say nothing."""
+    kept = [at for at in range(len(rows[0])) if any(row[at] != NONE for row in rows[1:])]
+    return [tuple(row[at] for at in kept) for row in rows]
 
 
 def _context(arm: Mapping[str, Any]) -> str:
@@ -209,6 +217,7 @@ def _pairs(summary: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]]) -> Se
                 *(_difference(others.get((measure, pair["a"], pair["b"]))) for measure in ("bits_per_byte", "f1")),
             )
         )
+    rows = _without_empty(rows)
     shown = pairs
     if len(pairs) > 12 and summary["baseline"]:
         shown = [pair for pair in pairs if summary["baseline"] in (pair["a"], pair["b"])]
@@ -354,7 +363,7 @@ def _abstention(summary: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], m
             "wording. Area under risk-coverage: mean share of errors among the most confident (lower is better; it is the "
             "error rate when confidence says nothing).",
         ),
-        tuple(rows),
+        tuple(_without_empty(rows)),
     )
 
 
@@ -393,10 +402,12 @@ def _cost(summary: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], scored:
         f"Seconds per question are of {arms[0]['seconds_are_of']}, as measured when the question was first asked; FLOPs are "
         "2 x parameters x tokens. Memory is of the whole process, the index included."
     ]
+    right = {arm["arm"]: percent(arm["choice_accuracy"]) for arm in arms}
     for one in summary["break_even"]:
         text.append(
-            f"{one['finetuning']} against {one['retrieval']}: training has paid for itself after "
-            f"{_break(one['questions_by_seconds'])} by time, {_break(one['questions_by_flops'])} by operations."
+            f"{one['finetuning']} ({right[one['finetuning']]} right) against {one['retrieval']} ({right[one['retrieval']]}): "
+            f"training has paid for itself after {_break(one['questions_by_seconds'])} by time, "
+            f"{_break(one['questions_by_flops'])} by operations."
         )
     timed = [arm for arm in scored if arm["seconds_per_question"]]
     return Section("Cost", tuple(text), tuple(rows), plots.quality_and_cost(timed) if timed else "", "Quality against time")
@@ -515,12 +526,41 @@ def _ratings(arms: Sequence[Mapping[str, Any]], home: Home) -> Section | None:
     return Section(RATINGS, tuple(text), tuple(rows) if len(rows) > 1 else ())
 
 
+def _models(manifest: Mapping[str, Any]) -> Section:
+    rows: list[tuple[str, ...]] = [
+        ("model", "parameters", "bits per byte of held-out documents", "window", "precision", "device", "weights SHA-256")
+    ]
+    text = ["Every model that arms use, by the hash of its weights and adapter."]
+    for name, model in manifest["models"].items():
+        found = model["validation"]
+        held = number(found["bits_per_byte"]) if found else NONE
+        held += " (it may have been trained on them)" if model["trained_on_validation"] else ""
+        size_ = f"{model['parameters'] / 1e6:,.1f} M"
+        rows.append((name, size_, held, str(model["window"]), model["dtype"], model["device"], model["weights_sha256"][:16]))
+    if scored := [model["validation"] for model in manifest["models"].values() if model["validation"]]:
+        text.append(
+            f"Bits per byte of {_plural(scored[0]['documents'], 'document')} that training holds out by its defaults: how well a "
+            "model expects such text, whatever its tokenizer. Lower is better."
+        )
+    return Section("Models", tuple(text), tuple(_without_empty(rows)))
+
+
+def reproduce(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """The command that runs this experiment again under another name, from the home that holds the run."""
+    options = [f"--limit {manifest['limit']}"] if manifest["limit"] else []
+    options += [f"--questions {shlex.quote(entry['path'])}" for entry in manifest["questions"]]
+    options += ["--skip-missing"] if summary["skipped"] else []
+    # Training texts are named relative to the file that was read; the copy stands elsewhere.
+    file = manifest["experiment_file"] if manifest["training_text"] else f"eval/results/{summary['run']}/experiment.toml"
+    return " ".join(["rag-vs-ft eval", shlex.quote(file), f"--run {summary['run']}-again", *options])
+
+
 def _repeat(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Section:
     machine, versions = manifest["machine"], manifest["versions"]
-    limit = f" --limit {manifest['limit']}" if manifest["limit"] else ""
-    files = "".join(f" --questions {entry['path']}" for entry in manifest["questions"])
     text = (
-        f"rag-vs-ft eval {summary['run']}/experiment.toml --run {summary['run']}-again{limit}{files}",
+        reproduce(summary, manifest),
+        "in the working folder of this run. Predictions that are there are taken over; with --home and another folder (with "
+        "corpus and index of these names) all are computed anew.",
         f"Machine: {machine['processor']}, {machine['threads']} threads, {size(machine['memory_bytes'])}, {machine['system']}"
         + (f", {', '.join(machine['accelerators'])}" if machine["accelerators"] else "")
         + f". Seed {manifest['seed']}. Corpus {manifest['corpus']['name']} {manifest['corpus']['sha256'][:12]}, index generation "
@@ -530,14 +570,7 @@ def _repeat(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Section:
         f"{manifest['predictions']['computed']} predictions computed, {manifest['predictions']['reused']} taken over from equal "
         "prompts to equal weights. Everything else is in manifest.json, every prompt and score in predictions.jsonl.",
     )
-    rows: list[tuple[str, ...]] = [
-        ("model", "weights SHA-256", "device", "precision", "window", "bits per byte of held-out documents")
-    ]
-    for name, model in manifest["models"].items():
-        held = number(model["validation"]["bits_per_byte"]) if model["validation"] else NONE
-        held += " (it may have been trained on them)" if model["trained_on_validation"] else ""
-        rows.append((name, model["weights_sha256"][:16], model["device"], model["dtype"], str(model["window"]), held))
-    return Section(LAST, text, tuple(rows))
+    return Section(LAST, text)
 
 
 def _difference(pair: Mapping[str, Any] | None) -> str:

@@ -1,7 +1,9 @@
 """How likely a model finds each of several continuations of one text: the log-likelihood scoring of multiple choice.
 
-The shared text goes through the model once; its keys and values are then used for every continuation (Brown et al., 2020, section
-2.4, score choices so; computing the prefix once is our saving and changes nothing but the time).
+The shared text goes through the model once for all continuations (Brown et al., 2020, section 2.4, score choices so; computing
+the prefix once is our saving and changes nothing but the time). Where the architecture allows, everything is one pass: the
+continuations stand in a row after the prefix, and a mask lets each see the prefix and itself. Elsewhere the prefix's keys and
+values are kept and the continuations follow as a batch.
 """
 
 from __future__ import annotations
@@ -14,6 +16,11 @@ from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, encode
 
+ONE_PASS = ("gpt2", "llama")
+"""Architectures that attend by the mask they are given and take positions by number; others may slide a window or skew by
+distance, and are not known to."""
+_PACKED_TOKENS = 512
+"""More continuation tokens than this are no longer cheaper in one pass."""
 _CONTEXT_TOKENS = 8
 """Tokens before a continuation that are decoded with it, so that its spaces and split characters come out as they stand."""
 
@@ -67,11 +74,11 @@ def continuation_logprobs(
 ) -> list[Score]:
     """Score each continuation after the same prefix, in the order given; the model sees `prefix_ids + continuation`.
 
+    `batch_size` continuations go through the model at once where they are not all in one pass; the scores do not depend on it.
     An empty prefix stands for the start of a text: the model's beginning-of-text token, or else its end-of-text token. Raises
     UserError when a continuation is empty or does not fit into the window after the prefix.
     """
     import torch
-    from transformers import DynamicCache
 
     prefix = list(prefix_ids) or [_start_token(lm)]
     longest = max((len(ids) for ids in continuations_ids), default=0)
@@ -82,19 +89,62 @@ def continuation_logprobs(
             f"{len(prefix):,} tokens and {longest:,} more do not fit: {lm.name} reads {lm.window:,} at once",
             "use fewer or shorter passages",
         )
-    scores: dict[int, Score] = {}
-    by_length = sorted(range(len(continuations_ids)), key=lambda index: len(continuations_ids[index]))
+    together = lm.model.config.model_type in ONE_PASS and sum(map(len, continuations_ids)) <= _PACKED_TOKENS
     with torch.inference_mode():
-        cache = DynamicCache(config=lm.model.config)
-        read = lm.model(torch.tensor([prefix], device=lm.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        first = _log_softmax(read.logits[0, -1])
-        for start in range(0, len(by_length), batch_size):
-            batch = by_length[start : start + batch_size]
-            logprobs = _rest_logprobs(lm, cache, len(prefix), [continuations_ids[index] for index in batch])
-            for index, rest in zip(batch, logprobs, strict=True):
-                ids = list(continuations_ids[index])
-                scores[index] = Score(float(first[ids[0]]) + rest, len(ids), _bytes(lm, prefix, ids))
-    return [scores[index] for index in range(len(continuations_ids))]
+        if together:
+            logprobs = _one_pass(lm, prefix, continuations_ids)
+        else:
+            logprobs = _prefix_then_batches(lm, prefix, continuations_ids, batch_size)
+    return [Score(logprob, len(ids), _bytes(lm, prefix, ids)) for ids, logprob in zip(continuations_ids, logprobs, strict=True)]
+
+
+def _one_pass(lm: LanguageModel, prefix: list[int], continuations: Sequence[Sequence[int]]) -> list[float]:
+    """Log-probabilities of the continuations, which stand in a row after the prefix and do not see each other."""
+    import torch
+
+    ids, positions, owner = list(prefix), list(range(len(prefix))), [-1] * len(prefix)
+    predicting = []  # for each continuation, where the logits of its tokens stand among those that are kept
+    keep = [len(prefix) - 1]
+    for number, continuation in enumerate(continuations):
+        body = continuation[:-1]  # the last token is predicted and not read
+        predicting.append([0, *range(len(keep), len(keep) + len(body))])
+        keep += range(len(ids), len(ids) + len(body))
+        positions += range(len(prefix), len(prefix) + len(body))
+        owner += [number] * len(body)
+        ids += body
+    of = torch.tensor(owner, device=lm.device)
+    seen = torch.ones(len(ids), len(ids), dtype=torch.bool, device=lm.device).tril() & ((of == -1) | (of == of[:, None]))
+    mask = torch.zeros(seen.shape, dtype=lm.model.dtype, device=lm.device).masked_fill(~seen, torch.finfo(lm.model.dtype).min)
+    logits = lm.model(
+        torch.tensor([ids], device=lm.device),
+        attention_mask=mask[None, None],
+        position_ids=torch.tensor([positions], device=lm.device),
+        logits_to_keep=torch.tensor(keep, device=lm.device),
+        use_cache=False,
+    ).logits[0]
+    logprobs = _log_softmax(logits)
+    targets = [torch.tensor(continuation, device=lm.device) for continuation in continuations]
+    return [float(logprobs[rows, target].sum()) for rows, target in zip(predicting, targets, strict=True)]
+
+
+def _prefix_then_batches(
+    lm: LanguageModel, prefix: list[int], continuations: Sequence[Sequence[int]], batch_size: int
+) -> list[float]:
+    """The same by a cache of the prefix's keys and values, which every batch of continuations goes on from."""
+    import torch
+    from transformers import DynamicCache
+
+    found: dict[int, float] = {}
+    cache = DynamicCache(config=lm.model.config)
+    read = lm.model(torch.tensor([prefix], device=lm.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    first = _log_softmax(read.logits[0, -1])
+    by_length = sorted(range(len(continuations)), key=lambda number: len(continuations[number]))
+    for start in range(0, len(by_length), batch_size):
+        batch = by_length[start : start + batch_size]
+        rest = _rest_logprobs(lm, cache, len(prefix), [continuations[number] for number in batch])
+        for number, logprob in zip(batch, rest, strict=True):
+            found[number] = float(first[continuations[number][0]]) + logprob
+    return [found[number] for number in range(len(continuations))]
 
 
 def _rest_logprobs(lm: LanguageModel, cache: object, past: int, batch: Sequence[Sequence[int]]) -> list[float]:

@@ -172,7 +172,7 @@ def full_pass(lm, prompt_text, continuation):
 def test_scores_are_those_of_one_full_pass_per_choice(lm, questions, index):
     for question in questions[:3]:
         hits = passages("retrieved", question, index)
-        (outcome,) = run_batch(lm, [task_of(lm, question, hits)])
+        (outcome,) = run_batch(lm, [task_of(lm, question, hits)], {})
         prompt = build_prompt(lm, question.question, hits.hits, max_new_tokens=40).text
         for choice, score in zip(question.choices, outcome.choice_logprobs, strict=True):
             assert score == pytest.approx(full_pass(lm, prompt, " " + choice), abs=1e-4)
@@ -184,9 +184,9 @@ def test_scores_are_those_of_one_full_pass_per_choice(lm, questions, index):
 
 def test_outcomes_do_not_depend_on_what_shares_the_batch(lm, questions, index):
     tasks = [task_of(lm, question, passages("retrieved", question, index), max_new_tokens=8) for question in questions]
-    together = run_batch(lm, tasks)
+    together = run_batch(lm, tasks, {})
     for task, outcome in zip(tasks, together, strict=True):
-        (alone,) = run_batch(lm, [task])
+        (alone,) = run_batch(lm, [task], {})
         assert alone.answer == outcome.answer and alone.completion_tokens == outcome.completion_tokens
         if outcome.choice_logprobs:
             assert alone.choice_logprobs == pytest.approx(outcome.choice_logprobs, abs=1e-5)
@@ -195,7 +195,7 @@ def test_outcomes_do_not_depend_on_what_shares_the_batch(lm, questions, index):
 def test_a_question_without_choices_and_answer_is_asked_and_not_scored(lm, questions):
     question = next(question for question in questions if question.answerable is False)
     task = task_of(lm, question, find_passages(arm("none"), question, None, 1), max_new_tokens=4)
-    (outcome,) = run_batch(lm, [task])
+    (outcome,) = run_batch(lm, [task], {})
     assert outcome.choice_logprobs is None and outcome.answer_logprob is None and outcome.answer is not None
     assert gold_answer(question) is None
 
@@ -223,7 +223,7 @@ def test_a_question_that_does_not_fit_is_refused_by_name_and_not_cut(lm, questio
 def test_passages_that_did_not_fit_are_recorded_as_left_out(lm, questions, index):
     hits = find_passages(arm("retrieved", k=8, retriever="bm25"), questions[0], index, 1)
     task = task_of(lm, questions[0], hits)
-    (outcome,) = run_batch(lm, [task])
+    (outcome,) = run_batch(lm, [task], {})
     row = predict(arm("retrieved", k=8), "test", task, outcome)
     shown = [passage.in_prompt for passage in row.passages]
     assert len(shown) == len(hits.hits) and not all(shown) and shown == sorted(shown, reverse=True)
@@ -239,7 +239,7 @@ def test_room_is_kept_for_the_longest_choice_and_for_the_answer(lm, questions):
 def test_a_prediction_survives_the_file(lm, questions, index):
     hits = passages("retrieved", questions[0], index)
     task = task_of(lm, questions[0], hits, max_new_tokens=4)
-    (outcome,) = run_batch(lm, [task])
+    (outcome,) = run_batch(lm, [task], {})
     row = predict(arm("retrieved", k=2), "dev", task, outcome)
     read = Prediction.of_json({**json.loads(json.dumps(row.to_json())), "scores": {"choice_accuracy": 1.0}})
     assert read == row

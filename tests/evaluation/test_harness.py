@@ -282,6 +282,31 @@ def test_an_arm_that_fails_does_not_take_the_others_with_it(world, tmp_path, res
     assert error.value.exit_code == 1
 
 
+def test_an_arm_that_fails_midway_keeps_what_it_has_and_is_finished_later(finished, world, results_home, monkeypatch):
+    from rag_vs_ft.evaluation import arms
+
+    _, whole = finished
+    real, batches = arms.run_batch, []
+
+    def failing(lm, tasks, priors):
+        if tasks[0].question.split == "test" and tasks[0].passages.hits is not None:
+            batches.append(tasks)
+            if len(batches) == 2:  # of the first arm with passages
+                raise RuntimeError("out of memory")
+        return real(lm, tasks, priors)
+
+    monkeypatch.setattr(arms, "run_batch", failing)
+    run = run_experiment(world / "experiment.toml", home=results_home)
+    assert run.failed == {"retrieval": "RuntimeError: out of memory"}
+    assert [arm["arm"] for arm in run.summary["arms"]] == ["alone", "oracle"]
+    assert "FAILED retrieval: RuntimeError: out of memory" in (run.folder / "report.md").read_text()
+    assert "Traceback" in json.loads((run.folder / "manifest.json").read_text())["failed"]["retrieval"]
+    monkeypatch.setattr(arms, "run_batch", real)
+    again = run_experiment(world / "experiment.toml", home=results_home, resume=True)
+    assert not again.failed and without_time(again.summary) == without_time(whole.summary)
+    assert json.loads((again.folder / "manifest.json").read_text())["predictions"]["computed"] < TEST_QUESTIONS
+
+
 def test_an_experiment_whose_every_arm_fails_is_a_failed_check(world, tmp_path, results_home):
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -4,6 +4,7 @@ import pytest
 from tiny import make_hits
 
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.models import likelihood
 from rag_vs_ft.models.likelihood import continuation_logprobs, split_continuations
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import build_prompt, encode
@@ -20,6 +21,15 @@ def full_pass(lm: LanguageModel, prefix: tuple[int, ...], continuation: tuple[in
     return sum(float(logprobs[len(prefix) - 1 + at, token]) for at, token in enumerate(continuation))
 
 
+@pytest.fixture(params=["in one pass", "by a cache"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of scoring: architectures that are not known to take a mask go by the cache."""
+    if request.param == "by a cache":
+        monkeypatch.setattr(likelihood, "ONE_PASS", ())
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
 def test_scores_equal_one_full_pass_for_each_choice(lm: LanguageModel) -> None:
     prompt = build_prompt(lm, "When does the pump stop?", make_hits("The pump stops when the tank is full."), max_new_tokens=20)
     prefix, continuations = split_continuations(lm, prompt, CHOICES)
@@ -31,6 +41,16 @@ def test_scores_equal_one_full_pass_for_each_choice(lm: LanguageModel) -> None:
     assert len({round(score.logprob, 3) for score in scores}) == len(CHOICES)
 
 
+def test_both_ways_give_the_same_scores(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix, continuations = split_continuations(lm, "The pump stops", CHOICES)
+    at_once = continuation_logprobs(lm, prefix, continuations)
+    monkeypatch.setattr(likelihood, "_PACKED_TOKENS", 10)
+    by_cache = continuation_logprobs(lm, prefix, continuations)
+    assert [score.logprob for score in by_cache] == pytest.approx([score.logprob for score in at_once], abs=1e-5)
+    assert by_cache != at_once, "the second was to take the other way"
+
+
+@pytest.mark.usefixtures("way")
 def test_scores_do_not_depend_on_the_batch(lm: LanguageModel) -> None:
     prefix, continuations = split_continuations(lm, "The pump stops", CHOICES)
     reference = continuation_logprobs(lm, prefix, continuations, batch_size=1)
@@ -58,6 +78,7 @@ def test_prefix_and_continuation_spell_the_text(lm: LanguageModel, prefix: str) 
         assert [*head, *ids] == encode(lm, prefix + continuation), "not how the text is tokenised as a whole"
 
 
+@pytest.mark.usefixtures("way")
 def test_an_empty_prefix_stands_for_the_start_of_a_text(lm: LanguageModel) -> None:
     token = lm.tokenizer.eos_token_id
     ids = tuple(encode(lm, "Open the valve"))
