@@ -146,8 +146,8 @@ def _curves(folder: Path) -> None:
     if not by_step:
         st.caption("Nothing is logged yet.")
         return
-    for row in range(0, len(CURVES), 2):
-        for column, (title, keys) in zip(st.columns(2), CURVES[row : row + 2], strict=True):
+    for first in range(0, len(CURVES), 2):
+        for column, (title, keys) in zip(st.columns(2), CURVES[first : first + 2], strict=True):
             points = [
                 {"step": step, "value": values[key], "curve": key.replace("_", " ")}
                 for step, values in sorted(by_step.items())
