@@ -129,7 +129,9 @@ def one(arguments: argparse.Namespace) -> None:
     at_open = resident()
     for query in queries[:50]:
         index.search(query, DEPTH)
-    times, cpu, found = [], [], []
+    times: list[float] = []
+    cpu: list[float] = []
+    found: list[list[int]] = []
     for _ in range(arguments.rounds):
         found = []
         for query in queries:

@@ -116,6 +116,7 @@ KILL = textwrap.dedent(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("what", ["build", "update"])
 def test_killed_at_any_step_the_old_or_the_new_generation_answers_and_the_next_run_goes_on(
     home, folder, recipe, tiny_embedder, what
@@ -130,7 +131,7 @@ def test_killed_at_any_step_the_old_or_the_new_generation_answers_and_the_next_r
         (folder / "node.md").unlink()
         store.update("docs", home=home)
     command = [sys.executable, "-c", KILL, str(home.root), tiny_embedder, what]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=800)
     assert done.returncode == 0, done.stderr
     runs = [json.loads(line) for line in done.stdout.splitlines()]
     before, after = ("none", "gen-000001") if what == "build" else ("gen-000001", "gen-000002")
