@@ -127,8 +127,9 @@ def load(
 
     `name` is a catalogue name, a hub id that was pulled, a folder, or a run of ours ("NAME", "NAME/best", "NAME/last" below
     the runs of `home`). A folder that holds a LoRA adapter loads the base that its configuration names. `adapter` puts one
-    more on top. `four_bit` loads NF4 weights by bitsandbytes (CUDA only). `engine` writes answers: "transformers", "openvino", or
-    "auto", which is OpenVINO where it is installed and the model is on a CPU (see `fast.attach`, also for `progress`); scores are always torch's.
+    more on top. `four_bit` loads NF4 weights by bitsandbytes (CUDA only). `engine` writes answers:
+    "transformers", "openvino", or "auto", which is OpenVINO where it is installed and the model is on a CPU (see `fast.attach`,
+    also for `progress`); scores are always torch's.
 
     Raises UserError when the model is not there, is not whole, has no safetensors, or when weights, tokenizer and adapter do
     not belong together.
