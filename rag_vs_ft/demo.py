@@ -123,7 +123,7 @@ def run(home: Home, progress: build.Progress | None = None) -> None:
 
 
 def _ask(index: Index) -> None:
-    lm = load(settings.LANGUAGE_MODEL, engine=settings.engine())
+    lm = load(settings.LANGUAGE_MODEL, engine=settings.engine(), progress=print)
     print("".join(f"\nnote: {notice}" for notice in lm.notices), end="")
     for question in QUESTIONS:
         print(f"\nQ: {question}\nA: ", end="")

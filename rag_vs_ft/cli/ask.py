@@ -128,7 +128,8 @@ def ask(
     checked_k(k)
     opened = open_index(index, home) if context == "retrieved" else None
     root = settings.home(home).root
-    lm = load(model, adapter=adapter, device=device, four_bit=four_bit, engine=engine or settings.engine(), home=root)
+    chosen = engine or settings.engine()
+    lm = load(model, adapter=adapter, device=device, four_bit=four_bit, engine=chosen, home=root, progress=say)
     answer = answer_from(
         lm,
         query,

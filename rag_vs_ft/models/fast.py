@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -48,11 +48,13 @@ class Unsupported(Exception):
     """Why OpenVINO cannot answer from a model; the text goes into a notice."""
 
 
-def attach(lm: LanguageModel, engine: str) -> tuple[Engine | None, tuple[str, ...]]:
+def attach(
+    lm: LanguageModel, engine: str, progress: Callable[[str], None] | None = None
+) -> tuple[Engine | None, tuple[str, ...]]:
     """The OpenVINO engine for `lm`, or None and the notices that say why not.
 
     `engine` is "transformers" (never), "openvino" (wanted: a notice when it cannot be) or "auto": on a CPU where it is
-    installed, else transformers without a word, since nobody asked for it.
+    installed, else transformers without a word, since nobody asked for it. `progress` is told of a conversion.
     """
     if engine == "transformers":
         return None, ()
@@ -66,7 +68,7 @@ def attach(lm: LanguageModel, engine: str) -> tuple[Engine | None, tuple[str, ..
             raise Unsupported(f"the model is on {lm.device}, and it is used on CPUs only")
         if lm.dtype != "float32":
             raise Unsupported(f"the weights are {lm.dtype}, and only float32 is converted")
-        return Engine(_converted(lm), lm.threads), ()
+        return Engine(_converted(lm, progress), lm.threads), ()
     except Unsupported as reason:
         return None, (f"transformers answers instead of OpenVINO: {reason}",)
 
@@ -175,12 +177,14 @@ def _import_openvino() -> Any:
     return openvino
 
 
-def _converted(lm: LanguageModel) -> Path:
+def _converted(lm: LanguageModel, progress: Callable[[str], None] | None = None) -> Path:
     """The folder of the converted model, made when it is not there; those used longest ago are deleted."""
     folders = settings.cache_folder() / "openvino"
     target = folders / _key(lm)
     try:
         if not (target / "model.xml").is_file():
+            if progress:
+                progress(f"{lm.name} is converted for OpenVINO, once")
             folders.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folders, prefix=".") as scratch:
                 made = Path(scratch) / "model"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,13 +121,15 @@ def load(
     threads: int | None = None,
     engine: str = "transformers",
     home: Path | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> LanguageModel:
     """Load a causal language model for decoding and scoring (evaluation mode).
 
     `name` is a catalogue name, a hub id that was pulled, a folder, or a run of ours ("NAME", "NAME/best", "NAME/last" below
     the runs of `home`). A folder that holds a LoRA adapter loads the base that its configuration names. `adapter` puts one
-    more on top. `four_bit` loads NF4 weights by bitsandbytes (CUDA only). `engine` writes answers: "transformers", "openvino", or
-    "auto", which is OpenVINO where it is installed and the model is on a CPU (see `fast.attach`); scores are always torch's.
+    more on top. `four_bit` loads NF4 weights by bitsandbytes (CUDA only). `engine` writes answers:
+    "transformers", "openvino", or "auto", which is OpenVINO where it is installed and the model is on a CPU (see `fast.attach`,
+    also for `progress`); scores are always torch's.
 
     Raises UserError when the model is not there, is not whole, has no safetensors, or when weights, tokenizer and adapter do
     not belong together.
@@ -178,7 +180,7 @@ def load(
         eos_ids=_eos_ids(model, tokenizer),
         template=_trained_template((base, *adapters)),
     )
-    copy, notices = fast.attach(lm, engine)
+    copy, notices = fast.attach(lm, engine, progress)
     return replace(lm, engine=copy, notices=notices)
 
 

@@ -217,9 +217,11 @@ def test_conversions_are_kept_and_the_oldest_deleted(
 ) -> None:
     monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path))
     monkeypatch.setattr(fast, "KEPT_CONVERSIONS", 2)
-    first = fast._converted(llama)
+    said: list[str] = []
+    first = fast._converted(llama, said.append)
+    assert len(said) == 1 and "is converted for OpenVINO" in said[0]
     monkeypatch.setattr(fast, "_convert", lambda lm, folder: (folder / "model.xml").write_text(""))
-    assert fast._converted(llama) == first and (first / "model.bin").stat().st_size > 0
+    assert fast._converted(llama, said.append) == first and len(said) == 1 and (first / "model.bin").stat().st_size > 0
     os.utime(first, (1, 1))
     others = [fast._converted(replace(llama, weights_sha256=name)) for name in "ab"]
     assert sorted((tmp_path / "openvino").iterdir()) == sorted(others)
