@@ -132,7 +132,8 @@ def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, pro
     }
     old = _answering(folder)
     if old is not None and all(old.manifest.get(key) == inputs[key] for key in inputs):
-        shutil.rmtree(folder / "work", ignore_errors=True)  # of a build that was killed once it had published
+        generations.mend(folder, old)
+        shutil.rmtree(folder / "work", ignore_errors=True)
         return BuildResult(old, False, old.manifest["counts"] | {"embedded": 0}, {"total": 0.0})
 
     started = time.perf_counter()

@@ -124,6 +124,13 @@ def point_to(folder: Path, name: str) -> None:
     _flush(folder)
 
 
+def mend(folder: Path, generation: Generation) -> None:
+    """Finish what a process left that was killed while it published `generation`; the caller holds the lock."""
+    if _pointed(folder) != generation.name:
+        point_to(folder, generation.name)
+    sweep(folder)
+
+
 def sweep(folder: Path) -> None:
     """Remove what a killed build left, and generations older than the last `KEEP`; the caller holds the lock.
 
@@ -131,6 +138,7 @@ def sweep(folder: Path) -> None:
     """
     for path in folder.glob("gen-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
+    (folder / "CURRENT.tmp").unlink(missing_ok=True)
     current = _pointed(folder)
     for name in _names(folder)[:-KEEP]:
         if name != current:

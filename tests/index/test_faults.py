@@ -138,11 +138,13 @@ def test_killed_at_any_step_the_old_or_the_new_generation_answers_and_the_next_r
     assert len(runs) > 15 and runs[-1][0] == 0 and {run[0] for run in runs[:-1]} == {9}, done.stderr
     assert {run[1] for run in runs} == {before, after}
     for _, _, faults, again, last, more, embedded, left, files in runs:
-        assert (faults, again, last, more) == ([], 0, after, []), done.stderr
+        assert (faults, again, more) == ([], 0, []), done.stderr
+        # Killed between the new generation and the pointer to it, an update writes the next one from the vectors that were kept.
+        assert last == after or (what == "update" and last == "gen-000003")
         # Only what was being embedded when the process died is embedded again: one shard.
         assert len(set(embedded)) == len(new) and len(embedded) <= len(new) + 2
         assert files == runs[-1][-1]
-        assert set(left) <= {"CURRENT", "lock", "gen-000001", "gen-000002"}, left
+        assert set(left) <= {"CURRENT", "lock", "gen-000001", "gen-000002", "gen-000003"}, left
     assert sum(len(embedded := run[6]) > len(set(embedded)) for run in runs) < len(runs) / 2
 
 
