@@ -1,6 +1,6 @@
 """Latency of a query, embedding included, and BM25 against rank_bm25 over the same terms, in one run.
 
-    python benchmarks/query.py --home HOME --index NAME --questions FILE
+    python benchmarks/query.py --home HOME --index NAME --questions FILE [--rerank lm]
 
 Each question is asked once per retriever after a warm-up of other words, so that no cached query vector helps. rank_bm25 scores
 the same terms of the same chunks with the same k1 and b; its ranking is compared with ours on each question.
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--index", required=True)
     parser.add_argument("--questions", type=Path, required=True)
     parser.add_argument("--peer-queries", type=int, default=20, help="rank_bm25 is slow: this many queries of it are timed")
+    parser.add_argument("--rerank", default="", help="also time a reranker on five questions, for 10 and 20 hits")
     arguments = parser.parse_args()
     questions = [question.question for question in load_questions(arguments.questions)]
     opened = time.perf_counter()
@@ -49,6 +50,20 @@ def main() -> None:
     for question in questions:
         index.search(question, 10)
     print(f"hybrid, asked again (query vectors cached): {(time.perf_counter() - start) / len(questions) * 1000:.2f} ms")
+
+    if arguments.rerank:
+        from rag_vs_ft.models import reranking
+
+        rerank = reranking.load(arguments.rerank)
+        index.search("warm up", rerank=rerank, rerank_depth=2)
+        for depth in (10, 20):
+            times = []
+            for question in questions[:5]:
+                start = time.perf_counter()
+                rerank("", [])  # forgets the last question, whose scores it keeps
+                index.search(question, 10, rerank=rerank, rerank_depth=depth)
+                times.append(time.perf_counter() - start)
+            print(f"reranked by {arguments.rerank}, {depth} hits: median {np.median(times):.2f} s, longest {max(times):.2f} s")
 
     from rank_bm25 import BM25Okapi
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rag_vs_ft import settings
-from rag_vs_ft.index.search import Filters, Index
+from rag_vs_ft.index.search import Filters, Index, Rerank
 from rag_vs_ft.models.generation import answer_question
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.records import Answer, Hit
@@ -23,6 +23,8 @@ def ask(
     k: int = settings.ASK_K,
     retriever: str = settings.RETRIEVER,
     filters: Filters | None = None,
+    rerank: Rerank | None = None,
+    rerank_depth: int = settings.RERANK_DEPTH,
     template: str = "auto",
     max_new_tokens: int = settings.MAX_NEW_TOKENS,
     temperature: float = 0.0,
@@ -39,7 +41,7 @@ def ask(
     started = time.perf_counter()
     hits: list[Hit] | None = None
     if index is not None:
-        hits = index.search(question, k, retriever=retriever, filters=filters)
+        hits = index.search(question, k, retriever=retriever, filters=filters, rerank=rerank, rerank_depth=rerank_depth)
         if on_hits:
             on_hits(hits)
         if not is_relevant(hits):

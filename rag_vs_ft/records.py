@@ -80,7 +80,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A retrieved chunk: 1-based rank, the score it was ranked by, and what each leg said of it (None: not in its list)."""
+    """A retrieved chunk: 1-based rank, the score of the search, and what each leg said of it (None: not in its list).
+
+    The document ranks are those of its whole document, by words and by vectors; only hybrid search has them. After reranking,
+    `rerank_score` decided the rank and `found_rank` is the one before; both are None for what was not reranked.
+    """
 
     rank: int
     chunk: Chunk
@@ -89,10 +93,15 @@ class Hit:
     bm25_score: float | None = None
     dense_rank: int | None = None
     dense_score: float | None = None
+    document_bm25_rank: int | None = None
+    document_dense_rank: int | None = None
+    rerank_score: float | None = None
+    found_rank: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The object that `search --json` and `ask --json` print for this hit."""
-        return {
+        """The object that `search --json` and `ask --json` print for this hit; `document` and `rerank` only where they were
+        used."""
+        record = {
             "rank": self.rank,
             "chunk_id": self.chunk.id,
             "document_id": self.chunk.document_id,
@@ -104,6 +113,11 @@ class Hit:
             "bm25": None if self.bm25_rank is None else {"rank": self.bm25_rank, "score": self.bm25_score},
             "dense": None if self.dense_rank is None else {"rank": self.dense_rank, "score": self.dense_score},
         }
+        if self.document_dense_rank is not None:
+            record["document"] = {"bm25_rank": self.document_bm25_rank, "dense_rank": self.document_dense_rank}
+        if self.rerank_score is not None:
+            record["rerank"] = {"score": self.rerank_score, "rank_before": self.found_rank}
+        return record
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ ASK_K = 3
 """Passages that a prompt gets: a model of 135 million parameters reads three better than five."""
 RRF_K = 60
 """Constant of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)."""
+RERANK_DEPTH = 20
+"""Hits that a reranker reads: it takes a passage at a time, and few answers stand further down."""
 RELEVANT_COSINE = 0.24
 """Best cosine of a hit under which `ask` says that nothing relevant was found; chosen on dev questions (docs/results.md)."""
 MAX_QUESTION_CHARACTERS = 2_000

@@ -66,7 +66,7 @@ def test_documents_to_hits(run, built) -> None:
     code, out, _ = run("search", "port", "--index", "docs", "--explain", "--service", "aks")
     assert code == 0 and "vault/keys.md" not in out
     code, out, _ = run("search", "port 443", "--index", "docs", "--explain")
-    assert "matched: port 443" in out and "rrf: 1/(60+1)" in out
+    assert "matched: port, 443, port 443" in out and "rrf: 1/(60+1)" in out
 
 
 def test_update_verify_rollback(run, built) -> None:
@@ -218,6 +218,93 @@ def test_an_interrupt_exits_with_130_and_a_closed_pipe_says_nothing(run, built, 
 def test_module_and_script_are_the_same(home) -> None:
     done = subprocess.run([sys.executable, "-m", "rag_vs_ft", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0.1.0"
+
+
+def test_search_can_be_explained_filtered_and_reranked(run, built, tmp_path) -> None:
+    from tiny import save_cross_encoder, save_gpt2
+
+    words = ["search", "a pool of nodes kept", "--index", "docs"]
+    _, out, _ = run(*words, "--explain", "--fusion", "sum")
+    assert "matched: pool, node" in out and "sum: 0." in out and "bm25: rank 1" in out
+    code, out, _ = run(*words, "--path", "vault/", "--json", "--explain")
+    hits = json.loads(out)["hits"]
+    assert (
+        code == 0 and {hit["document_id"] for hit in hits} == {"vault/keys.md"} and "rrf: 1/(60+" in hits[0]["explain"]["score"]
+    )
+    code, _, err = run(*words, "--service", "none")
+    assert code == 0 and "try wider filters" in err
+    cross = save_cross_encoder(tmp_path / "cross")
+    for name in (cross, f"lm:{save_gpt2(tmp_path / 'lm')}"):
+        code, out, err = run(*words, "--rerank", name, "--rerank-depth", "2", "--json")
+        hits = json.loads(out)["hits"]
+        assert code == 0 and sorted(hit["rerank"]["rank_before"] for hit in hits[:2]) == [1, 2], err
+        assert hits[0]["rerank"]["score"] >= hits[1]["rerank"]["score"] and "rerank" not in hits[2]
+    code, out, _ = run(*words, "--rerank", cross, "--explain")
+    assert code == 0 and "reranked from" in out
+    code, _, err = run(*words, "--rerank", "cross-encoder/not-here")
+    assert code == 2 and "models pull cross-encoder/not-here" in err
+    assert run(*words, "--rerank", cross, "--rerank-depth", "0")[0] == 2
+
+
+def test_ask_and_eval_retrieval_take_filters_and_a_reranker(run, built, tmp_path) -> None:
+    from tiny import save_llama
+
+    words = ["ask", "How long is a deleted key vault kept?", "--index", "docs", "--model", save_llama(tmp_path / "model")]
+    code, out, err = run(*words, "--max-new-tokens", "4", "--path", "aks/", "--rerank", "lm", "--json")
+    hits = json.loads(out)["hits"]
+    assert code == 0 and hits and {hit["document_id"] for hit in hits} == {"aks/pools.md"} and "rerank" in hits[0], err
+    code, _, err = run(*words, "--since", "last week")
+    assert code == 2 and "YYYY-MM-DD" in err
+    questions = tmp_path / "questions.jsonl"
+    rows = [
+        {"id": "a", "question": "How long is a deleted vault kept?", "gold_documents": ["vault/keys.md"]},
+        {"id": "b", "question": "How many nodes?", "gold_documents": ["aks/pools.md"]},
+    ]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = ["eval-retrieval", "--index", "docs", "--questions", questions, "--json"]
+    code, out, err = run(*words, "--service", "aks")
+    result = json.loads(out)
+    assert code == 0 and result["recall_at_10"] == 0.5 and result["missing_gold_documents"] == ["vault/keys.md"]
+    assert "what the filters leave" in err and result["filters"]["service"] == "aks"
+    code, out, _ = run(*words, "--rerank", f"lm:{tmp_path / 'model'}", "--rerank-depth", "2")
+    assert code == 0 and json.loads(out)["rerank"] == {"name": f"lm:{tmp_path / 'model'}", "depth": 2}
+    assert run(*words, "--split", "train")[0] == 2
+
+
+def test_a_beir_set_is_added_indexed_and_scored_as_trec_eval_does(run, tmp_path, tiny_embedder) -> None:
+    import pytrec_eval
+
+    folder = tmp_path / "toy"
+    (folder / "qrels").mkdir(parents=True)
+    topics = ["node pool", "key vault", "disk image", "network policy", "storage zone", "backup region"]
+    corpus = [
+        {"_id": f"{number}", "title": f"{topic} {number % 7}", "text": f"The {topic} limit is {number}.", "metadata": {}}
+        for number, topic in enumerate(topics * 5)
+    ]
+    asked = [*(f"{topic} limit" for topic in topics), "zebra"]
+    queries = [{"_id": f"q{number}", "text": text, "metadata": {}} for number, text in enumerate(asked)]
+    judged = {f"q{query}": {str(query + 6 * i): i % 3 for i in range(5)} for query in range(6)} | {"q6": {"0": 1, "gone": 2}}
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in corpus), encoding="utf-8")
+    (folder / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in queries), encoding="utf-8")
+    qrels = [f"{query}\t{document}\t{grade}" for query, grades in judged.items() for document, grade in grades.items()]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *qrels]) + "\n", encoding="utf-8")
+
+    assert run("corpus", "add", "toy", f"jsonl:{folder / 'corpus.jsonl'}")[0] == 0
+    assert run("index", "build", "toy", "--embedder", tiny_embedder, "--precision", "fp32", "--chunk-size", "32")[0] == 0
+    words = ["eval-retrieval", "--index", "toy", "--questions", folder, "--retriever", "bm25"]
+    code, out, err = run(*words, "--split", "test", "--json")
+    assert code == 0 and "gone" in err, err
+    result = json.loads(out)
+    run_of = {
+        row["question_id"]: {d: -float(at) for at, d in enumerate(row["ranking"])} for row in result["rows"] if row["ranking"]
+    }
+    assert "q6" not in run_of  # no word of it is anywhere: trec_eval leaves it out, and it counts as zero here
+    theirs = pytrec_eval.RelevanceEvaluator(judged, {"ndcg_cut.10", "recall.5,10", "recip_rank"}).evaluate(run_of)
+    for ours, name in {"ndcg_at_10": "ndcg_cut_10", "recall_at_5": "recall_5", "mrr_at_10": "recip_rank"}.items():
+        assert result[ours] == pytest.approx(sum(scores[name] for scores in theirs.values()) / len(judged), abs=1e-9)
+    assert 0.5 < result["ndcg_at_10"] < 1
+    code, _, err = run(*words, "--split", "dev")
+    assert code == 2 and "splits" in err and "test" in err
 
 
 def test_ask_answers_with_sources_and_shows_the_prompt(run, built, tmp_path) -> None:

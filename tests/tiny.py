@@ -72,6 +72,31 @@ def save_llama(folder: Path, *, window: int = 512, seed: int = 2) -> Path:
     return folder
 
 
+def save_cross_encoder(folder: Path, *, labels: int = 1, seed: int = 4) -> Path:
+    """A BERT that scores pairs of texts, as sentence-transformers saves its CrossEncoder."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    folder.mkdir(parents=True)
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), *".?>"]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=128).save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        num_labels=labels,
+        initializer_range=0.3,
+    )
+    BertForSequenceClassification(config).eval().save_pretrained(folder)
+    return folder
+
+
 def save_adapter(folder: Path, base: Path, base_name: str) -> Path:
     """A LoRA adapter with weights far enough from zero to change what the model says."""
     import torch

@@ -11,23 +11,25 @@ from rag_vs_ft.cli.common import (
     HomeOption,
     IndexOption,
     JsonOption,
+    PathOption,
+    RerankDepthOption,
+    RerankOption,
     RetrieverOption,
+    ServiceOption,
+    SinceOption,
     StageBar,
+    filters_of,
     open_index,
+    reranker_of,
     say,
     show,
 )
 from rag_vs_ft.errors import UserError
 
 if TYPE_CHECKING:
-    from rag_vs_ft.index.search import Filters
     from rag_vs_ft.records import Answer
 
 app = typer.Typer()
-
-ServiceOption = Annotated[str, typer.Option("--service", help="Only documents of this service (ms.service).")]
-PathOption = Annotated[str, typer.Option("--path", help="Only documents whose id begins with this.")]
-SinceOption = Annotated[str, typer.Option("--since", help="Only documents dated this day (YYYY-MM-DD) or later.")]
 
 
 @app.command("search")
@@ -40,6 +42,8 @@ def search(
     service: ServiceOption = "",
     path: PathOption = "",
     since: SinceOption = "",
+    rerank: RerankOption = "",
+    rerank_depth: RerankDepthOption = settings.RERANK_DEPTH,
     explain: Annotated[bool, typer.Option("--explain", help="Show both legs, the matched terms and the fusion.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = None,
@@ -52,9 +56,15 @@ def search(
 
     query, notices = checked_query(question)
     checked_k(k)
+    filters = filters_of(service, path, since)
     opened = open_index(index, home)
-    hits = opened.search(query, k, retriever=retriever, fusion=fusion, filters=_filters(service, path, since))
-    reasons = [opened.explain(query, hit) for hit in hits] if explain else [None] * len(hits)
+    reranker = reranker_of(rerank, rerank_depth, home)
+    hits = opened.search(
+        query, k, retriever=retriever, fusion=fusion, filters=filters, rerank=reranker, rerank_depth=rerank_depth
+    )
+    reasons = [
+        opened.explain(query, hit, retriever=retriever, fusion=fusion, filters=filters) if explain else None for hit in hits
+    ]
     for notice in notices:
         say(f"note: {notice}")
     if as_json:
@@ -64,28 +74,20 @@ def search(
     for hit, reason in zip(hits, reasons, strict=True):
         print(f"[{hit.rank}] {hit.chunk.breadcrumb}  ({hit.score:.4f})\n    {hit.chunk.url or hit.chunk.document_id}")
         if reason:
+            if hit.rerank_score is not None:
+                print(f"    reranked from {hit.found_rank}, score {hit.rerank_score:.4f}")
             print(f"    bm25: {_leg(hit.bm25_rank, hit.bm25_score)}; dense: {_leg(hit.dense_rank, hit.dense_score)}")
-            print(f"    matched: {' '.join(reason['matched_terms']) or 'no term'}; rrf: {reason['rrf']}")
+            if hit.document_dense_rank is not None:
+                words = "none" if hit.document_bm25_rank is None else hit.document_bm25_rank
+                print(f"    its document: rank {words} by words, {hit.document_dense_rank} by vectors")
+            print(f"    matched: {', '.join(reason['matched_terms']) or 'no term'}; {reason['score']}")
         print("\n".join(f"    {line}" for line in hit.chunk.text.splitlines()) + "\n")
     if not hits:
-        say("nothing matches; try other words, or --retriever dense")
+        say("nothing matches; " + ("try wider filters" if filters else "try other words, or --retriever dense"))
 
 
 def _leg(rank: int | None, score: float | None) -> str:
     return "not in its list" if rank is None else f"rank {rank}, score {score:.4f}"
-
-
-def _filters(service: str, path: str, since: str) -> Filters | None:
-    from datetime import date
-
-    from rag_vs_ft.index.search import Filters
-
-    if since:
-        try:
-            date.fromisoformat(since)
-        except ValueError:
-            raise UserError(f"--since {since!r} is no date", "write it as YYYY-MM-DD") from None
-    return Filters(service, path, since) or None
 
 
 @app.command("ask")
@@ -97,6 +99,11 @@ def ask(
     context: Annotated[str, typer.Option("--context", help="retrieved, or none: ask the bare model.")] = "retrieved",
     retriever: RetrieverOption = settings.RETRIEVER,
     k: Annotated[int, typer.Option("-k", help="How many passages.")] = settings.ASK_K,
+    service: ServiceOption = "",
+    path: PathOption = "",
+    since: SinceOption = "",
+    rerank: RerankOption = "",
+    rerank_depth: RerankDepthOption = settings.RERANK_DEPTH,
     template: Annotated[str, typer.Option("--template", help="auto, plain, few-shot, alpaca or chat.")] = "auto",
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", help="Length of the answer, at most.")
@@ -126,6 +133,7 @@ def ask(
         raise UserError(f"context {context!r} is not known", "use retrieved or none")
     query, notices = checked_query(question)
     checked_k(k)
+    filters = filters_of(service, path, since)
     opened = open_index(index, home) if context == "retrieved" else None
     root = settings.home(home).root
     chosen = engine or settings.engine()
@@ -136,6 +144,9 @@ def ask(
         opened,
         k=k,
         retriever=retriever,
+        filters=filters,
+        rerank=reranker_of(rerank, rerank_depth, home, lm),
+        rerank_depth=rerank_depth,
         template=template,
         max_new_tokens=max_new_tokens,
         temperature=temperature,

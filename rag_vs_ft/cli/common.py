@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rag_vs_ft import settings
+from rag_vs_ft.errors import UserError
 
 if TYPE_CHECKING:
-    from rag_vs_ft.index.search import Index
+    from rag_vs_ft.index.search import Filters, Index, Rerank
+    from rag_vs_ft.models.loading import LanguageModel
 
 HomeOption = Annotated[
     Path | None, typer.Option("--home", help="Folder for corpora, indexes and runs [default: $RAG_VS_FT_HOME or .]")
@@ -22,6 +24,14 @@ HomeOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 IndexOption = Annotated[str, typer.Option("--index", help="Name of the index to search.")]
 RetrieverOption = Annotated[str, typer.Option("--retriever", help="hybrid, bm25 or dense.")]
+ServiceOption = Annotated[str, typer.Option("--service", help="Only documents of this service (ms.service).")]
+PathOption = Annotated[str, typer.Option("--path", help="Only documents whose id begins with this.")]
+SinceOption = Annotated[str, typer.Option("--since", help="Only documents dated this day (YYYY-MM-DD) or later.")]
+RerankOption = Annotated[
+    str,
+    typer.Option("--rerank", help="Order the first hits again: a cross-encoder (pulled hub id or folder), lm, or lm:MODEL."),
+]
+RerankDepthOption = Annotated[int, typer.Option("--rerank-depth", help="How many hits are reranked.")]
 
 
 def say(text: str = "") -> None:
@@ -93,6 +103,32 @@ def open_index(name: str, home: Path | None) -> Index:
     from rag_vs_ft.index.search import Index
 
     return Index.open(name, settings.home(home))
+
+
+def filters_of(service: str, path: str, since: str) -> Filters | None:
+    """The filters of a verb's options; None when none is given. Raises UserError for a date that is none."""
+    from datetime import date
+
+    from rag_vs_ft.index.search import Filters
+
+    if since:
+        try:
+            since = date.fromisoformat(since).isoformat()
+        except ValueError:
+            raise UserError(f"--since {since!r} is no date", "write it as YYYY-MM-DD") from None
+    return Filters(service, path, since) or None
+
+
+def reranker_of(name: str, depth: int, home: Path | None, lm: LanguageModel | None = None) -> Rerank | None:
+    """The reranker of a verb's options, None when `name` is empty; "lm" is `lm` where the verb has loaded one."""
+    from rag_vs_ft.index.search import checked_rerank_depth
+
+    checked_rerank_depth(depth)
+    if not name:
+        return None
+    from rag_vs_ft.models.reranking import load
+
+    return load(name, lm=lm, home=settings.home(home).root)
 
 
 def verbs(help: str) -> typer.Typer:

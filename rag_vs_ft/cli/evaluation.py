@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,16 @@ from rag_vs_ft.cli.common import (
     HomeOption,
     IndexOption,
     JsonOption,
+    PathOption,
+    RerankDepthOption,
+    RerankOption,
     RetrieverOption,
+    ServiceOption,
+    SinceOption,
     StageBar,
+    filters_of,
     open_index,
+    reranker_of,
     say,
     show,
 )
@@ -82,32 +90,57 @@ def eval_retrieval(
     index: IndexOption = "sample",
     retriever: RetrieverOption = settings.RETRIEVER,
     fusion: Annotated[str, typer.Option("--fusion", help="How hybrid joins its legs: rrf or sum.")] = "rrf",
-    split: Annotated[str, typer.Option("--split", help="dev or test, for a file that is divided.")] = "dev",
+    split: Annotated[
+        str, typer.Option("--split", help="dev or test, for a file that is divided; in BEIR's layout any of qrels.")
+    ] = "dev",
+    service: ServiceOption = "",
+    path: PathOption = "",
+    since: SinceOption = "",
+    rerank: RerankOption = "",
+    rerank_depth: RerankDepthOption = settings.RERANK_DEPTH,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """Score retrieval alone: recall, MRR, nDCG over documents, with intervals and latency.
 
+    A folder in BEIR's layout holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv; `corpus add NAME jsonl:FOLDER/corpus.jsonl`
+    takes its documents.
+
     Example: rag-vs-ft eval-retrieval --index sample --questions eval/questions/sample.jsonl
     """
     from rag_vs_ft.evaluation.questions import load_questions
-    from rag_vs_ft.evaluation.retrieval import evaluate_retrieval
+    from rag_vs_ft.evaluation.retrieval import evaluate_retrieval, load_beir
 
-    if split not in ("dev", "test"):
+    filters = filters_of(service, path, since)
+    judged = None
+    if questions.is_dir():
+        beir = load_beir(questions, split)
+        loaded, judged = list(beir.questions), beir.judged
+    elif split in ("dev", "test"):
+        loaded = load_questions(questions, split="test" if split == "test" else "dev", opened_by="eval-retrieval")
+    else:
         raise UserError(f"split {split!r} is not known", "use dev or test")
-    loaded = load_questions(questions, split="test" if split == "test" else "dev", opened_by="eval-retrieval")
     opened = open_index(index, home)
-    known = set(opened.table.documents())
+    reranker = reranker_of(rerank, rerank_depth, home)
+    known = opened.document_ids(filters)
     missing = sorted({gold for question in loaded for gold in question.gold_documents} - known)
-    opened.search("warm up", retriever=retriever, fusion=fusion)
-    report = evaluate_retrieval(lambda query, k: opened.search(query, k, retriever=retriever, fusion=fusion), loaded)
+    report = evaluate_retrieval(
+        lambda query, k: opened.search(
+            query, k, retriever=retriever, fusion=fusion, filters=filters, rerank=reranker, rerank_depth=rerank_depth
+        ),
+        loaded,
+        judged=judged,
+    )
     if missing:
-        say(f"note: {len(missing)} gold documents are not in the index and count as not found (e.g. {missing[0]})")
+        place = "what the filters leave" if filters else "the index"
+        say(f"note: {len(missing)} gold documents are not in {place} and count as not found (e.g. {missing[0]})")
     if as_json:
         show(
             report.to_json()
             | {"index": index, "index_generation": opened.generation.name, "retriever": retriever, "fusion": fusion}
-            | {"file": str(questions), "missing_gold_documents": missing}
+            | {"rerank": {"name": rerank, "depth": rerank_depth} if rerank else None}
+            | {"filters": asdict(filters) if filters else None}
+            | {"file": str(questions), "split": split, "missing_gold_documents": missing}
         )
         return
     print(f"{questions}: {report.questions} questions scored, {report.left_out} without gold documents left out")

@@ -304,13 +304,15 @@ def _book(source: str) -> Reading:
 
 
 def _jsonl(source: str) -> Reading:
-    """One document a line: `id` and `text`, and optionally title, url, service, date; texts are taken as they stand."""
+    """One document a line: `id` (or BEIR's `_id`) and `text`, and optionally title, url, service, date; texts are taken as they
+    stand."""
     path = _existing_file(source)
     found: dict[str, RawFile] = {}
     for number, record in read_jsonl(path):
+        record.setdefault("id", record.get("_id"))
         for name in ("id", "text"):
             if not isinstance(record.get(name), str) or (name == "id" and not record["id"].strip()):
-                raise UserError(f"{path}:{number}: {name!r} is missing or not a string", "each line needs id and text")
+                raise UserError(f"{path}:{number}: {name!r} is missing or not a string", "each line needs id (or _id) and text")
         known = {name: record.get(name) or "" for name in ("title", "url", "service", "date")}
         for name, value in known.items():
             if not isinstance(value, str):

@@ -11,6 +11,7 @@ and keys, BM25's terms and the FAISS index (docs/performance.md, "Size").
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import shutil
@@ -24,6 +25,7 @@ from rag_vs_ft import __version__, settings
 from rag_vs_ft.corpus.store import Corpus, open_corpus
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.index import dense, embedding, generations, lexical
+from rag_vs_ft.index import documents as whole
 from rag_vs_ft.index.chunking import Chunker, chunk_document, embedded_text
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
@@ -146,6 +148,8 @@ def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, pro
     counts: dict[str, int] = {}
 
     def write(target: Path) -> dict[str, Any]:
+        import numpy as np
+
         old_table = _table_of(old, chunker)
         table, documents = _write_chunks(target, corpus, chunker, embedder, old_table, progress)
         if not len(table):
@@ -164,6 +168,11 @@ def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, pro
         progress("faiss", 0, len(table))
         kind = dense.build(target, vectors, embedder.threads)
         timed("faiss")
+        progress("documents", 0, len(documents))
+        parts = (table.chunks(rows) for rows in np.array_split(table.reading_order(), len(table) // SHARD + 1))
+        in_order = itertools.chain.from_iterable(parts)
+        whole.build(target / "documents", in_order, table.document_numbers(), vectors, recipe.analyzer, recipe.bm25)
+        timed("documents")
         return {
             "code_version": __version__,
             **inputs,

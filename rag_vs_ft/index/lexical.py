@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BACKENDS = ("bm25s", "rank-bm25")
-VERSION = 1
+VERSION = 2
 """Raised whenever the same text and settings would give other terms."""
 
 STOP_WORDS = frozenset(
@@ -101,15 +102,17 @@ _NAME_MARK = re.compile(r"[._/:@]")
 
 @dataclass(frozen=True, slots=True)
 class Analyzer:
-    """Text -> terms. `stem`: English Snowball stems; `stop_words`: drop function words; `names`: keep compound names whole too.
+    """Text -> terms. `stem`: English Snowball stems; `stop_words`: drop function words; `names`: keep compound names whole too;
+    `pairs`: neighbouring terms are a term of their own as well (Metzler and Croft, 2005: ordered bigrams).
 
     With `names`, `--resource-group` gives itself and its parts, so that a query for the flag finds the flag first and a query
-    for its words still finds it.
+    for its words still finds it. With `pairs`, "Cloud HSM" finds that product before other HSMs and other clouds.
     """
 
     stem: bool = True
     stop_words: bool = True
     names: bool = True
+    pairs: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """What an index manifest records of the analyzer."""
@@ -128,23 +131,34 @@ class _Terms:
 
         self.analyzer = analyzer
         self.stemmer = Stemmer.Stemmer("english") if analyzer.stem else None
-        self.known: dict[str, tuple[str, ...]] = {}
+        self.known: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
     def __call__(self, text: str) -> list[str]:
         terms: list[str] = []
-        for word in _WORD.findall(text):
+        before, end = "", 0
+        for match in _WORD.finditer(text):
+            word = match[0]
             found = self.known.get(word)
             if found is None:
-                found = self.known[word] = tuple(self._of_word(word))
-            terms.extend(found)
+                found = self.known[word] = (tuple(self._whole(word)), tuple(self._parts(word)))
+            whole, parts = found
+            terms.extend(whole)
+            terms.extend(parts)
+            if self.analyzer.pairs:
+                # Words are neighbours when spaces alone stand between them, or words that are dropped.
+                if not text[end : match.start()].strip(" "):
+                    parts = (before, *parts) if before else parts
+                terms.extend(f"{one} {two}" for one, two in pairwise(parts))
+                before, end = parts[-1] if parts else "", match.end()
         return terms
 
-    def _of_word(self, word: str) -> Iterable[str]:
-        parts = _PART.findall(word)
+    def _whole(self, word: str) -> Iterable[str]:
         # "auto-upgrade" is two words; "--max-surge", "v1.27" and "Standard_D2s_v3" are names.
-        if self.analyzer.names and (word.startswith("-") or (len(parts) > 1 and _NAME_MARK.search(word))):
+        if self.analyzer.names and (word.startswith("-") or (_NAME_MARK.search(word) and len(_PART.findall(word)) > 1)):
             yield word.casefold()
-        for part in parts:
+
+    def _parts(self, word: str) -> Iterable[str]:
+        for part in _PART.findall(word):
             term = part.casefold()
             if self.analyzer.stop_words and term in STOP_WORDS:
                 continue
@@ -153,8 +167,17 @@ class _Terms:
 
 def searchable_text(chunk: Chunk) -> str:
     """What BM25 reads of a chunk: the file's name (words that people type), title, headings and text."""
-    name = chunk.document_id.rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    return f"{name.replace('-', ' ')}\n{chunk.title}\n{chunk.heading}\n{chunk.text}"
+    return f"{_file_words(chunk)}\n{chunk.title}\n{chunk.heading}\n{chunk.text}"
+
+
+def document_text(chunks: Sequence[Chunk]) -> str:
+    """What BM25 reads of a whole document, given all its chunks."""
+    parts = (f"{chunk.heading}\n{chunk.text}" for chunk in chunks)
+    return "\n".join((_file_words(chunks[0]), chunks[0].title, *parts))
+
+
+def _file_words(chunk: Chunk) -> str:
+    return chunk.document_id.rsplit("/", 1)[-1].rsplit(".", 1)[0].replace("-", " ")
 
 
 class Scorer(Protocol):

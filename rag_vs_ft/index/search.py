@@ -1,4 +1,4 @@
-"""Query -> hits: BM25, vectors, or both fused.
+"""Query -> hits: BM25, vectors, or both fused, with the places of the passages' documents.
 
 Ties are broken by chunk id (rows are in that order), so the same query on the same index gives the same list always.
 """
@@ -6,19 +6,19 @@ Ties are broken by chunk id (rows are in that order), so the same query on the s
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import CheckFailed, UserError
-from rag_vs_ft.index import chunking, generations, lexical
+from rag_vs_ft.index import chunking, documents, generations, lexical
 from rag_vs_ft.index.dense import Dense
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.table import ChunkTable
-from rag_vs_ft.records import Hit
+from rag_vs_ft.records import Chunk, Hit
 from rag_vs_ft.settings import Home
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ RETRIEVERS = ("hybrid", "bm25", "dense")
 FUSIONS = ("rrf", "sum")
 DEPTH = 300
 """Hits of each leg that are fused: some twenty chunks a document, so that each leg still speaks for dozens of documents."""
+
+Rerank = Callable[[str, Sequence[Chunk]], Sequence[float]]
+"""Question and passages -> one score a passage, higher is better (`models.reranking` makes them)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,13 @@ def checked_k(k: int) -> int:
     if not 1 <= k <= 1000:
         raise UserError(f"k={k} is out of range", "ask for 1 to 1000 hits")
     return k
+
+
+def checked_rerank_depth(depth: int) -> int:
+    """`depth` if it is a usable number of hits to rerank, else UserError."""
+    if not 1 <= depth <= 1000:
+        raise UserError(f"a reranking depth of {depth} is out of range", "rerank the first 1 to 1000 hits")
+    return depth
 
 
 class Index:
@@ -119,6 +129,11 @@ class Index:
         return lexical.load(self.generation.folder / "bm25")
 
     @cached_property
+    def documents_legs(self) -> documents.Documents:
+        """The legs of whole documents."""
+        return documents.Documents(self.generation.folder / "documents", self.table.document_numbers())
+
+    @cached_property
     def dense(self) -> Dense:
         """The FAISS leg."""
         return Dense(self.generation.folder, settings.threads())
@@ -131,35 +146,63 @@ class Index:
         retriever: str = settings.RETRIEVER,
         fusion: str = "rrf",
         filters: Filters | None = None,
+        rerank: Rerank | None = None,
+        rerank_depth: int = settings.RERANK_DEPTH,
     ) -> list[Hit]:
         """The best `k` chunks for `query`, best first; fewer when fewer match.
 
-        `hybrid` fuses the first `DEPTH` of each leg: "rrf" by reciprocal rank (Cormack et al., 2009), "sum" by the mean of both
-        legs' scores after min-max scaling. Raises UserError for an empty query, k out of range or an unknown retriever.
+        `filters` leave rows out before anything is ranked. `hybrid` fuses the first `DEPTH` of both legs with the places of their
+        documents (`index.documents`): "rrf" by reciprocal rank (Cormack et al., 2009), "sum" by the weighted mean of scores after
+        min-max scaling. `rerank` puts the first `rerank_depth` in a new order; `score` stays what the search gave, and what
+        follows stays where it was.
+
+        Raises UserError for an empty query, k or rerank_depth out of range or an unknown retriever.
         """
         query, _ = checked_query(query)
         checked_k(k)
+        legs = self._legs(query, max(DEPTH, k), retriever, fusion, filters)
+        ranked = fuse(legs, fusion) if retriever == "hybrid" else [(row, score) for leg in legs for row, _, score in leg.found]
+        places = [{row: (rank, score) for row, rank, score in leg.found} for leg in legs]
+        none = (None, None)
+
+        def hits(count: int) -> list[Hit]:
+            found = []
+            for rank, (row, score) in enumerate(ranked[:count], start=1):
+                bm25, dense, *documents = (place.get(row, none) for place in places)
+                ranks = tuple(document_rank for document_rank, _ in documents)
+                found.append(Hit(rank, self.table.chunk(row), score, *bm25, *dense, *ranks))
+            return found
+
+        return reranked(query, hits(max(k, rerank_depth)), rerank, rerank_depth)[:k] if rerank else hits(k)
+
+    def document_ids(self, filters: Filters | None = None) -> set[str]:
+        """Ids of the documents that a search with these filters looks at."""
+        if not filters:
+            return set(self.table.documents())
+        return self.table.documents_of(self._rows(filters))
+
+    def _rows(self, filters: Filters) -> NDArray[np.int64]:
+        return self.table.matching(service=filters.service, path=filters.path, since=filters.since)
+
+    def _legs(self, query: str, depth: int, retriever: str, fusion: str, filters: Filters | None) -> list[Leg]:
+        """BM25 and vectors of passages (the one that `retriever` does not use is empty); for hybrid also those of documents."""
         if retriever not in RETRIEVERS or fusion not in FUSIONS:
             raise UserError(
                 f"retriever {retriever!r} with fusion {fusion!r} is not known",
                 f"retrievers: {', '.join(RETRIEVERS)}; fusions: {', '.join(FUSIONS)}",
             )
-        rows = self.table.matching(service=filters.service, path=filters.path, since=filters.since) if filters else None
-        depth = max(DEPTH, k)
+        rows = self._rows(filters) if filters else None
         with self._lock:
             bm25 = self._bm25_leg(query, depth, rows) if retriever != "dense" else []
             dense = self._dense_leg(query, depth, rows) if retriever != "bm25" else []
-        if retriever == "hybrid":
-            ranked = fuse([bm25, dense], fusion)
-        else:
-            ranked = bm25 or dense
-        bm25_of = {row: (rank, score) for rank, (row, score) in enumerate(bm25, start=1)}
-        dense_of = {row: (rank, score) for rank, (row, score) in enumerate(dense, start=1)}
-        none = (None, None)
-        return [
-            Hit(rank, self.table.chunk(row), score, *bm25_of.get(row, none), *dense_of.get(row, none))
-            for rank, (row, score) in enumerate(ranked[:k], start=1)
-        ]
+            legs = [Leg(1.0, _ranked(bm25)), Leg(1.0, _ranked(dense))]
+            if retriever == "hybrid":
+                candidates = sorted({row for row, _ in (*bm25, *dense)})
+                words = self.documents_legs.bm25(query, rows)
+                vectors = self.documents_legs.dense(self.embedder.encode_query(query), rows)
+                legs.append(Leg(documents.BM25_WEIGHT, words.of(candidates)))
+                legs.append(Leg(documents.DENSE_WEIGHT, vectors.of(candidates)))
+        return legs
 
     def _bm25_leg(self, query: str, depth: int, rows: NDArray[np.int64] | None) -> list[tuple[int, float]]:
         import numpy as np
@@ -177,16 +220,40 @@ class Index:
             ((int(row), float(score)) for row, score in zip(found, scores, strict=True)), key=lambda hit: (-hit[1], hit[0])
         )
 
-    def explain(self, query: str, hit: Hit) -> dict[str, Any]:
-        """Why a hit stands where it stands: the query's terms, those it holds, and the arithmetic of the fusion."""
+    def explain(
+        self,
+        query: str,
+        hit: Hit,
+        *,
+        retriever: str = settings.RETRIEVER,
+        fusion: str = "rrf",
+        filters: Filters | None = None,
+    ) -> dict[str, Any]:
+        """Why a hit of this very search stands where it does: the query's terms, those it holds, and how its score came about."""
+        query, _ = checked_query(query)
         terms = self.bm25.terms(query)
         held = set(self.bm25.terms(lexical.searchable_text(hit.chunk)))
-        parts = [f"1/({settings.RRF_K}+{rank})" for rank in (hit.bm25_rank, hit.dense_rank) if rank is not None]
-        return {
-            "query_terms": terms,
-            "matched_terms": [term for term in dict.fromkeys(terms) if term in held],
-            "rrf": f"{' + '.join(parts)} = {sum(1 / (settings.RRF_K + r) for r in (hit.bm25_rank, hit.dense_rank) if r):.6f}",
-        }
+        explained = {"query_terms": terms, "matched_terms": [term for term in dict.fromkeys(terms) if term in held]}
+        if retriever != "hybrid":
+            return explained | {"score": f"{'BM25' if retriever == 'bm25' else 'cosine'} = {hit.score:.6f}"}
+        weights = (1.0, 1.0, documents.BM25_WEIGHT, documents.DENSE_WEIGHT)
+        if fusion == "rrf":
+            ranks = (hit.bm25_rank, hit.dense_rank, hit.document_bm25_rank, hit.document_dense_rank)
+            parts = [f"{weight:g}/({settings.RRF_K}+{rank})" for weight, rank in zip(weights, ranks, strict=True) if rank]
+        else:
+            row = self.table.row(hit.chunk.id)
+            legs = self._legs(query, DEPTH, retriever, fusion, filters)
+            parts = [f"{weight:.4f}*{part:.4f}" for weight, part in _sum_parts(legs, row)]
+        return explained | {"score": f"{fusion}: {' + '.join(parts)} = {hit.score:.6f}"}
+
+
+def reranked(query: str, hits: Sequence[Hit], rerank: Rerank, depth: int) -> list[Hit]:
+    """`hits` with the first `depth` in the order of their reranking scores (ties as they were), ranks counted anew."""
+    first = hits[: checked_rerank_depth(depth)]
+    scores = rerank(query, [hit.chunk for hit in first])
+    scored = [replace(hit, rerank_score=float(score), found_rank=hit.rank) for hit, score in zip(first, scores, strict=True)]
+    ordered = [*sorted(scored, key=lambda hit: (-(hit.rerank_score or 0.0), hit.rank)), *hits[depth:]]
+    return [replace(hit, rank=rank) for rank, hit in enumerate(ordered, start=1)]
 
 
 def top_rows(scores: NDArray[np.float32], depth: int) -> list[tuple[int, float]]:
@@ -202,18 +269,47 @@ def top_rows(scores: NDArray[np.float32], depth: int) -> list[tuple[int, float]]
     return [(int(row), float(scores[row])) for row in rows[order]]
 
 
-def fuse(legs: Sequence[Sequence[tuple[int, float]]], fusion: str = "rrf") -> list[tuple[int, float]]:
-    """Fuse ranked lists of (row, score) into one, best first, ties by row."""
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One ranking that is fused: its weight, and (row, rank, score) of what it found."""
+
+    weight: float
+    found: list[tuple[int, int, float]]
+
+
+def _ranked(found: Sequence[tuple[int, float]]) -> list[tuple[int, int, float]]:
+    return [(row, rank, score) for rank, (row, score) in enumerate(found, start=1)]
+
+
+def fuse(legs: Sequence[Leg], fusion: str = "rrf") -> list[tuple[int, float]]:
+    """Fuse legs into one list of (row, score), best first, ties by row."""
     total: dict[int, float] = {}
+    weights = sum(leg.weight for leg in legs)
     for leg in legs:
-        if not leg:
+        if not leg.found:
             continue
-        scores = [score for _, score in leg]
-        low, high = min(scores), max(scores)
-        for rank, (row, score) in enumerate(leg, start=1):
-            if fusion == "rrf":
-                part = 1.0 / (settings.RRF_K + rank)
-            else:
-                part = ((score - low) / (high - low) if high > low else 1.0) / len(legs)
-            total[row] = total.get(row, 0.0) + part
+        if fusion == "rrf":
+            for row, rank, _ in leg.found:
+                total[row] = total.get(row, 0.0) + leg.weight / (settings.RRF_K + rank)
+        else:
+            low, high = _bounds(leg)
+            for row, _, score in leg.found:
+                part = (score - low) / (high - low) if high > low else 1.0
+                total[row] = total.get(row, 0.0) + leg.weight / weights * part
     return sorted(total.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _bounds(leg: Leg) -> tuple[float, float]:
+    scores = [score for _, _, score in leg.found]
+    return min(scores), max(scores)
+
+
+def _sum_parts(legs: Sequence[Leg], row: int) -> list[tuple[float, float]]:
+    """(weight, min-max scaled score) of each leg that found `row`."""
+    weights = sum(leg.weight for leg in legs)
+    parts = []
+    for leg in legs:
+        for score in (score for found, _, score in leg.found if found == row):
+            low, high = _bounds(leg)
+            parts.append((leg.weight / weights, (score - low) / (high - low) if high > low else 1.0))
+    return parts

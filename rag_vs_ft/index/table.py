@@ -130,6 +130,12 @@ class ChunkTable:
             for record in batch.to_pylist():
                 yield Chunk(**record)
 
+    def row(self, chunk_id: str) -> int:
+        """The row of the chunk with this id; -1 when there is none."""
+        import pyarrow.compute as pc
+
+        return pc.index(self.arrow.column("id"), chunk_id).as_py()
+
     def column(self, name: str) -> list[Any]:
         """One column as Python values."""
         return self.arrow.column(name).to_pylist()
@@ -156,6 +162,28 @@ class ChunkTable:
             for record in batch.to_pylist():
                 key = record.pop("key")
                 yield Chunk(**record), key
+
+    def document_numbers(self) -> NDArray[np.int64]:
+        """For each row the place of its document among all, in order of id."""
+        import numpy as np
+
+        encoded = self.arrow.column("document_id").combine_chunks().dictionary_encode()
+        order = np.argsort(np.array(encoded.dictionary.to_pylist(), dtype=object))
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        return place[encoded.indices.to_numpy()]
+
+    def reading_order(self) -> NDArray[np.int64]:
+        """All rows, by the id of their document and by their place in it."""
+        import numpy as np
+
+        return np.lexsort((self.arrow.column("start").to_numpy(), self.document_numbers()))
+
+    def documents_of(self, rows: NDArray[np.int64]) -> set[str]:
+        """Ids of the documents that these rows belong to."""
+        import pyarrow as pa
+
+        return set(self.arrow.column("document_id").take(pa.array(rows)).to_pylist())
 
     def matching(self, *, service: str = "", path: str = "", since: str = "") -> NDArray[np.int64]:
         """Row numbers of the chunks of a service, below a path and dated at `since` (ISO 8601) or later; empty means any."""

@@ -13,7 +13,7 @@ from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.index import build, dense, generations
 from rag_vs_ft.index.build import Recipe
-from rag_vs_ft.index.search import Filters, Index, fuse, top_rows
+from rag_vs_ft.index.search import Filters, Index, Leg, fuse, top_rows
 
 ARTICLES = {
     "aks/pools.md": (
@@ -79,15 +79,79 @@ def test_documents_go_in_and_hits_come_out(index) -> None:
 
 def test_hybrid_is_reciprocal_rank_fusion_by_hand(index) -> None:
     for hit in index.search("vault port limit", 10):
-        expected = sum(1 / (60 + rank) for rank in (hit.bm25_rank, hit.dense_rank) if rank is not None)
+        ranks = [(hit.bm25_rank, 1), (hit.dense_rank, 1), (hit.document_bm25_rank, 1), (hit.document_dense_rank, 0.25)]
+        expected = sum(weight / (60 + rank) for rank, weight in ranks if rank is not None)
         assert hit.score == pytest.approx(expected)
-        assert hit.score == pytest.approx(float(index.explain("vault port limit", hit)["rrf"].split("= ")[1]), abs=1e-6)
+        assert hit.score == pytest.approx(float(index.explain("vault port limit", hit)["score"].split("= ")[1]), abs=1e-6)
+
+
+def test_documents_are_ranked_by_all_their_words_and_their_mean_vector(index) -> None:
+    legs, number = index.documents_legs, index.documents_legs.number
+    ids = index.table.column("document_id")
+    assert [sorted(ARTICLES)[n] for n in number] == ids
+    vectors, query = np.float32(index.dense.vectors), index.embedder.encode_query("port")
+    means = np.stack([vectors[number == n].mean(axis=0) for n in range(3)])
+    cosines = (means / np.linalg.norm(means, axis=1, keepdims=True)) @ query
+    found = legs.dense(query, None).of(range(len(ids)))
+    assert [rank for _, rank, _ in found] == [int((cosines > cosines[n]).sum()) + 1 for n in number]
+    # "kept" and "port" stand in two passages of one document, and nowhere else.
+    words = legs.bm25("kept port", None)
+    assert words.ranks.tolist() == [0, 0, 1] and {row for row, _, _ in words.of(range(len(ids)))} == set(
+        np.flatnonzero(number == 2)
+    )
+    upgrade = np.flatnonzero(number == 1)
+    assert legs.bm25("default limit", upgrade).ranks.tolist() == [0, 1, 0] == legs.dense(query, upgrade).ranks.tolist()
+
+
+def test_every_score_is_explained_by_its_arithmetic(index) -> None:
+    filters = Filters(path="aks/")
+    for retriever, fusion, given in (("hybrid", "sum", filters), ("hybrid", "sum", None), ("hybrid", "rrf", filters)):
+        hits = index.search("cluster limit surge", 10, retriever=retriever, fusion=fusion, filters=given)
+        for hit in hits:
+            said = index.explain("cluster limit surge", hit, retriever=retriever, fusion=fusion, filters=given)["score"]
+            sum_of_parts, _, total = said.removeprefix(f"{fusion}: ").partition(" = ")
+            assert eval(sum_of_parts) == pytest.approx(hit.score, abs=1e-3)  # noqa: S307  our own arithmetic
+            assert float(total) == pytest.approx(hit.score, abs=1e-6)
+    (hit,) = index.search("deleted vault", 1, retriever="bm25")
+    explained = index.explain("deleted vault", hit, retriever="bm25")
+    assert explained["score"] == f"BM25 = {hit.score:.6f}" and explained["matched_terms"] == ["delet", "vault"]
+    (hit,) = index.search("deleted vault", 1, retriever="dense")
+    assert index.explain("deleted vault", hit, retriever="dense")["score"] == f"cosine = {hit.dense_score:.6f}"
+
+
+def test_reranking_orders_the_first_hits_and_leaves_the_rest(index) -> None:
+    found = index.search("vault port limit", 10)
+    asked: list[tuple[str, list[str]]] = []
+
+    def backwards(query, chunks):
+        asked.append((query, [chunk.id for chunk in chunks]))
+        return range(len(chunks))
+
+    hits = index.search(" vault  port limit ", 10, rerank=backwards, rerank_depth=3)
+    assert asked == [("vault port limit", [hit.chunk.id for hit in found[:3]])]
+    assert [hit.chunk.id for hit in hits] == [hit.chunk.id for hit in (*found[2::-1], *found[3:])]
+    assert [hit.rank for hit in hits] == [hit.rank for hit in found]
+    assert [(hit.found_rank, hit.rerank_score) for hit in hits[:4]] == [(3, 2.0), (2, 1.0), (1, 0.0), (None, None)]
+    assert [hit.score for hit in hits[:3]] == [hit.score for hit in found[2::-1]]
+    assert hits[0].to_json()["rerank"] == {"score": 2.0, "rank_before": 3} and "rerank" not in hits[3].to_json()
+    # More are reranked than shown, and equal scores leave the order as it was.
+    assert [hit.found_rank for hit in index.search("vault port limit", 1, rerank=backwards, rerank_depth=4)] == [4]
+    even = index.search("vault port limit", 10, rerank=lambda query, chunks: [1.0] * len(chunks))
+    assert [hit.chunk.id for hit in even] == [hit.chunk.id for hit in found]
+    assert index.search("zebra", 5, retriever="bm25", rerank=backwards) == []
+    for depth in (0, 1001):
+        with pytest.raises(UserError, match=f"depth of {depth}"):
+            index.search("vault", rerank=backwards, rerank_depth=depth)
 
 
 def test_fusions_and_ties() -> None:
-    assert fuse([[(7, 2.0), (3, 1.0)], [(3, 9.0), (7, 8.0)]]) == [(3, 1 / 61 + 1 / 62), (7, 1 / 61 + 1 / 62)]
-    assert fuse([[(1, 4.0), (2, 3.0), (3, 2.0)], [(3, 0.5)]], "sum") == [(1, 0.5), (3, 0.5), (2, 0.25)]
-    assert fuse([[], []]) == []
+    one, other = Leg(1, [(7, 1, 2.0), (3, 2, 1.0)]), Leg(1, [(3, 1, 9.0), (7, 2, 8.0)])
+    assert fuse([one, other]) == [(3, 1 / 61 + 1 / 62), (7, 1 / 61 + 1 / 62)]
+    assert fuse([one, Leg(0.25, other.found)]) == [(7, 1 / 61 + 0.25 / 62), (3, 1 / 62 + 0.25 / 61)]
+    one, other = Leg(1, [(1, 1, 4.0), (2, 2, 3.0), (3, 3, 2.0)]), Leg(1, [(3, 1, 0.5)])
+    assert fuse([one, other], "sum") == [(1, 0.5), (3, 0.5), (2, 0.25)]
+    assert fuse([one, Leg(3, other.found)], "sum") == [(3, 0.75), (1, 0.25), (2, 0.125)]
+    assert fuse([Leg(1, []), Leg(1, [])]) == []
     scores = np.array([1, 3, 2, 3, 2, 0, 2], dtype=np.float32)
     assert top_rows(scores, 4) == [(1, 3.0), (3, 3.0), (2, 2.0), (4, 2.0)]
     assert [row for row, _ in top_rows(scores, 10)] == [1, 3, 2, 4, 6, 0]
@@ -100,6 +164,13 @@ def test_filters_are_applied_before_ranking(index) -> None:
         hits = index.search("the port limit days", 10, retriever=retriever, filters=Filters(path="aks/", since="2026-03-01"))
         assert hits and {hit.chunk.document_id for hit in hits} == {"aks/upgrade.md"}
         assert index.search("the port", 10, retriever=retriever, filters=Filters(service="none")) == []
+    # What is left is ranked as if there were nothing else: the best of them are found however far down they stand among all.
+    last = index.search("node pool", len(index))[-1].chunk.document_id
+    assert index.search("node pool", 1, filters=Filters(path=last))[0].chunk.document_id == last
+    assert index.document_ids() == set(ARTICLES) and index.document_ids(Filters(path="aks/")) == {
+        "aks/pools.md",
+        "aks/upgrade.md",
+    }
 
 
 def test_a_build_does_not_depend_on_what_was_there_before(index, home, recipe, folder) -> None:
@@ -241,7 +312,7 @@ def test_identical_texts_are_embedded_once(home, tmp_path, recipe) -> None:
     result = build.build("docs", "docs", recipe, home)
     assert result.counts["chunks"] == 2 and result.counts["embedded"] == 1
     hits = Index.open("docs", home).search("very same text", 2)
-    assert hits[0].chunk.id < hits[1].chunk.id and hits[0].chunk.id != hits[1].chunk.id
+    assert [hit.chunk.document_id for hit in hits] == ["a.md", "b.md"] and hits[0].chunk.id != hits[1].chunk.id
 
 
 def test_another_embedder_is_refused_with_the_command_that_mends_it(index, home, tiny_embedder, tmp_path) -> None:

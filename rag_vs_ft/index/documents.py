@@ -1,0 +1,105 @@
+"""Whole documents as two more legs of the hybrid search: by BM25, and by the mean of their passages' vectors.
+
+A passage rarely holds all the words of a question: its document does. Each passage that the other legs found gets the rank of its
+document as well. Documents are in order of id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rag_vs_ft.index import lexical
+from rag_vs_ft.records import Chunk
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+BM25_WEIGHT = 1.0
+DENSE_WEIGHT = 0.25
+"""The mean of many vectors says what a document is about and not what it says: it helps with questions on a topic and does harm
+with those on a detail (docs/results.md)."""
+
+_BLOCK = 65_536
+
+
+def build(
+    folder: Path,
+    chunks: Iterable[Chunk],
+    numbers: NDArray[np.int64],
+    vectors: NDArray[np.floating[Any]],
+    analyzer: lexical.Analyzer,
+    bm25: lexical.Bm25Settings,
+) -> None:
+    """Index documents, given all chunks in order of document and place; `numbers` is the document of each row of `vectors`.
+
+    In memory at once: one document, a block of vectors and the means.
+    """
+    import numpy as np
+
+    whole = (list(of_document) for _, of_document in groupby(chunks, lambda chunk: chunk.document_id))
+    lexical.build(folder / "bm25", map(lexical.document_text, whole), replace(analyzer, pairs=False), bm25)
+    sums = np.zeros((int(numbers.max()) + 1, vectors.shape[1]), dtype=np.float32)
+    for start in range(0, len(vectors), _BLOCK):
+        np.add.at(sums, numbers[start : start + _BLOCK], vectors[start : start + _BLOCK].astype(np.float32))
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    np.save(folder / "vectors.npy", sums / np.maximum(lengths, 1e-12), allow_pickle=False)
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What `build` wrote, and the document's number for each row of the chunk table."""
+
+    folder: Path
+    number: NDArray[np.int64]
+
+    @cached_property
+    def _bm25(self) -> lexical.Lexical:
+        return lexical.load(self.folder / "bm25")
+
+    @cached_property
+    def _vectors(self) -> NDArray[np.float32]:
+        import numpy as np
+
+        return np.load(self.folder / "vectors.npy", allow_pickle=False, mmap_mode="r")
+
+    def bm25(self, query: str, rows: NDArray[np.int64] | None) -> DocumentLeg:
+        """Documents by the words of `query`, ranked among those of `rows` (None: all)."""
+        return self._leg(self._bm25.scores(query), rows, least=0.0)
+
+    def dense(self, query: NDArray[np.float32], rows: NDArray[np.int64] | None) -> DocumentLeg:
+        """Documents by the cosine of their mean vector and `query`, ranked among those of `rows` (None: all)."""
+        import numpy as np
+
+        # Not `@`: its thread pool would wait for cores that FAISS's own still spins on (20 ms a query, measured).
+        return self._leg(np.einsum("ij,j->i", self._vectors, query), rows, least=-2.0)
+
+    def _leg(self, scores: NDArray[np.float32], rows: NDArray[np.int64] | None, least: float) -> DocumentLeg:
+        import numpy as np
+
+        found = np.flatnonzero(scores > least)
+        if rows is not None:
+            found = np.intersect1d(found, self.number[rows])
+        ranks = np.zeros(len(scores), dtype=np.int64)
+        ranks[found[np.lexsort((found, -scores[found]))]] = np.arange(1, len(found) + 1)
+        return DocumentLeg(self.number, ranks, scores)
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentLeg:
+    """Rank (0: not found) and score of every document."""
+
+    number: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def of(self, rows: Sequence[int]) -> list[tuple[int, int, float]]:
+        """(row, rank, score) of the documents of passages, without those whose document was not found."""
+        numbers = self.number[list(rows)]
+        found = zip(rows, self.ranks[numbers].tolist(), self.scores[numbers].tolist(), strict=True)
+        return [(row, rank, score) for row, rank, score in found if rank]
