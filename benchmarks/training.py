@@ -6,6 +6,7 @@ exit code 1 when ours is slower than 0.95 of the plain loop, or, with --at-least
 
     python benchmarks/training.py                                         # nano, on whatever is there
     python benchmarks/training.py --preset gpt2-124m --at-least 350000    # one H100
+    python benchmarks/training.py --precision                             # float32 against bfloat16, nano and LoRA
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from rag_vs_ft import settings
-from rag_vs_ft.models.loading import choose_device
+from rag_vs_ft.models.loading import choose_device, load
 from rag_vs_ft.training import engine
-from rag_vs_ft.training.data import Order, Windows, collate
-from rag_vs_ft.training.prepare import has_bfloat16, scratch_model
+from rag_vs_ft.training.data import Order, Row, Windows, collate
+from rag_vs_ft.training.prepare import scratch_model, uses_bfloat16, with_adapter
 from rag_vs_ft.training.presets import Preset, load_preset
 from rag_vs_ft.training.tokens import Side
 from rag_vs_ft.training.train import training_arguments
@@ -54,7 +55,7 @@ def plain_loop(preset: Preset, order: Order, device: str, compiled: bool) -> Cal
             for start in range(0, len(rows), preset.batch_size):
                 batch = collate(rows[start : start + preset.batch_size])
                 ids, targets = batch["input_ids"].to(device), batch["labels"].to(device)
-                with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=has_bfloat16(device)):
+                with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=uses_bfloat16(preset, device)):
                     logits = forward(input_ids=ids).logits
                 share = preset.batch_size / len(rows)
                 loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten()) * share
@@ -108,6 +109,38 @@ def our_steps(preset: Preset, order: Order, device: str) -> Callable[[int], floa
     return run
 
 
+def compare_precision(device: str, rounds: int) -> list[dict[str, Any]]:
+    """Seconds of one forward and backward pass in float32 and under bfloat16 autocast, taken in turns."""
+    results = []
+    for arm, name in (("scratch", "nano"), ("lora", "smollm2-135m-instruct")):
+        preset = load_preset(name, arm, {})  # type: ignore[arg-type]
+        if arm == "scratch":
+            model, size = scratch_model(preset, 0), preset.vocab_size
+        else:
+            base = load(preset.base, device=device, dtype="float32")
+            model, size = with_adapter(base.model, preset), len(base.tokenizer)
+        ids = np.random.default_rng(0).integers(0, size, (preset.batch_size, preset.window + 1))
+        batch = [Row(row[:-1], row[1:], ()) for row in ids]
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        for turn in range(rounds):
+            for bf16 in (False, True) if turn % 2 else (True, False):
+                seconds[bf16].append(engine.probe(model, batch, bf16=bf16, device=device))
+        tokens = preset.batch_size * preset.window
+        ratios = [full / half for full, half in zip(seconds[False], seconds[True], strict=True)]
+        results.append(
+            {
+                "preset": name,
+                "arm": arm,
+                "threads": settings.threads(),
+                "float32_tokens_per_second": round(tokens / statistics.median(seconds[False])),
+                "bfloat16_tokens_per_second": round(tokens / statistics.median(seconds[True])),
+                "ratio": round(statistics.median(ratios), 3),
+                "ratios": [round(ratio, 3) for ratio in ratios],
+            }
+        )
+    return results
+
+
 def now(device: str) -> float:
     if device.startswith("cuda"):
         torch.cuda.synchronize()
@@ -121,7 +154,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--at-least", type=float, default=0.0, help="tokens per second that ours has to reach")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the preset")
+    parser.add_argument("--precision", action="store_true", help="compare float32 with bfloat16 instead")
     options = parser.parse_args()
+    if options.precision:
+        chosen = choose_device()
+        torch.set_num_threads(chosen.threads)
+        print(json.dumps(compare_precision(chosen.device, options.rounds), indent=1))
+        return 0
     overrides = dict(pair.split("=", 1) for pair in options.set)
     preset = load_preset(options.preset, "scratch", {"eval_every": "1000000", "log_every": "10", **overrides})
     chosen = choose_device(preset.device)
@@ -144,7 +183,7 @@ def main() -> int:
     result = {
         "preset": options.preset,
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
-        "dtype": "bfloat16" if has_bfloat16(device) else "float32",
+        "dtype": "bfloat16" if uses_bfloat16(preset, device) else "float32",
         "compile": compiled,
         "threads": settings.threads(),
         "ours_tokens_per_second": round(ours),

@@ -180,7 +180,8 @@ def test_a_long_question_is_cut_with_a_notice(run, built) -> None:
 
 
 def test_every_verb_has_help_with_an_example(run) -> None:
-    groups = {"": ["search", "ask", "demo", "eval-retrieval", "eval", "report", "train", "sample", "tokenize", "instructions"]}
+    groups = {"": ["search", "ask", "demo", "eval-retrieval", "eval", "report", "train", "sample", "perplexity"]}
+    groups[""] += ["tokenize", "instructions"]
     groups |= {"questions mine": ["faq", "quiz", "cloze", "updates"]}
     groups |= {"corpus": ["add", "update", "info", "list"], "models": ["list", "pull", "info"], "questions": ["check"]}
     groups |= {"index": ["build", "update", "verify", "rollback", "info", "list"]}
@@ -389,6 +390,29 @@ def test_a_model_trained_here_answers_writes_and_is_compared(run, home, tmp_path
     code, out, _ = run("tokenize", "az aks", "--tokenizer", "nano", "--json")
     assert code == 0 and "".join(token["text"] for token in json.loads(out)["tokens"]) == "az aks"
     assert run("index", "build", "sample")[0] == 0
+    code, out, err = run("perplexity", "nano", "--corpus", "sample", "--documents", "2", "--json")
+    assert code == 0 and "WARNING" not in err
+    (plain,) = json.loads(out)["scores"]
+    assert (plain["documents"], plain["window"], plain["stride"]) == (2, 256, 128) and 1 < plain["bits_per_byte"] < 9
+    words = (
+        "perplexity",
+        "nano",
+        "--corpus",
+        "sample",
+        "--documents",
+        "1",
+        "--index",
+        "sample",
+        "--tokens",
+        "40",
+        "--stride",
+        "16",
+    )
+    (both,) = json.loads(run(*words, "--json")[1])["retrieval"]
+    assert both["none"]["bytes"] == both["retrieved"]["bytes"] and both["none"]["tokens"] == 40
+    assert (both["strides"], both["without_passage"]) == (3, 1)
+    code, out, _ = run(*words)
+    assert code == 0 and [line.split()[1] for line in out.splitlines()] == ["passage", "passage"]
     code, out, _ = run("ask", "How many nodes?", "--model", "nano", "--max-new-tokens", "4", "--json")
     assert code == 0 and json.loads(out)["model"] == "nano"
     experiment = tmp_path / "tiny.toml"

@@ -1,16 +1,19 @@
-"""`rag-vs-ft train`, `sample`, `tokenize` and `instructions`: models out of documents."""
+"""`rag-vs-ft train`, `sample`, `perplexity`, `tokenize` and `instructions`: models out of documents."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rag_vs_ft import settings
-from rag_vs_ft.cli.common import HomeOption, JsonOption, open_index, said_every, say, show
+from rag_vs_ft.cli.common import HomeOption, JsonOption, RetrieverOption, open_index, said_every, say, show
 from rag_vs_ft.errors import UserError
+
+if TYPE_CHECKING:
+    from rag_vs_ft.evaluation.perplexity import TextScore
 
 app = typer.Typer()
 
@@ -87,6 +90,84 @@ def sample(
     for piece in generate(lm, start, max_new_tokens=room, **sampling):  # type: ignore[arg-type]
         print(piece, end="", flush=True)
     print()
+
+
+@app.command("perplexity")
+def perplexity(
+    model: Annotated[str, typer.Argument(help="A run, model name, hub id or folder.")],
+    corpus: Annotated[str, typer.Option("--corpus", help="The documents to predict.")],
+    side: Annotated[
+        str, typer.Option("--side", help="validation (held out from training by its defaults) or train.")
+    ] = "validation",
+    documents: Annotated[int, typer.Option("--documents", help="So many of them, spread over all; 0: all.")] = 0,
+    window: Annotated[int | None, typer.Option("--window", help="Tokens read at once [default: 1024, or the model's.]")] = None,
+    stride: Annotated[
+        list[int] | None,
+        typer.Option("--stride", help="Tokens scored at once, as often as needed [default: half the window; 4, 16, 64]."),
+    ] = None,
+    index: Annotated[str | None, typer.Option("--index", help="Put a passage of this index before each stride.")] = None,
+    retriever: RetrieverOption = "bm25",
+    tokens: Annotated[int, typer.Option("--tokens", help="With --index: the first so many tokens of each document.")] = 256,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """How well a model predicts documents, bits per byte first; with an index, also with a passage before each stride.
+
+    Example: rag-vs-ft perplexity nano --corpus sample
+    """
+    from rag_vs_ft.corpus.store import open_corpus
+    from rag_vs_ft.evaluation import perplexity as measure
+    from rag_vs_ft.evaluation.costs import run_record
+    from rag_vs_ft.evaluation.held_out import side_documents, trained_on_validation
+    from rag_vs_ft.models.loading import load
+
+    opened = open_corpus(corpus, settings.home(home))
+    chosen = side_documents(opened, side, documents)
+    reader = open_index(index, home) if index else None
+    lm = load(model, home=settings.home(home).root)
+    size = min(lm.window, measure.WINDOW) if window is None else window
+    record = run_record(settings.home(home), model)
+    seen = record is not None and trained_on_validation(record, opened)
+    result: dict[str, Any] = {"model": lm.name, "weights_sha256": lm.weights_sha256, "corpus": corpus, "side": side}
+    result["trained_on_validation"] = seen
+    if side == "validation" and seen:
+        say(f"WARNING: {model} was trained with another split or other documents and may have learned some of these")
+    if reader is None:
+        steps: list[int | None] = [*stride] if stride else [None]
+        scores = [measure.score(lm, chosen, window=size, stride=step) for step in steps]
+        result["scores"] = [score.to_json() for score in scores]
+        if not as_json:
+            for score in scores:
+                _print_score(score, "")
+    else:
+        retrieve = measure.passage_from(reader, chosen, retriever)
+        result |= {"index": index, "index_generation": reader.generation.name, "retriever": retriever, "retrieval": []}
+        for step in stride or measure.STRIDES:
+            found = measure.score_with_retrieval(
+                lm,
+                chosen,
+                retrieve,
+                stride=step,
+                window=size,
+                passage_tokens=min(measure.PASSAGE_TOKENS, size // 2),
+                max_tokens=tokens,
+            )
+            result["retrieval"].append(found.to_json())
+            if not as_json:
+                _print_score(found.none, "no passage ")
+                _print_score(found.retrieved, "a passage  ")
+    if as_json:
+        show(result)
+
+
+def _print_score(score: TextScore, name: str) -> None:
+    facts = score.to_json()
+    print(
+        f"{name}{score.bits_per_byte:.4f} bits per byte; perplexity {score.token_perplexity:,.2f} per token, "
+        f"{score.word_perplexity:,.1f} per word ({facts['documents']} documents, {facts['bytes']:,} bytes, {facts['tokens']:,} "
+        f"tokens; window {score.window}, stride {score.stride})",
+        flush=True,
+    )
 
 
 @app.command("tokenize")

@@ -67,8 +67,9 @@ def split_documents(documents: Iterable[Document], *, fraction: float = 0.05, se
     for row, label in enumerate(labels.tolist()):
         members.setdefault(label, []).append(row)
     if len(members) < 2:
+        why = "there is only one" if len(ids) == 1 else f"the {len(ids)} documents are all near duplicates of one another"
         raise UserError(
-            f"cannot hold out validation documents: the {len(ids)} documents are all near duplicates of one another",
+            f"cannot hold out validation documents: {why}",
             "add more documents (a single book: use the source book:FILE, which splits it into chapters)",
         )
     order = sorted(members.values(), key=lambda rows: zlib.crc32(f"{seed} {min(ids[row] for row in rows)}".encode()))

@@ -32,6 +32,17 @@ def validation_documents(corpus: Corpus, count: int) -> list[Document]:
     return [corpus.get(name) for name in held[:count]]
 
 
+def side_documents(corpus: Corpus, side: str, count: int) -> list[Document]:
+    """`count` documents (0: all) of one side ("train", "validation") of training's default split, spread evenly by id."""
+    if side not in ("train", "validation"):
+        raise UserError(f"there is no side {side!r}", "use validation or train")
+    if count < 0:
+        raise UserError(f"{count} is not a number of documents", "use 1 or more, or 0 for all")
+    ids = getattr(split_documents(corpus.documents(), fraction=VALIDATION_FRACTION, seed=SEED), side)
+    some = min(count, len(ids)) or len(ids)
+    return [corpus.get(ids[number * len(ids) // some]) for number in range(some)]
+
+
 def trained_on_validation(record: Mapping[str, Any], corpus: Corpus) -> bool:
     """Whether a run may have learned from `validation_documents`: it held out other documents, or those of another corpus."""
     chosen, source = record.get("settings") or {}, record.get("corpus") or {}

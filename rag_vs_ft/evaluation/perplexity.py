@@ -15,13 +15,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rag_vs_ft.corpus.splits import NEAR_DUPLICATE, shingle_hashes
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.records import Document
 from rag_vs_ft.training.tokenizers import encode_batch, end_of_text, start_tokens
 
+if TYPE_CHECKING:
+    from rag_vs_ft.index.search import Index
+
+WINDOW = 1_024
+"""Tokens read at once unless asked otherwise, by models that can: GPT-2's window, which the published figures are for."""
 STRIDES = (4, 16, 64)
 QUERY_TOKENS = 32
 """Tokens before a stride that are the query; best for BM25 (Ram et al., 2023, section 5)."""
@@ -216,6 +222,44 @@ def score_with_retrieval(
         strides=len(pieces),
         without_passage=without,
     )
+
+
+# --- passages ---------------------------------------------------------------------------------------------------------
+
+
+def near_duplicates(documents: Iterable[Document], index: Index) -> dict[str, frozenset[str]]:
+    """For each document, the ids of the indexed documents that are near duplicates of it (see `corpus.splits`), and its own."""
+    import numpy as np
+
+    texts: dict[str, list[str]] = {}
+    for key, text in zip(index.table.column("document_id"), index.table.column("text"), strict=True):
+        texts.setdefault(key, []).append(text)
+    sketches = {key: shingle_hashes("\n".join(parts)) for key, parts in texts.items()}
+    found = {}
+    for document in documents:
+        own = shingle_hashes(document.text)
+        common = {key: np.isin(other, own, assume_unique=True).sum() for key, other in sketches.items() if len(other)}
+        near = (key for key, count in common.items() if count >= NEAR_DUPLICATE * max(1, min(len(own), len(sketches[key]))))
+        found[document.id] = frozenset({document.id, *near})
+    return found
+
+
+def passage_from(index: Index, documents: Iterable[Document], retriever: str = "bm25") -> Retrieve:
+    """The best passage of an index that comes neither from the scored document nor from a near duplicate of it.
+
+    BM25 by default: what Ram et al. (2023) found best without training.
+    """
+    barred = near_duplicates(documents, index)
+
+    def retrieve(query: str, key: str) -> str:
+        for k in (10, 100, 1_000):  # most often one of the first few will do
+            hits = index.search(query, k, retriever=retriever)
+            allowed = next((hit.chunk.text for hit in hits if hit.chunk.document_id not in barred[key]), "")
+            if allowed or len(hits) < k:
+                return allowed
+        return ""
+
+    return retrieve
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def choose_device(device: str = "auto", dtype: str = "auto", threads: int | None
         raise UserError(f"there is no device {device!r} here", f"use auto or one of: {have}")
     if dtype not in _DTYPES:
         raise UserError(f"there is no dtype {dtype!r}", f"use one of: {', '.join(_DTYPES)}")
-    bfloat16 = _has_bfloat16(kind)
+    bfloat16 = has_bfloat16(kind)
     if dtype == "auto":
         large = parameters >= LARGE
         dtype = "float32" if not large else "bfloat16" if bfloat16 else "float16" if kind == "cuda" else "float32"
@@ -100,8 +100,11 @@ def choose_device(device: str = "auto", dtype: str = "auto", threads: int | None
     return Device(chosen, dtype, count, f"{chosen} ({'found' if device == 'auto' else 'as asked'}), {dtype} ({reason})")
 
 
-def _has_bfloat16(kind: str) -> bool:
+def has_bfloat16(device: str) -> bool:
+    """Whether a device computes in bfloat16 by instructions of its own: newer CUDA devices, and CPUs with AVX512_BF16 or AMX."""
     import torch
+
+    kind = device.partition(":")[0]
 
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -48,6 +48,7 @@ class RunTrainer(Trainer):
         folder: Path,
         progress: runs.Progress,
         flops_per_token: float,
+        seconds_before: float = 0.0,
     ) -> None:
         super().__init__(
             model=model,
@@ -65,6 +66,7 @@ class RunTrainer(Trainer):
         self.tokenizer = tokenizer
         self.folder = folder
         self.paused = 0.0
+        self.began = time.perf_counter() - seconds_before
         self._gradients: list[tuple[int, Any]] = []
         self._micro_step = (-1, 0)
 
@@ -264,6 +266,7 @@ class _Telemetry(TrainerCallback):
             said = f"loss {logs['loss']:.4f}, {speed:,.0f} tokens/s, {left / 60:.0f} min left"
         else:
             return
+        row["seconds"] = round(time.perf_counter() - self.trainer.began, 1)
         runs.append_metrics(self.folder, row)
         self.progress(f"step {state.global_step}/{state.max_steps}: {said}")
 

@@ -13,7 +13,7 @@ from rag_vs_ft import settings
 from rag_vs_ft.corpus.splits import split_documents
 from rag_vs_ft.corpus.store import Corpus, open_corpus
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.models.loading import load
+from rag_vs_ft.models.loading import has_bfloat16, load
 from rag_vs_ft.training import runs
 from rag_vs_ft.training.data import Order, Rows, Sample, Windows, count_targets, load_instructions
 from rag_vs_ft.training.presets import Arm, Preset
@@ -89,11 +89,13 @@ def tokenizer_and_model(
                 f"use --set vocab_size={-(-len(tokenizer) // 128) * 128}",
             )
         return tokenizer, scratch_model(preset, end_of_text(tokenizer))
-    lora = preset.lora_rank > 0
+    import torch
+
+    lora, threads = preset.lora_rank > 0, torch.get_num_threads()
     if lora and device.startswith("cuda"):  # the frozen base as it will be loaded with the adapter, large ones in 16 bits
-        base = load(preset.base, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}", home=where.root)
+        base = load(preset.base, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}", threads=threads, home=where.root)
     else:  # weights that are trained are kept in 32 bits, or small updates would be lost
-        base = load(preset.base, device="cpu", dtype="float32", home=where.root)
+        base = load(preset.base, device="cpu", dtype="float32", threads=threads, home=where.root)
     if preset.window > base.window:
         raise UserError(
             f"window={preset.window} is longer than the {base.window} tokens that {preset.base} reads at once",
@@ -107,11 +109,9 @@ def tokenizer_and_model(
     return base.tokenizer, model
 
 
-def has_bfloat16(device: str) -> bool:
-    """Whether to compute in bfloat16: on CUDA devices that have it. CPUs gain nothing by it without special instructions."""
-    import torch
-
-    return device.startswith("cuda") and bool(torch.cuda.is_bf16_supported(including_emulation=False))
+def uses_bfloat16(preset: Preset, device: str) -> bool:
+    """Whether to compute in bfloat16: as the preset says, else where the device gains by it. Weights stay in 32 bits."""
+    return has_bfloat16(device) if preset.bf16 is None else preset.bf16
 
 
 def _scratch_tokenizer(preset: Preset, folder: Path, corpus: Corpus, where: settings.Home) -> Any:
@@ -232,6 +232,8 @@ def put_together(
     probe: bool,
 ) -> Job:
     """The run's rows in order and its plan; `probe` times a few passes for it. Raises UserError when memory does not suffice."""
+    import torch
+
     from rag_vs_ft.training import engine
 
     training, validation = rows
@@ -252,14 +254,14 @@ def put_together(
     seconds = None
     if probe:
         batch = first[: preset.batch_size]
-        once = engine.guard(lambda: engine.probe(model, batch, bf16=has_bfloat16(device), device=device), preset, 1)
+        once = engine.guard(lambda: engine.probe(model, batch, bf16=uses_bfloat16(preset, device), device=device), preset, 1)
         passes = steps * preset.rows_per_step / preset.batch_size
         checks = math.ceil(steps / preset.eval_every) * len(validation) / preset.batch_size
         seconds = once * (passes + checks / 3)  # a forward pass is about a third of forward and backward
     epochs = steps * preset.rows_per_step / len(training)
     facts = Plan(
         arm=arm,
-        device=f"{device}, {'bfloat16' if has_bfloat16(device) else 'float32'}, {settings.threads()} CPU threads",
+        device=f"{device}, {'bfloat16' if uses_bfloat16(preset, device) else 'float32'}, {torch.get_num_threads()} CPU threads",
         parameters=parameters,
         trainable_parameters=trained,
         rows=len(training),

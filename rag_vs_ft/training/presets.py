@@ -58,6 +58,7 @@ class Preset(BaseModel):
 
     seed: int = Field(settings.SEED, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    bf16: bool | None = Field(None, description="compute in bfloat16; by itself where the device has instructions for it")
     compile: bool | None = Field(None, description="torch.compile; by itself on CUDA under Linux only")
     gradient_checkpointing: bool = Field(False, description="less memory for about a third more time")
 

@@ -27,7 +27,7 @@ from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.loading import choose_device
 from rag_vs_ft.training import plots, runs
-from rag_vs_ft.training.prepare import Job, Plan, has_bfloat16, make_rows, put_together, tokenizer_and_model
+from rag_vs_ft.training.prepare import Job, Plan, make_rows, put_together, tokenizer_and_model, uses_bfloat16
 from rag_vs_ft.training.presets import Arm, Preset, load_preset
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -38,7 +38,7 @@ _FREE = ("batch_size", "device", "compile", "gradient_checkpointing", "keep_chec
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """A run that ended. Losses are nats per token on the validation side; `loads` is the checkpoint that loading the run by its
-    name takes, and `why` says why."""
+    name takes, and `why` says why. `seconds` are from start to end, those before a checkpoint it was resumed from included."""
 
     name: str
     folder: Path
@@ -101,14 +101,15 @@ def train(
                 return _result(folder, None)
             tokenizer, model = tokenizer_and_model(arm, chosen, folder, corpus_name, where, device)
             rows, notes = make_rows(chosen, folder, tokenizer, corpus_name, where, data, write=rank == 0, tell=tell)
+        before = max((row.get("seconds", 0.0) for row in runs.read_metrics(folder)), default=0.0) if checkpoint else 0.0
         job = put_together(arm, chosen, tokenizer, model, rows, notes, device, probe=world == 1 and not checkpoint)
         if rank == 0:
             record = runs.read_record(folder) | description
             runs.write_record(folder, {**record, "state": "training", "plan": asdict(job.plan)})
             tell(str(job.plan))
-        stopped_early = _run(job, chosen, folder, device, world, checkpoint, track, tell)
+        stopped_early = _run(job, chosen, folder, device, world, checkpoint, track, tell, before)
         if rank == 0:
-            _finish(folder, stopped_early, time.perf_counter() - began, tell)
+            _finish(folder, stopped_early, before + time.perf_counter() - began, tell)
         _wait_for_all(world)
         result = _result(folder, job.plan)
     tell(f"{result.why}. Ask it: rag-vs-ft sample {run_name}")
@@ -166,9 +167,10 @@ def _check_request(arm: Arm, corpus_name: str | None, data: Path | None, track: 
 
 def _check_world(preset: Preset, world: int) -> None:
     if preset.rows_per_step % (preset.batch_size * world):
+        share, rest = divmod(preset.rows_per_step, world)
         raise UserError(
             f"rows_per_step={preset.rows_per_step} cannot be shared by {world} processes of batch_size={preset.batch_size}",
-            "make rows_per_step a multiple of batch_size x processes",
+            f"use --set batch_size={share}: the same training" if share and not rest else "make it a multiple of both",
         )
 
 
@@ -251,7 +253,8 @@ def _start(preset: Preset, world: int) -> str:
     import torch
 
     device = choose_device(preset.device)
-    torch.set_num_threads(device.threads)
+    # Processes of one machine share its cores.
+    torch.set_num_threads(max(1, device.threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     if device.device.startswith("cuda"):
         torch.set_float32_matmul_precision("high")
     if world > 1:
@@ -292,8 +295,9 @@ def _run(
     checkpoint: Path | None,
     track: str | None,
     tell: runs.Progress,
+    before: float,
 ) -> bool:
-    """Train to the end; whether it ended before its last step for want of gain."""
+    """Train to the end; whether it ended before its last step for want of gain. `before`: seconds that went before resuming."""
     from transformers.utils.logging import disable_progress_bar
 
     from rag_vs_ft.training import engine
@@ -315,6 +319,7 @@ def _run(
         folder=folder,
         progress=tell,
         flops_per_token=job.flops_per_token,
+        seconds_before=before,
     )
     if sharded and not trainer.is_fsdp_enabled:
         raise UserError(f"FSDP shards over several GPUs, and this runs on {device}", "launch without FSDP")
@@ -346,7 +351,7 @@ def training_arguments(preset: Preset, folder: Path, steps: int, device: str, *,
         weight_decay=preset.weight_decay,
         adam_beta2=preset.beta2,
         max_grad_norm=preset.clip,
-        bf16=has_bfloat16(device),
+        bf16=uses_bfloat16(preset, device),
         torch_compile=compiled,
         eval_strategy="steps",
         eval_steps=preset.eval_every,

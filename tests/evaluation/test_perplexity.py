@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.perplexity import score, score_with_retrieval, windows
+from rag_vs_ft.evaluation.held_out import side_documents
+from rag_vs_ft.evaluation.perplexity import near_duplicates, passage_from, score, score_with_retrieval, windows
+from rag_vs_ft.index import build
+from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.records import Document
 
@@ -264,3 +268,58 @@ def test_a_window_without_room_is_refused():
         score_with_retrieval(_uniform("bytes"), [_document(TEXT)], lambda *_: "", stride=4, query_tokens=4, passage_tokens=8)
     with pytest.raises(UserError, match="each must be 1 or more"):
         score_with_retrieval(_uniform("bytes"), [_document(TEXT)], lambda *_: "", stride=4, query_tokens=0)
+
+
+# --- whose passages ---------------------------------------------------------------------------------------------------
+
+POOLS = "The surge setting of a node pool says how many nodes are added at once while the pool is upgraded to a new version. "
+OLD_POOLS = "In older clusters the default surge of a pool was one node; since then it is ten percent of the nodes of the pool. "
+VAULT = "A deleted key vault is kept for ninety days, and its name cannot be given to another vault in that time, surge or not. "
+
+
+@pytest.fixture
+def pools(home, tmp_path, tiny_embedder):
+    """The corpus and index "docs": a page, a copy of it with a longer end, a page that shares its words but not its text."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    texts = {"pools.md": POOLS + OLD_POOLS, "pools-v2.md": POOLS + OLD_POOLS + "Ask us for more.", "vault.md": VAULT}
+    for name, text in texts.items():
+        (folder / name).write_text(f"# {name}\n\n{text}\n", encoding="utf-8")
+    store.add("docs", str(folder), home=home)
+    build.build("docs", "docs", build.Recipe(embedder=tiny_embedder, precision="fp32", chunk_size=32), home)
+    return store.open_corpus("docs", home), Index.open("docs", home)
+
+
+def test_no_passage_comes_from_the_document_or_a_near_duplicate(pools):
+    corpus, index = pools
+    documents = list(corpus.documents())
+    barred = near_duplicates(documents, index)
+    assert barred == {
+        "pools.md": {"pools.md", "pools-v2.md"},
+        "pools-v2.md": {"pools.md", "pools-v2.md"},
+        "vault.md": {"vault.md"},
+    }
+    assert index.search("surge of a pool", 1, retriever="bm25")[0].chunk.document_id.startswith("pools")
+    retrieve = passage_from(index, documents)
+    assert "key vault" in retrieve("surge of a pool", "pools.md")
+    assert "surge setting" in retrieve("how many nodes are added at once", "vault.md")
+    assert retrieve("zebra", "vault.md") == ""
+    # The same page in another version of the corpus: other id, same text.
+    renamed = replace(documents[0], id="elsewhere.md")
+    assert near_duplicates([renamed], index)["elsewhere.md"] == {"elsewhere.md", "pools.md", "pools-v2.md"}
+
+
+def test_sides_are_those_of_training_and_spread(home, tmp_path):
+    for number in range(60):
+        text = f"Page {number} " + " ".join(f"w{number}x{word}" for word in range(60))
+        (tmp_path / f"page-{number:02}.md").write_text(text, encoding="utf-8")
+    store.add("pages", str(tmp_path), home=home)
+    corpus = store.open_corpus("pages", home)
+    held, trained = ({document.id for document in side_documents(corpus, side, 0)} for side in ("validation", "train"))
+    assert len(held | trained) == 60 and not held & trained and 1 <= len(held) <= 6
+    some = [document.id for document in side_documents(corpus, "train", 4)]
+    assert len(set(some)) == 4 and some == sorted(some) and some[-1] > "page-40"
+    with pytest.raises(UserError, match="no side 'dev'"):
+        side_documents(corpus, "dev", 0)
+    with pytest.raises(UserError, match="-1 is not a number"):
+        side_documents(corpus, "train", -1)

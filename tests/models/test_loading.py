@@ -216,7 +216,7 @@ def test_device_dtype_and_threads() -> None:
     assert (small.device, small.dtype, small.threads) == ("cpu", "float32", 3)
     assert "under a billion parameters" in small.reason
     large = choose_device("cpu", parameters=3_400_000_000)
-    assert large.dtype == ("bfloat16" if loading._has_bfloat16("cpu") else "float32")
+    assert large.dtype == ("bfloat16" if loading.has_bfloat16("cpu") else "float32")
     for options, message in (
         ({"device": "tpu"}, "no device 'tpu'"),
         ({"device": "cuda:99"}, "no device 'cuda:99'"),

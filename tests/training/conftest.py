@@ -28,6 +28,7 @@ warmup_steps = 2
 eval_every = 5
 log_every = 1
 steps = 20
+bf16 = false
 validation_fraction = 0.15
 {base}
 [scratch]

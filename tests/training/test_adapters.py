@@ -204,6 +204,7 @@ def test_sharded_training_equals_one_process_and_resumes(base_home: Path, llama:
     import yaml
 
     over = {"base": llama, "window": "96", "rows_per_step": "4", "steps": "6", "eval_every": "3", "log_every": "1"}
+    over |= {"bf16": "false"}  # compared to 1e-5
     over |= {"learning_rate": "1e-3", "warmup_steps": "0", "validation_fraction": "0.15"}
     one = train("finetune", "docs", "open-llama-3b", "unsharded", overrides=over, home=base_home)
     config = yaml.safe_load((FOLDER / "open-llama-3b-fsdp.yaml").read_text("utf-8"))["fsdp_config"]

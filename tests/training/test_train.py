@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -146,6 +147,7 @@ def test_resume_after_kill_is_bit_for_bit(base_home: Path, preset_file: str, str
         assert same(load_file(resumed.folder / "last" / name), load_file(straight.folder / "last" / name)), name
     assert validation(resumed.folder) == validation(straight.folder)
     keys = ("step", "loss", "learning_rate", "grad_norm")
+    assert resumed.seconds > max(row["seconds"] for row in runs.read_metrics(folder) if row["step"] <= 10)
     logs = [[{key: row.get(key) for key in keys} for row in runs.read_metrics(run.folder)] for run in (resumed, straight)]
     assert logs[0] == logs[1]
 
@@ -312,6 +314,11 @@ def test_corpus_that_cannot_be_split(base_home: Path, preset_file: str, tmp_path
     store.add("twice", str(tmp_path / "twice"), home=where)
     with pytest.raises(UserError, match="near duplicates of one another"):
         train("scratch", "twice", preset_file, "r", home=tmp_path)
+    (tmp_path / "once").mkdir()
+    (tmp_path / "once/a.md").write_text("One file.", encoding="utf-8")
+    store.add("once", str(tmp_path / "once"), home=where)
+    with pytest.raises(UserError, match="there is only one"):
+        train("scratch", "once", preset_file, "r", home=tmp_path)
     with pytest.raises(UserError, match="no corpus 'nothing'"):
         train("scratch", "nothing", preset_file, "r", home=tmp_path)
 
@@ -373,3 +380,23 @@ def test_tracker_that_is_not_installed(base_home: Path, preset_file: str) -> Non
         pytest.skip("all trackers are installed here")
     with pytest.raises(UserError, match=f"package {missing[0]} is not installed"):
         train("scratch", "docs", preset_file, "r", home=base_home, track=missing[0])
+
+
+UNTRACKED = """
+import sys
+from pathlib import Path
+from rag_vs_ft.training.train import train
+train("scratch", "docs", {preset!r}, "untracked", overrides={{"steps": "2"}}, home=Path({home!r}))
+print("imported:", [name for name in ("tensorboard", "trackio", "wandb") if name in sys.modules])
+"""
+
+
+def test_no_tracker_is_imported_unless_asked_for(base_home: Path, preset_file: str, run_script: Script, tmp_path: Path) -> None:
+    """With packages of these names there to be imported."""
+    for name in ("tensorboard", "trackio", "wandb"):
+        (tmp_path / f"{name}.py").write_text("", encoding="utf-8")
+    done = run_script(
+        UNTRACKED.format(preset=preset_file, home=str(base_home)), PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.endswith("imported: []\n")
