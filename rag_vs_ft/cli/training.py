@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,6 +56,8 @@ def train(
         track=track,
         progress=say,
     )
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first of several processes speaks for all
     if as_json:
         show(result.to_json())
         return

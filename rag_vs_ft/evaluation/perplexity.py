@@ -232,7 +232,8 @@ def near_duplicates(documents: Iterable[Document], index: Index) -> dict[str, fr
     import numpy as np
 
     texts: dict[str, list[str]] = {}
-    for key, text in zip(index.table.column("document_id"), index.table.column("text"), strict=True):
+    columns = (index.table.column(name) for name in ("document_id", "start", "text"))
+    for key, _, text in sorted(zip(*columns, strict=True)):
         texts.setdefault(key, []).append(text)
     sketches = {key: shingle_hashes("\n".join(parts)) for key, parts in texts.items()}
     found = {}

@@ -56,6 +56,8 @@ class RunTrainer(Trainer):
             data_collator=collate,
             train_dataset=order,
             eval_dataset=validation,
+            # The model's own loss would widen bfloat16 logits a second time; compiled, that costs nothing.
+            compute_loss_func=None if args.torch_compile else token_mean,
             callbacks=[_Telemetry(self, folder, preset, progress, flops_per_token)],
         )
         self.remove_callback(PrinterCallback)
@@ -290,6 +292,12 @@ def evaluations_without_gain(losses: Sequence[float], min_gain: float) -> int:
     for loss in losses:
         lowest, since = (loss, 0) if loss < lowest - min_gain else (lowest, since + 1)
     return since
+
+
+def token_mean(outputs: Any, targets: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+    """The summed loss of a micro-batch over the number of targets of the whole step."""
+    summed = F.cross_entropy(outputs.logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+    return summed / num_items_in_batch
 
 
 def mix(*numbers: int) -> int:

@@ -301,8 +301,8 @@ def test_no_passage_comes_from_the_document_or_a_near_duplicate(pools):
     }
     assert index.search("surge of a pool", 1, retriever="bm25")[0].chunk.document_id.startswith("pools")
     retrieve = passage_from(index, documents)
-    assert "key vault" in retrieve("surge of a pool", "pools.md")
-    assert "surge setting" in retrieve("how many nodes are added at once", "vault.md")
+    assert retrieve("surge of a pool", "pools.md") in VAULT
+    assert retrieve("how many nodes are added at once", "vault.md") in POOLS
     assert retrieve("zebra", "vault.md") == ""
     # The same page in another version of the corpus: other id, same text.
     renamed = replace(documents[0], id="elsewhere.md")
