@@ -165,7 +165,7 @@ def test_a_comparison_can_be_stopped_and_begun_again(built, endless, tiny_cache,
         begin = visit.get_by_role("button", name="Compare", exact=True)
         begin.click()
         visit.get_by_test_id("stText").first.wait_for()
-        visit.get_by_role("button", name="Stop").click()
+        visit.get_by_test_id("stMain").get_by_role("button", name="Stop").click()  # Streamlit has one of its own above
         visit.get_by_text("Stopped.").wait_for()
         written = visit.get_by_test_id("stText").first.inner_text()
         begin.click()
@@ -184,7 +184,7 @@ def test_asking_stopping_and_rating_need_no_mouse(built, endless, tiny_cache, vi
         visit.get_by_test_id("stText").nth(1).wait_for()
         tab_to(visit, "[data-testid=stChatInputStopButton]")
         visit.keyboard.press("Enter")
-        visit.get_by_text("Stopped.").wait_for()
+        visit.get_by_test_id("stChatInputStopButton").wait_for(state="detached")
 
         visit.goto(f"http://localhost:{port}/rate?index=docs")
         visit.get_by_role("button", name="Next question").wait_for()
