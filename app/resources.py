@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import string
 import threading
@@ -22,11 +23,15 @@ from rag_vs_ft.settings import Home
 
 _LOG = logging.getLogger("rag_vs_ft.app")
 _PUNCTUATION = str.maketrans({mark: "\\" + mark for mark in string.punctuation})
+_LINKS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)", re.IGNORECASE)
 
 
 def plain(text: str) -> str:
-    """`text` as Markdown that shows it character by character: for labels and messages, which are always Markdown."""
-    return " ".join(text.split()).translate(_PUNCTUATION)
+    """`text` as Markdown that shows it character by character: for labels and messages, which are always Markdown.
+
+    Streamlit makes links of addresses after it has read the escapes: an invisible word joiner inside keeps them text.
+    """
+    return _LINKS.sub("\u2060", " ".join(text.split())).translate(_PUNCTUATION)
 
 
 def show_error(error: Exception, what: str) -> None:
