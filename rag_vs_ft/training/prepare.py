@@ -287,7 +287,7 @@ def _warnings(arm: Arm, parameters: int, train_tokens: int, seen: int, epochs: f
         )
     if epochs > HOPELESS_EPOCHS:
         found.append(f"{epochs:.1f} epochs: after about {HOPELESS_EPOCHS} more passes over the same text teach nothing")
-    elif epochs > FADING_EPOCHS:
+    elif round(epochs, 1) > FADING_EPOCHS:
         found.append(f"{epochs:.1f} epochs: beyond {FADING_EPOCHS} each pass over the same text teaches less")
     if train_tokens < 10_000:
         found.append(f"{train_tokens:,} tokens are very few: the model will learn them by heart")
