@@ -245,4 +245,4 @@ def test_a_build_streams_its_chunks(home, tmp_path, recipe, monkeypatch) -> None
             alive[stage] = max(alive.get(stage, 0), chunks)
 
     assert build.build("docs", "docs", recipe, home, count).counts["chunks"] == 800
-    assert set(alive) == {"chunk", "embed", "bm25", "faiss"} and max(alive.values()) < 100
+    assert set(alive) == {"chunk", "embed", "bm25", "documents", "faiss"} and max(alive.values()) < 100
