@@ -322,15 +322,17 @@ def assert_mergeable(model: Any, row: Row) -> None:
     """
     device = model.get_input_embeddings().weight.device
     ids = torch.from_numpy(np.asarray(row.inputs[:64]))[None].to(device)
+    # The model inside: accelerate has put bfloat16 around the outer one's forward, and its rounding would be what is compared.
+    inside = model.get_base_model()
     layers = [module for module in model.modules() if hasattr(module, "merge") and hasattr(module, "base_layer")]
     kept = [layer.base_layer.weight.detach().clone() for layer in layers]
     training = model.training
     model.eval()
     with torch.no_grad():
-        apart = model(input_ids=ids).logits.float()
+        apart = inside(input_ids=ids).logits.float()
         for layer in layers:
             layer.merge()
-        merged = model(input_ids=ids).logits.float()
+        merged = inside(input_ids=ids).logits.float()
         for layer, weight in zip(layers, kept, strict=True):
             layer.unmerge()
             layer.base_layer.weight.copy_(weight)
