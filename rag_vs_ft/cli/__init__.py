@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -47,6 +48,8 @@ def _root(
 
 def main() -> None:
     """Run the command line; the one place where errors become messages and exit codes."""
+    # What libraries say to each other about their next versions is nothing that the user can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()
     except UserError as error:
