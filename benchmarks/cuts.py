@@ -95,7 +95,7 @@ def make(name: str, corpus: Corpus, embedder: Embedder, cache: Path, part: Itera
     texts = [text_of(chunk) for chunk in chunks]
     keys = [hashlib.sha256(text.encode()).digest() for text in texts]
     unique = dict(zip(keys, texts, strict=True))
-    store = build._VectorStore(cache / embedder.precision, embedder.id.dimension)
+    store = build.VectorStore(cache / embedder.precision, embedder.id.dimension)
     there = set(store.known().keys.to_pylist())
     missing = sorted((key for key in unique if key not in there), key=lambda key: (-len(unique[key]), key))
     for start in range(0, len(missing), build.SHARD):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rag_vs_ft import settings
-from rag_vs_ft.index.search import Filters, Index, Rerank
+from rag_vs_ft.index.search import Filters, Index
 from rag_vs_ft.models.generation import answer_question
 from rag_vs_ft.models.loading import LanguageModel
-from rag_vs_ft.records import Answer, Hit
+from rag_vs_ft.records import Answer, Hit, Reranker
 
 NOTHING_RELEVANT = "Nothing relevant was found in the documents."
 
@@ -23,7 +23,7 @@ def ask(
     k: int = settings.ASK_K,
     retriever: str = settings.RETRIEVER,
     filters: Filters | None = None,
-    rerank: Rerank | None = None,
+    rerank: Reranker | None = None,
     rerank_depth: int = settings.RERANK_DEPTH,
     template: str = "auto",
     max_new_tokens: int = settings.MAX_NEW_TOKENS,

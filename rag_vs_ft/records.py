@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +76,10 @@ class Chunk:
     def breadcrumb(self) -> str:
         """Title and headings in one line: "Upgrade a cluster > Surge settings"."""
         return f"{self.title} > {self.heading}" if self.heading else self.title
+
+
+Reranker = Callable[[str, Sequence[Chunk]], Sequence[float]]
+"""Question and passages -> one score a passage, higher is better."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,12 @@ import streamlit as st
 from jobs import Progress, find_job, show_job, start_job
 from resources import home, plain, shown_errors
 
-from rag_vs_ft.evaluation import plots
+from rag_vs_ft.evaluation import plots, ratings
 from rag_vs_ft.evaluation.compare import compare_runs
 from rag_vs_ft.evaluation.experiments import load_experiment
 from rag_vs_ft.evaluation.harness import DEMO, RunSummary, run_experiment
 from rag_vs_ft.evaluation.predictions import PREDICTIONS, Prediction
 from rag_vs_ft.evaluation.questions import load_questions
-from rag_vs_ft.evaluation.report import update_ratings
 from rag_vs_ft.evaluation.summary import choice_scores
 from rag_vs_ft.records import Question, read_jsonl
 
@@ -124,7 +123,7 @@ def show_result(folder: Path, summary: Mapping[str, Any], scored: Sequence[Mappi
         with st.expander("By kind of question", icon=":material/sell:"):
             show_figure("Questions right by tag", plots.by_tag(scored, summary["questions"]["chance"]))
     if (report := folder / "report.html").is_file():
-        update_ratings(folder, summary)
+        ratings.update(folder, summary)
         st.download_button(
             "The whole report",
             report.read_bytes(),

@@ -15,8 +15,9 @@ from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 
 if TYPE_CHECKING:
-    from rag_vs_ft.index.search import Filters, Index, Rerank
+    from rag_vs_ft.index.search import Filters, Index
     from rag_vs_ft.models.loading import LanguageModel
+    from rag_vs_ft.records import Reranker
 
 HomeOption = Annotated[
     Path | None, typer.Option("--home", help="Folder for corpora, indexes and runs [default: $RAG_VS_FT_HOME or .]")
@@ -119,7 +120,7 @@ def filters_of(service: str, path: str, since: str) -> Filters | None:
     return Filters(service, path, since) or None
 
 
-def reranker_of(name: str, depth: int, home: Path | None, lm: LanguageModel | None = None) -> Rerank | None:
+def reranker_of(name: str, depth: int, home: Path | None, lm: LanguageModel | None = None) -> Reranker | None:
     """The reranker of a verb's options, None when `name` is empty; "lm" is `lm` where the verb has loaded one."""
     from rag_vs_ft.index.search import checked_rerank_depth
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.evaluation import ratings
 from rag_vs_ft.evaluation.predictions import PREDICTIONS
 from rag_vs_ft.evaluation.render import markdown_table, p_value, percent, span
-from rag_vs_ft.evaluation.report import update_ratings
 from rag_vs_ft.evaluation.statistics import holm, paired_difference
 from rag_vs_ft.records import read_jsonl
 
@@ -88,7 +88,7 @@ def write_report(folders: Sequence[Path], *, gate: bool = False) -> str:
     later run is significantly worse than in the first.
     """
     if len(folders) == 1:
-        return update_ratings(folders[0], _read(folders[0] / "summary.json"))
+        return ratings.update(folders[0], _read(folders[0] / "summary.json"))
     comparisons = [compare_runs(folders[0], folder) for folder in folders[1:]]
     text = "\n\n".join(comparison.table() for comparison in comparisons)
     worse = [f"{arm.arm} in {comparison.after}" for comparison in comparisons for arm in comparison.regressions]

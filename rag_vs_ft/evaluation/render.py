@@ -54,6 +54,11 @@ def count(value: float | None) -> str:
     return NONE if value is None else f"{value:,.0f}"
 
 
+def plural(how_many: int, thing: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{how_many} {thing}" + ("" if how_many == 1 else "s")
+
+
 def p_value(value: float | None) -> str:
     """Three decimals, or that it is smaller."""
     return NONE if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation import plots
+from rag_vs_ft.evaluation import plots, ratings
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.render import (
     NONE,
@@ -17,23 +16,19 @@ from rag_vs_ft.evaluation.render import (
     count,
     duration,
     html,
-    html_section,
     large,
     markdown,
-    markdown_section,
     number,
     p_value,
     percent,
+    plural,
     size,
     span,
 )
 from rag_vs_ft.evaluation.summary import Table, choice_scores
-from rag_vs_ft.feedback import arm_name, preferences
 from rag_vs_ft.records import Question
-from rag_vs_ft.settings import Home
 
 DISAGREEMENTS = 10
-RATINGS, LAST = "Blind ratings", "How to repeat this"
 
 
 def write(folder: Path, summary: Mapping[str, Any], manifest: Mapping[str, Any], table: Table) -> None:
@@ -42,43 +37,7 @@ def write(folder: Path, summary: Mapping[str, Any], manifest: Mapping[str, Any],
     title = f"{summary['experiment']}: run {summary['run']}"
     for name, text in (("report.md", markdown(title, sections)), ("report.html", html(title, sections))):
         (folder / name).write_text(text, encoding="utf-8")
-    update_ratings(folder, summary)
-
-
-def update_ratings(folder: Path, summary: Mapping[str, Any]) -> str:
-    """Bring the section of blind ratings of a written report up to date; gives report.md.
-
-    Ratings belong to the home that the run lies in: a folder elsewhere keeps the section that it has. Raises UserError when
-    the report cannot be read or written.
-    """
-    markdown_file, html_file = folder / "report.md", folder / "report.html"
-    results = folder.resolve().parent
-    place = Home(results.parent.parent)
-    try:
-        if results == place.results:
-            section = _ratings(summary["arms"], place)
-            new = markdown_section(section) + "\n\n" if section else ""
-            _replace(markdown_file, f"## {RATINGS}\n", f"## {LAST}\n", new)
-            new = html_section(section) + "\n" if section else ""
-            _replace(html_file, f"<h2>{RATINGS}</h2>\n", f"<h2>{LAST}</h2>\n", new)
-        return markdown_file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot bring the report in {folder} up to date: {error}", "rag-vs-ft eval EXPERIMENT --resume"
-        ) from error
-
-
-def _replace(path: Path, start: str, end: str, new: str) -> None:
-    """Put `new` in the place of what begins with the line `start`, before the line `end`; both are lines of no other text."""
-    old = path.read_text(encoding="utf-8")
-    before, mark, after = old.rpartition("\n" + end)
-    if not mark:
-        raise ValueError(f"{path.name} has no line {end.strip()!r}")
-    kept = before.partition("\n" + start)[0].rstrip("\n")
-    gap = "\n\n" if path.suffix == ".md" else "\n"
-    text = kept + gap + new + end + after
-    if text != old:
-        path.write_text(text, encoding="utf-8")
+    ratings.update(folder, summary)
 
 
 # --- what a report says -----------------------------------------------------------------------------------------------
@@ -143,8 +102,8 @@ def _main(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Section:
         )
     openings = summary["openings"]
     text.append(
-        f"The test questions have been opened {_plural(openings['times'], 'time')} here, by "
-        f"{_plural(openings['configurations'], 'frozen configuration')}."
+        f"The test questions have been opened {plural(openings['times'], 'time')} here, by "
+        f"{plural(openings['configurations'], 'frozen configuration')}."
     )
     for arm, reason in summary["skipped"].items():
         text.append(f"SKIPPED {arm}: {reason}")
@@ -421,8 +380,8 @@ def _settled(manifest: Mapping[str, Any]) -> Section:
     frozen = manifest["frozen"]
     text = (
         f"Frozen before the test questions were opened: k={frozen['k']}, retriever {frozen['retriever']}, primary score "
-        f"{frozen['score']}, by {_plural(frozen['tried_questions'], 'dev question')}; the search refuses below "
-        f"{frozen['refuse_below']}, by {_plural(frozen['dev_questions'], 'dev question')}, which cost no more than a search each."
+        f"{frozen['score']}, by {plural(frozen['tried_questions'], 'dev question')}; the search refuses below "
+        f"{frozen['refuse_below']}, by {plural(frozen['dev_questions'], 'dev question')}, which cost no more than a search each."
     )
     rows: list[tuple[str, ...]] = []
     if frozen["dev"]:
@@ -441,7 +400,7 @@ def _leaks(summary: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], manife
         f"{len(found['flagged'])} of {summary['questions']['n']} test questions share a run of {found['run_of_words']} "
         "words with a document or with training text; accuracies without them are in the table of scores. "
         f"{found['answers_in_documents']} of {found['answers']} answers stand word for word in their gold document, which "
-        f"is the point. {_plural(len(found['duplicated_gold_documents']), 'gold document')} with near duplicates."
+        f"is the point. {plural(len(found['duplicated_gold_documents']), 'gold document')} with near duplicates."
     ]
     rows: list[tuple[str, ...]] = [("flagged question", "why")]
     rows += [(name, "; ".join(reasons[:2])) for name, reasons in list(found["flagged"].items())[:10]]
@@ -498,34 +457,6 @@ def _chosen(prediction: Prediction, question: Question, table: Table) -> str:
     return NONE if scores is None or question.choices is None else question.choices[scores.index(max(scores))]
 
 
-def _ratings(arms: Sequence[Mapping[str, Any]], home: Home) -> Section | None:
-    """What people preferred, without knowing which arm was which; None when nobody has rated here."""
-    try:
-        found = preferences(home)
-    except UserError as error:
-        return Section(RATINGS, (f"The ratings cannot be read: {error.message}.",))
-    if not found:
-        return None
-    ours: dict[str, list[str]] = {}
-    for arm in arms:
-        if arm["context"] in ("none", "retrieved"):
-            ours.setdefault(arm_name(arm["adapter"] or arm["model"], arm["context"] == "retrieved"), []).append(arm["arm"])
-    rows: list[tuple[str, ...]] = [("arm", "against", "wins", "ties", "losses", "both bad", "preferred", "95% interval")]
-    for one in found:
-        if one.arm in ours and one.other in ours:
-            counts = (one.wins, one.ties, one.losses, one.both_bad)
-            names = (", ".join(ours[name]) for name in (one.arm, one.other))
-            rows.append((*names, *map(str, counts), percent(one.share), span(one.interval)))
-    text = [
-        "Answers of the app, rated by people who did not see which arm gave which. They may be to other questions and with "
-        "other settings than this run's. An arm of the app is an arm of this run when model and kind of context are the same. "
-        "Preferred: share of the ratings that were decided, with Wilson's interval; ties include both bad.",
-    ]
-    if others := len(found) - len(rows) + 1:
-        text.append(f"{_plural(others, 'rated pair')} of arms that are not both in this run: the app's page Rate shows all.")
-    return Section(RATINGS, tuple(text), tuple(rows) if len(rows) > 1 else ())
-
-
 def _models(manifest: Mapping[str, Any]) -> Section:
     rows: list[tuple[str, ...]] = [
         ("model", "parameters", "bits per byte of held-out documents", "window", "precision", "device", "weights SHA-256")
@@ -539,7 +470,7 @@ def _models(manifest: Mapping[str, Any]) -> Section:
         rows.append((name, size_, held, str(model["window"]), model["dtype"], model["device"], model["weights_sha256"][:16]))
     if scored := [model["validation"] for model in manifest["models"].values() if model["validation"]]:
         text.append(
-            f"Bits per byte of {_plural(scored[0]['documents'], 'document')} that training holds out by its defaults: how well a "
+            f"Bits per byte of {plural(scored[0]['documents'], 'document')} that training holds out by its defaults: how well a "
             "model expects such text, whatever its tokenizer. Lower is better."
         )
     return Section("Models", tuple(text), tuple(_without_empty(rows)))
@@ -570,12 +501,8 @@ def _repeat(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> Section:
         f"{manifest['predictions']['computed']} predictions computed, {manifest['predictions']['reused']} taken over from equal "
         "prompts to equal weights. Everything else is in manifest.json, every prompt and score in predictions.jsonl.",
     )
-    return Section(LAST, text)
+    return Section(ratings.STANDS_BEFORE, text)
 
 
 def _difference(pair: Mapping[str, Any] | None) -> str:
     return NONE if pair is None else f"{pair['difference']:+.3f} (p {p_value(pair['holm_p'])})"
-
-
-def _plural(count: int, thing: str) -> str:
-    return f"{count} {thing}" + ("" if count == 1 else "s")

@@ -156,7 +156,7 @@ def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, pro
             raise UserError(f"corpus {corpus.name!r} gives no chunks", f"look at it: rag-vs-ft corpus info {corpus.name}")
         timed("chunk")
 
-        store = _VectorStore(work / sha256_text(repr((embedder.id, embedding.VERSION)))[:16], embedder.id.dimension)
+        store = VectorStore(work / sha256_text(repr((embedder.id, embedding.VERSION)))[:16], embedder.id.dimension)
         known = _known_vectors(old, old_table, embedder)
         vectors, unique, reused = _row_vectors(work / "rows", table, chunker, embedder, store, known, progress)
         timed("embed")
@@ -275,7 +275,7 @@ def _known_vectors(old: Generation | None, table: ChunkTable | None, embedder: E
     return _Known(table.arrow.column("key"), dense.Dense(old.folder, embedder.threads).vectors)
 
 
-class _VectorStore:
+class VectorStore:
     """Vectors of a build that is under way, by text key: two files that grow, and that the next build finds if this one dies.
 
     A key is written once its vector is on the disk: every whole key then has a whole vector, and what is beyond is cut off.
@@ -320,7 +320,7 @@ def _row_vectors(
     table: ChunkTable,
     chunker: Chunker,
     embedder: Embedder,
-    store: _VectorStore,
+    store: VectorStore,
     known: _Known | None,
     progress: Progress,
 ) -> tuple[NDArray[np.float16], int, int]:

@@ -6,7 +6,7 @@ Ties are broken by chunk id (rows are in that order), so the same query on the s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from rag_vs_ft.index.dense import Dense
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.table import ChunkTable
-from rag_vs_ft.records import Chunk, Hit
+from rag_vs_ft.records import Hit, Reranker
 from rag_vs_ft.settings import Home
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ RETRIEVERS = ("hybrid", "bm25", "dense")
 FUSIONS = ("rrf", "sum")
 DEPTH = 300
 """Hits of each leg that are fused: some twenty chunks a document, so that each leg still speaks for dozens of documents."""
-
-Rerank = Callable[[str, Sequence[Chunk]], Sequence[float]]
-"""Question and passages -> one score a passage, higher is better (`models.reranking` makes them)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +143,7 @@ class Index:
         retriever: str = settings.RETRIEVER,
         fusion: str = "rrf",
         filters: Filters | None = None,
-        rerank: Rerank | None = None,
+        rerank: Reranker | None = None,
         rerank_depth: int = settings.RERANK_DEPTH,
     ) -> list[Hit]:
         """The best `k` chunks for `query`, best first; fewer when fewer match.
@@ -247,7 +244,7 @@ class Index:
         return explained | {"score": f"{fusion}: {' + '.join(parts)} = {hit.score:.6f}"}
 
 
-def reranked(query: str, hits: Sequence[Hit], rerank: Rerank, depth: int) -> list[Hit]:
+def reranked(query: str, hits: Sequence[Hit], rerank: Reranker, depth: int) -> list[Hit]:
     """`hits` with the first `depth` in the order of their reranking scores (ties as they were), ranks counted anew."""
     first = hits[: checked_rerank_depth(depth)]
     scores = rerank(query, [hit.chunk for hit in first])

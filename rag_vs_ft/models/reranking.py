@@ -10,7 +10,7 @@ Two kinds, both slow beside the search (it reads one passage after the other), s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,7 @@ from rag_vs_ft.models import loading
 from rag_vs_ft.models.likelihood import continuation_logprobs, split_continuations
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import continue_text
-from rag_vs_ft.records import Chunk
-
-Reranker = Callable[[str, Sequence[Chunk]], list[float]]
-"""Question and passages -> one score a passage; higher is better."""
+from rag_vs_ft.records import Chunk, Reranker
 
 _ASKS_FOR_QUESTION = "Please write a question based on this passage.\nQuestion:"
 _BATCH = 16
