@@ -39,8 +39,8 @@ def show_passage(hit: Hit, matched: list[str] | None, opener: Opener | None) -> 
         f"meaning: {_leg(hit.dense_rank, hit.dense_score, 3)}",
     ]
     about = [chunk.document_id, *([chunk.date] if chunk.date else []), *legs]
-    if matched:
-        about.append(f"matched word stems: {', '.join(matched)}")
+    if stems := [term for term in matched or () if " " not in term]:  # pairs of them tell a reader nothing more
+        about.append(f"matched word stems: {', '.join(stems)}")
     st.caption(plain(" · ".join(about)))
     with st.container(horizontal=True):
         label, icon = "Show in the document", ":material/description:"
