@@ -346,6 +346,8 @@ def _row_vectors(
     missing = np.flatnonzero((in_known < 0) & (places(keys, store.known()) < 0))
     total = int((in_known < 0).sum())
     done = total - len(missing)
+    if len(missing):
+        embedder.encode([])  # loads the model, whose time would be reckoned as the first text's
     progress("embed", done, total)
 
     def tell(count: int) -> None:
