@@ -107,7 +107,9 @@ def load_experiment(path: Path) -> tuple[Experiment, str]:
     try:
         experiment = Experiment.model_validate(_tuples(raw))
     except ValidationError as error:
-        faults = [_shown(fault) for fault in error.errors()] + faults
+        # A list all of whose entries are faulty counts as too short besides: that is no fault of its own.
+        own = [fault for fault in error.errors() if fault["type"] != "too_short" or not fault["input"]]
+        faults = [_shown(fault) for fault in own] + faults
     if faults or experiment is None:
         raise UserError(
             f"{path}: {len(faults)} fault{'s' if len(faults) > 1 else ''}\n" + "\n".join(f"  {fault}" for fault in faults),

@@ -95,6 +95,17 @@ retriever = "hybrid"
     assert error.value.exit_code == 2
 
 
+def test_arms_that_are_all_faulty_are_not_said_to_be_missing(tmp_path):
+    path = tmp_path / "all.toml"
+    path.write_text(
+        'name = "x"\ncorpus = "c"\nindex = "i"\nquestions = ["q"]\nbaseline = "a"\n'
+        '[[arms]]\nname = "a"\nmodel = "m"\ncontext = "bad"\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(UserError, match=r"1 fault\n  arms\.1\.context: 'bad'"):
+        load_experiment(path)
+
+
 def test_equal_arms_are_a_fault(tmp_path):
     twice = GOOD + '[[arms]]\nname = "b"\nmodel = "m"\ncontext = "none"\n'
     with pytest.raises(UserError, match="the same but for their names"):
