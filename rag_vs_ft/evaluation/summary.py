@@ -410,7 +410,7 @@ def verdict(arms: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]
     }
     unclear = [name for name in others if apart[name]["holm_p"] > 0.05]
     if not unclear:
-        return f"{shown}, more than every other arm (Holm p at most 0.05)."
+        return f"{shown}, more than every other way to answer (Holm p at most 0.05)."
     text = f"{shown}, but this set does not tell it apart from {', '.join(unclear)}"
     if baseline is not None and baseline in others:
         pair = apart[baseline]
