@@ -294,7 +294,8 @@ KILLED = textwrap.dedent(
         if done == int(sys.argv[3]):
             os._exit(9)
         done += len(texts)
-        print("embedded", len(texts), flush=True)
+        if texts:  # none loads the model alone
+            print("embedded", len(texts), flush=True)
         return encode(self, texts, tell)
     build.Embedder.encode = counted
     recipe = build.Recipe(embedder=sys.argv[2], precision="fp32", chunk_size=32)
