@@ -1,6 +1,6 @@
 """Chunks embedded per second, against sentence-transformers' own `encode`, in one run.
 
-    python benchmarks/embedding.py [--home HOME --index NAME] [--chunks 1000]
+    python benchmarks/embedding.py [--home HOME --index NAME] [--chunks 1000] [--precision fp32]
 
 The texts are a random sample of an index's chunks as they are embedded (default: the packaged sample, indexed on the spot). Both
 ways alternate, three times each; the best of each is compared. Prints the ratio, and the cosine between the two ways' vectors.
@@ -43,11 +43,12 @@ def main() -> None:
     parser.add_argument("--home", type=Path)
     parser.add_argument("--index")
     parser.add_argument("--chunks", type=int, default=1000)
+    parser.add_argument("--precision", choices=["int8", "fp32", "fp16"], help="default: what this machine gets")
     arguments = parser.parse_args()
 
     from sentence_transformers import SentenceTransformer
 
-    ours = Embedder()
+    ours = Embedder(precision=arguments.precision)
     texts = texts_of(arguments.home, arguments.index, ours, arguments.chunks)
     peer = SentenceTransformer(str(ours.folder), device="cpu", local_files_only=True)
     ours.encode(texts[:8])
