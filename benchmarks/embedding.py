@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path)
     parser.add_argument("--index")
     parser.add_argument("--chunks", type=int, default=1000)
-    parser.add_argument("--precision", choices=["int8", "fp32", "fp16"], help="default: what this machine gets")
+    parser.add_argument("--precision", choices=["auto", "int8", "fp32"], default="auto")
     arguments = parser.parse_args()
 
     from sentence_transformers import SentenceTransformer

@@ -151,7 +151,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--preset", default="nano", help="a preset with the arm scratch")
     parser.add_argument("--steps", type=int, default=12, help="timed steps of a round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--at-least", type=float, default=0.0, help="tokens per second that ours has to reach")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of the preset")
     parser.add_argument("--precision", action="store_true", help="compare float32 with bfloat16 instead")
