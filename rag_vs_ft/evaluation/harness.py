@@ -28,11 +28,11 @@ from filelock import FileLock, Timeout
 
 from rag_vs_ft import catalogue
 from rag_vs_ft.corpus import store
+from rag_vs_ft.environment import git_commit, machine, peak_memory, reset_peak_memory, versions
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.evaluation import arms as asking
 from rag_vs_ft.evaluation import perplexity, report, settling
 from rag_vs_ft.evaluation.costs import ArmCost, arm_cost, run_record
-from rag_vs_ft.evaluation.environment import git_commit, machine, peak_memory, reset_peak_memory, versions
 from rag_vs_ft.evaluation.experiments import Arm, Experiment, load_experiment, question_paths, training_paths
 from rag_vs_ft.evaluation.held_out import HeldOut, trained_on_validation, validation_documents
 from rag_vs_ft.evaluation.leaks import Leaks, find_leaks

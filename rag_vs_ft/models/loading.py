@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,6 @@ def load(
             )
         for place in adapters:
             model = _apply_adapter(model, place, name, merge=not four_bit)
-    hashes = _hashes([*weights, *(place / "adapter_model.safetensors" for place in adapters)])
     lm = LanguageModel(
         name=name,
         model=model.eval(),
@@ -177,7 +176,7 @@ def load(
         device=where.device,
         dtype="nf4" if four_bit else where.dtype,
         threads=where.threads,
-        weights_sha256=catalogue.fingerprint(hashes),
+        weights_sha256=_fingerprint(weights, adapters),
         adapter=str(adapters[-1]) if adapters else None,
         chat=tokenizer.chat_template is not None,
         eos_ids=_eos_ids(model, tokenizer),
@@ -185,6 +184,12 @@ def load(
     )
     copy, notices = fast.attach(lm, engine, progress)
     return replace(lm, engine=copy, notices=notices)
+
+
+def weights_sha256(name: str, home: Path | None = None) -> str:
+    """`LanguageModel.weights_sha256` of what `name` stands for, without loading it. Raises UserError when it is not there."""
+    base, adapters = _resolve(name, home)
+    return _fingerprint(_weights(base), adapters)
 
 
 def _resolve(name: str, home: Path | None) -> tuple[Path, tuple[Path, ...]]:
@@ -406,14 +411,14 @@ def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     return tuple(sorted({*ends, *tokenizer.all_special_ids}))
 
 
-def _hashes(weights: list[Path]) -> Mapping[str, str]:
-    """SHA-256 of each weight file by name: from the pull's manifest, else computed and remembered beside the file."""
+def _fingerprint(weights: Sequence[Path], adapters: Sequence[Path]) -> str:
+    """One hash of all weight files, each one's taken from the pull's manifest, else computed and remembered beside the file."""
     hashes: dict[str, str] = {}
-    for path in weights:
+    for path in (*weights, *(place / "adapter_model.safetensors" for place in adapters)):
         pulled = (catalogue.manifest(path.parent) or {}).get("files", {}).get(path.name)
         key = path.name if path.name not in hashes else f"{path.name} {len(hashes)}"
         hashes[key] = pulled["sha256"] if pulled else _remembered_hash(path)
-    return hashes
+    return catalogue.fingerprint(hashes)
 
 
 def _remembered_hash(path: Path) -> str:

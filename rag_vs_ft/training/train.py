@@ -24,8 +24,9 @@ from typing import Any
 from rag_vs_ft import __version__, settings
 from rag_vs_ft.catalogue import sha256_file
 from rag_vs_ft.corpus.store import open_corpus
+from rag_vs_ft.environment import git_commit
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.models.loading import choose_device
+from rag_vs_ft.models.loading import choose_device, weights_sha256
 from rag_vs_ft.training import plots, runs
 from rag_vs_ft.training.prepare import Job, Plan, make_rows, put_together, tokenizer_and_model, uses_bfloat16
 from rag_vs_ft.training.presets import Arm, Preset, load_preset
@@ -190,14 +191,16 @@ def _describe(
 ) -> dict[str, Any]:
     """What makes a run this run: it must be the same to resume."""
     corpus = open_corpus(corpus_name, where) if corpus_name else None
+    packages = {name: version(name) for name in ("torch", "transformers", "peft")}
     return {
         "arm": arm,
         "preset": preset_name,
         "settings": preset.model_dump(),
+        "base": {"name": preset.base, "sha256": weights_sha256(preset.base, where.root)} if preset.base else None,
         "corpus": {"name": corpus_name, "sha256": corpus.sha256} if corpus else None,
         "data": {"file": str(data), "sha256": sha256_file(data)} if data else None,
         "template": "alpaca" if arm == "instruct" else "",
-        "versions": {"rag-vs-ft": __version__, **{name: version(name) for name in ("torch", "transformers", "peft")}},
+        "versions": {"rag-vs-ft": __version__, "commit": git_commit(), **packages},
     }
 
 
@@ -235,8 +238,9 @@ def _require_same(old: dict[str, Any], new: dict[str, Any], folder: Path) -> Non
         if key not in _FREE and old["settings"].get(key) != value
     ]
     differences += [f"{key}: was {old[key]!r}, now {new[key]!r}" for key in ("arm",) if old[key] != new[key]]
-    for key in ("corpus", "data"):
-        if (old[key] or {}).get("sha256") != (new[key] or {}).get("sha256"):
+    for key in ("base", "corpus", "data"):
+        # Records of earlier versions name no base.
+        if key in old and (old[key] or {}).get("sha256") != (new[key] or {}).get("sha256"):
             differences.append(f"{key}: its contents have changed")
     if differences:
         raise UserError(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from rag_vs_ft.environment import git_commit
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.models.prompting import alpaca
@@ -41,6 +43,24 @@ def logits(name: str, where: Path) -> torch.Tensor:
     lm = load(name, home=where, device="cpu")
     with torch.no_grad():
         return lm.model(**lm.tokenizer(TEXT, return_tensors="pt")).logits
+
+
+def test_the_record_names_the_weights_it_began_with_and_others_are_not_resumed_on(
+    base_home: Path, base_preset_file: str, llama: str
+) -> None:
+    copied = base_home / "copied"
+    shutil.copytree(llama, copied)
+    over = {"base": str(copied), "steps": "2", "eval_every": "2"}
+    result = train("lora", "docs", base_preset_file, "copied-lora", overrides=over, home=base_home)
+    record = runs.read_record(result.folder)
+    assert record["base"] == {"name": str(copied), "sha256": load(str(copied), home=base_home).weights_sha256}
+    assert record["base"]["sha256"] != load("copied-lora", home=base_home).weights_sha256
+    assert record["versions"]["commit"] == git_commit()
+    changed = load_file(copied / "model.safetensors")
+    changed["lm_head.weight"] = changed["lm_head.weight"] + 1
+    save_file(changed, copied / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="base: its contents have changed"):
+        train("lora", "docs", base_preset_file, "copied-lora", overrides=over, home=base_home, resume=True)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
