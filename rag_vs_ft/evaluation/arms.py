@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 
-from rag_vs_ft import __version__
+from rag_vs_ft import __version__, settings
 from rag_vs_ft.ask import distinct
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.experiments import Arm
@@ -89,7 +89,7 @@ def find_passages(arm: Arm, question: Question, index: Index | None, seed: int) 
 
 def _others(index: Index, question: Question, k: int, retriever: str) -> list[Hit]:
     gold = sum(1 for _ in index.table.rows_of(question.gold_documents))
-    hits = index.search(question.question, min(k + gold, 1000), retriever=retriever)
+    hits = index.search(question.question, min(k + gold, settings.MAX_HITS), retriever=retriever)
     return [hit for hit in distinct(hits) if hit.chunk.document_id not in question.gold_documents][:k]
 
 

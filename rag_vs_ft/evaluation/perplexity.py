@@ -21,6 +21,7 @@ from rag_vs_ft.corpus.splits import NEAR_DUPLICATE, shingle_hashes
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.records import Document
+from rag_vs_ft.settings import MAX_HITS
 from rag_vs_ft.training.tokenizers import encode_batch, end_of_text, start_tokens
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ def passage_from(index: Index, documents: Iterable[Document], retriever: str = "
     barred = near_duplicates(documents, index)
 
     def retrieve(query: str, key: str) -> str:
-        for k in (10, 100, 1_000):  # most often one of the first few will do
+        for k in (10, 100, MAX_HITS):  # most often one of the first few will do
             hits = index.search(query, k, retriever=retriever)
             allowed = next((hit.chunk.text for hit in hits if hit.chunk.document_id not in barred[key]), "")
             if allowed or len(hits) < k:

@@ -12,7 +12,7 @@ from typing import Any
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.metrics import Judgements, distinct, mean_over_queries, ndcg_at, recall_at, reciprocal_rank_at
 from rag_vs_ft.records import Document, Hit, Question, read_jsonl
-from rag_vs_ft.settings import SEED
+from rag_vs_ft.settings import MAX_HITS, SEED
 
 METRICS: dict[str, tuple[Callable[[Sequence[str], Judgements, int], float], int]] = {
     "ndcg_at_10": (ndcg_at, 10),
@@ -101,8 +101,8 @@ def evaluate_retrieval(
     """Score `search(text, k)` (the best k chunks) on the questions that have gold documents; the others are counted.
 
     Documents are ranked in the order their first chunk appears. When `chunks` chunks come from fewer than 10 documents the
-    search is repeated twice as deep, until there are 10 or the list ends; only the first search is timed, after one that
-    warms up. `judged` gives grades by question id (BEIR); without it every gold document has grade 1.
+    search is repeated twice as deep, until there are 10, the list ends or `MAX_HITS` are reached; only the first search is
+    timed, after one that warms up. `judged` gives grades by question id (BEIR); without it every gold document has grade 1.
 
     Raises UserError when no question has gold documents, or two have the same id.
     """
@@ -124,8 +124,8 @@ def evaluate_retrieval(
         hits = search(question.question, chunks)
         milliseconds = (time.perf_counter() - start) * 1000
         depth = chunks
-        while len(ranking := distinct(hit.chunk.document_id for hit in hits)) < DEPTH and len(hits) >= depth:
-            depth *= 2
+        while len(ranking := distinct(hit.chunk.document_id for hit in hits)) < DEPTH and depth <= len(hits) < MAX_HITS:
+            depth = min(2 * depth, MAX_HITS)
             hits = search(question.question, depth)
         ranking = ranking[:DEPTH]
         scores = {name: metric(ranking, judgements[question.id], k) for name, (metric, k) in METRICS.items()}

@@ -56,15 +56,15 @@ def checked_query(text: str) -> tuple[str, tuple[str, ...]]:
 
 def checked_k(k: int) -> int:
     """`k` if it is a usable number of hits, else UserError."""
-    if not 1 <= k <= 1000:
-        raise UserError(f"k={k} is out of range", "ask for 1 to 1000 hits")
+    if not 1 <= k <= settings.MAX_HITS:
+        raise UserError(f"k={k} is out of range", f"ask for 1 to {settings.MAX_HITS} hits")
     return k
 
 
 def checked_rerank_depth(depth: int) -> int:
     """`depth` if it is a usable number of hits to rerank, else UserError."""
-    if not 1 <= depth <= 1000:
-        raise UserError(f"a reranking depth of {depth} is out of range", "rerank the first 1 to 1000 hits")
+    if not 1 <= depth <= settings.MAX_HITS:
+        raise UserError(f"a reranking depth of {depth} is out of range", f"rerank the first 1 to {settings.MAX_HITS} hits")
     return depth
 
 

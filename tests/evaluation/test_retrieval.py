@@ -6,6 +6,7 @@ import pytest
 
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.retrieval import clustered_interval, evaluate_retrieval, load_beir, paired_difference
+from rag_vs_ft.index.search import checked_k
 from rag_vs_ft.records import Chunk, Hit, Question
 
 
@@ -23,7 +24,7 @@ class Rankings:
         self.asked = []
 
     def __call__(self, text, k):
-        self.asked.append((text, k))
+        self.asked.append((text, checked_k(k)))
         return hits(self.rankings.get(text, [])[:k])
 
 
@@ -63,6 +64,12 @@ def test_it_stops_where_the_list_ends():
     search = Rankings({"question 1": ["a"] * 30})
     assert evaluate_retrieval(search, [asks(1, "b")]).recall_at_10 == 0
     assert [k for text, k in search.asked if text == "question 1"] == [30, 60]
+
+
+def test_it_stops_at_the_most_a_search_gives():
+    search = Rankings({"question 1": ["big"] * 2000 + ["b"]})
+    assert evaluate_retrieval(search, [asks(1, "b")]).rows[0].ranking == ("big",)
+    assert [k for text, k in search.asked if text == "question 1"] == [30, 60, 120, 240, 480, 960, 1000]
 
 
 def test_nothing_to_score_and_repeated_ids_are_refused():
