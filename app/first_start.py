@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import streamlit as st
-from jobs import Progress, find_job, show_job, start_job
+from jobs import find_job, show_job, start_job
 from resources import home
 
 from rag_vs_ft import catalogue, settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.demo import NAME
 from rag_vs_ft.index import build, generations
+from rag_vs_ft.records import Progress
 from rag_vs_ft.settings import Home
 
 _JOB = "first-start"

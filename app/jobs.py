@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 from resources import plain, show_error
 
-Progress = Callable[[str, int, int], None]
+from rag_vs_ft.records import Progress
 
 
 class Cancelled(BaseException):

@@ -8,14 +8,13 @@ from pathlib import Path
 from random import SystemRandom
 
 from arms import answer_with, arms_by_name
-from jobs import Progress
 from resources import home
 
 from rag_vs_ft import settings
 from rag_vs_ft.evaluation.experiments import SAMPLE
 from rag_vs_ft.evaluation.questions import load_questions, sample_questions_path
 from rag_vs_ft.feedback import Verdict, rated_questions
-from rag_vs_ft.records import Question
+from rag_vs_ft.records import Progress, Question
 from rag_vs_ft.settings import Home
 
 

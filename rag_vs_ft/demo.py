@@ -23,6 +23,7 @@ from rag_vs_ft.evaluation.settling import variants
 from rag_vs_ft.index import build
 from rag_vs_ft.index.search import RETRIEVERS, Index
 from rag_vs_ft.models.loading import load
+from rag_vs_ft.records import Progress
 from rag_vs_ft.settings import Home
 from rag_vs_ft.training import runs
 from rag_vs_ft.training.presets import load_preset
@@ -72,7 +73,7 @@ class _TimeLeft:
         return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {max(10.0, round(seconds, -1)):.0f} s left"
 
 
-def run(home: Home, progress: build.Progress | None = None) -> None:
+def run(home: Home, progress: Progress | None = None) -> None:
     """Add the sample, index it, ask three questions, score three retrievers, train a small GPT-2, and compare the arms."""
     tell = progress or (lambda stage, done, total: None)
     clock = _TimeLeft()
@@ -173,7 +174,7 @@ def _train(home: Home, clock: _TimeLeft) -> None:
     )
 
 
-def _compare(home: Home, tell: build.Progress, clock: _TimeLeft) -> None:
+def _compare(home: Home, tell: Progress, clock: _TimeLeft) -> None:
     experiment, _ = load_experiment(DEMO)
     tried = len(variants(experiment.arms, experiment.choose)) + 1
     work = tried * experiment.choose.questions + (len(experiment.arms) + 1) * experiment.test_questions

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from jobs import Progress, find_job, show_job, start_job
+from jobs import find_job, show_job, start_job
 from resources import home, plain, shown_errors
 
 from rag_vs_ft.evaluation import plots, ratings
@@ -18,7 +18,7 @@ from rag_vs_ft.evaluation.harness import DEMO, RunSummary, run_experiment
 from rag_vs_ft.evaluation.predictions import PREDICTIONS, Prediction
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.summary import choice_scores
-from rag_vs_ft.records import Question, read_jsonl
+from rag_vs_ft.records import Progress, Question, read_jsonl
 
 UPDATES = "updates"  # the tag of questions about what an update of the documents has changed
 

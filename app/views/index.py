@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 from first_start import index_names
-from jobs import Progress, find_job, show_job, start_job
+from jobs import find_job, show_job, start_job
 from passages import show_passages
 from resources import home, open_index, plain, shown_errors
 
@@ -20,7 +20,7 @@ from rag_vs_ft.index import build, generations
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.search import RETRIEVERS, Index
 from rag_vs_ft.index.table import ChunkTable
-from rag_vs_ft.records import Chunk
+from rag_vs_ft.records import Chunk, Progress
 from rag_vs_ft.settings import Home
 
 VIEWS = ("Documents", "Search", "Generations")

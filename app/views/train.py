@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from jobs import Progress, find_job, show_job, start_job
+from jobs import find_job, show_job, start_job
 from resources import home, load_model, plain, shown_errors
 
 from rag_vs_ft import settings
@@ -19,6 +19,7 @@ from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import CheckFailed
 from rag_vs_ft.models.generation import generate
 from rag_vs_ft.models.prompting import continue_text
+from rag_vs_ft.records import Progress
 from rag_vs_ft.training import runs
 
 PRESET = "nano"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rag_vs_ft import settings
-from rag_vs_ft.cli.common import HomeOption, JsonOption, RetrieverOption, open_index, said_every, say, show
+from rag_vs_ft.cli.common import HomeOption, JsonOption, RetrieverOption, StageBar, open_index, said_every, say, show
 from rag_vs_ft.errors import UserError
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def perplexity(
     chosen = side_documents(opened, side, documents)
     reader = open_index(index, home) if index else None
     lm = load(model, home=settings.home(home).root)
+    bar = StageBar()
     size = min(lm.window, measure.WINDOW) if window is None else window
     record = run_record(settings.home(home), model)
     seen = record is not None and trained_on_validation(record, opened)
@@ -137,7 +138,8 @@ def perplexity(
         say(f"WARNING: {model} was trained with another split or other documents and may have learned some of these")
     if reader is None:
         steps: list[int | None] = [*stride] if stride else [None]
-        scores = [measure.score(lm, chosen, window=size, stride=step) for step in steps]
+        scores = [measure.score(lm, chosen, window=size, stride=step, progress=bar) for step in steps]
+        bar.close()
         result["scores"] = [score.to_json() for score in scores]
         if not as_json:
             for score in scores:
@@ -154,7 +156,9 @@ def perplexity(
                 window=size,
                 passage_tokens=min(measure.PASSAGE_TOKENS, size // 2),
                 max_tokens=tokens,
+                progress=bar,
             )
+            bar.close()
             result["retrieval"].append(found.to_json())
             if not as_json:
                 _print_score(found.none, "no passage ")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import gc
 import json
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -43,10 +43,9 @@ from rag_vs_ft.evaluation.summary import Table, detectable, question_scores, sum
 from rag_vs_ft.index import build
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.loading import LanguageModel, load
-from rag_vs_ft.records import Hit, Question, sha256_text
+from rag_vs_ft.records import Hit, Progress, Question, sha256_text
 from rag_vs_ft.settings import Home, check_name
 
-Progress = Callable[[str, int, int], None]
 FORMAT = 1
 VALIDATION_WINDOW = 1_024
 """Tokens that a model reads at most when held-out documents are scored: what GPT-2 can."""
@@ -447,7 +446,8 @@ class _Runner:
 
     def _note_model(self, lm: LanguageModel, arm: Arm) -> None:
         documents = validation_documents(self.corpus, self.experiment.validation_documents)
-        score = perplexity.score(lm, documents, window=min(lm.window, VALIDATION_WINDOW)) if documents else None
+        window = min(lm.window, VALIDATION_WINDOW)
+        score = perplexity.score(lm, documents, window=window, progress=self.progress) if documents else None
         record = run_record(self.home, arm.adapter or arm.model)
         self.models[lm.name if lm.adapter is None else f"{lm.name} + {lm.adapter}"] = {
             "weights_sha256": lm.weights_sha256,

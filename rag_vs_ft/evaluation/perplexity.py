@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rag_vs_ft.corpus.splits import NEAR_DUPLICATE, shingle_hashes
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.loading import LanguageModel
-from rag_vs_ft.records import Document
+from rag_vs_ft.records import Document, Progress
 from rag_vs_ft.settings import MAX_HITS
 from rag_vs_ft.training.tokenizers import encode_batch, end_of_text, start_tokens
 
@@ -149,11 +149,12 @@ def score(
     stride: int | None = None,
     window: int | None = None,
     batch_size: int = 8,
+    progress: Progress | None = None,
 ) -> TextScore:
     """Score whole documents with windows of `window` tokens (default: all that the model reads), half of it as `stride`.
 
-    Documents without text are left out. Raises UserError for a window or stride out of range, a tokenizer that does not give
-    back a document's bytes, and a model that answers with what is no number.
+    Documents without text are left out. `progress` is told how many tokens are scored. Raises UserError for a window or stride
+    out of range, a tokenizer that does not give back a document's bytes, and a model that answers with what is no number.
     """
     size, step = _sizes(lm, window, stride)
     texts = list(_texts(lm, documents, None))
@@ -162,7 +163,7 @@ def score(
         for number, (_, _, ids) in enumerate(texts)
         for begin, first, end in windows(len(ids), size, step)
     ]
-    return _score(lm, texts, pieces, size, step, batch_size)
+    return _score(lm, texts, pieces, size, step, batch_size, progress, f"{lm.name}: tokens scored")
 
 
 def score_with_retrieval(
@@ -176,6 +177,7 @@ def score_with_retrieval(
     passage_tokens: int = PASSAGE_TOKENS,
     max_tokens: int | None = None,
     batch_size: int = 8,
+    progress: Progress | None = None,
 ) -> RetrievalScore:
     """In-context retrieval-augmented perplexity (Ram et al., 2023, https://arxiv.org/abs/2302.00083) beside that without.
 
@@ -216,8 +218,8 @@ def score_with_retrieval(
         for begin, first, end in windows(len(ids), size, stride)
     ]
     return RetrievalScore(
-        none=_score(lm, texts, plain, size, stride, batch_size),
-        retrieved=_score(lm, texts, pieces, size, stride, batch_size),
+        none=_score(lm, texts, plain, size, stride, batch_size, progress, f"stride {stride}, no passage: tokens scored"),
+        retrieved=_score(lm, texts, pieces, size, stride, batch_size, progress, f"stride {stride}, a passage: tokens scored"),
         query_tokens=query_tokens,
         passage_tokens=passage_tokens,
         strides=len(pieces),
@@ -329,14 +331,21 @@ class _Piece:
 
 
 def _score(
-    lm: LanguageModel, texts: Sequence[_Text], pieces: Sequence[_Piece], window: int, stride: int, batch_size: int
+    lm: LanguageModel,
+    texts: Sequence[_Text],
+    pieces: Sequence[_Piece],
+    window: int,
+    stride: int,
+    batch_size: int,
+    progress: Progress | None,
+    stage: str,
 ) -> TextScore:
     """Run all pieces in batches of like length and add up by document."""
     import torch
 
     start = (start_tokens(lm.tokenizer) or [end_of_text(lm.tokenizer)])[-1]
     nats: list[list[float]] = [[] for _ in texts]
-    tokens = [0] * len(texts)
+    tokens, total = [0] * len(texts), sum(len(ids) for _, _, ids in texts)
     order = sorted(range(len(pieces)), key=lambda at: (len(pieces[at]), len(pieces[at].scored)))
     try:
         for at in range(0, len(order), batch_size):
@@ -349,6 +358,8 @@ def _score(
                     )
                 nats[piece.number].append(value)
                 tokens[piece.number] += len(piece.scored)
+            if progress:
+                progress(stage, sum(tokens), total)
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"{batch_size} windows of {window} tokens do not fit into the memory of {lm.device}",

@@ -16,7 +16,6 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ from rag_vs_ft.index.chunking import Chunker, chunk_document, embedded_text
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.table import ChunkTable, ChunkWriter
-from rag_vs_ft.records import Chunk, Document, sha256_text
+from rag_vs_ft.records import Chunk, Document, Progress, sha256_text
 from rag_vs_ft.settings import Home
 
 if TYPE_CHECKING:
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
 
 SHARD = 2_048
 """Texts embedded between two saves: a killed build loses less than a minute of work."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with the stage's name, how much of it is done, and how much there is (0: not known)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,10 @@ def test_windows_score_every_token_once_with_enough_before_it(tokens, window, st
 @pytest.mark.parametrize("stride", [1, 5, 16])
 def test_a_uniform_model_needs_eight_bits_for_a_byte(stride):
     documents = [_document("Grüße aus dem Süden, 你好! 🙂 and more words\n"), _document("x", "b.md")]
-    result = score(_uniform("bytes"), documents, stride=stride)
+    told = []
+    result = score(_uniform("bytes"), documents, stride=stride, progress=lambda *state: told.append(state[1:]))
+    tokens = sum(one.tokens for one in result.documents)
+    assert told == sorted(told) and told[-1] == (tokens, tokens)
     assert result.bits_per_byte == pytest.approx(8, rel=1e-9)
     assert result.token_perplexity == pytest.approx(256, rel=1e-9)
     assert [one.bytes for one in result.documents] == [len(one.text.encode()) for one in documents]
