@@ -112,6 +112,7 @@ def train(
         if rank == 0:
             _finish(folder, stopped_early, before + time.perf_counter() - began, tell)
         _wait_for_all(world)
+        _leave(world)
         result = _result(folder, job.plan)
     tell(f"{result.why}. Ask it: rag-vs-ft sample {run_name}")
     return result
@@ -285,6 +286,14 @@ def _wait_for_all(world: int) -> None:
         import torch.distributed
 
         torch.distributed.barrier()
+
+
+def _leave(world: int) -> None:
+    """End the talk with the other processes: one that exits while its threads still listen is aborted now and then."""
+    if world > 1:
+        import torch.distributed
+
+        torch.distributed.destroy_process_group()
 
 
 # --- the run ----------------------------------------------------------------------------------------------------------
