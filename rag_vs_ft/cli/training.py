@@ -89,8 +89,9 @@ def sample(
     start = continue_text(lm, prompt)
     room = min(max_new_tokens, lm.window - len(start.token_ids))
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    pieces = generate(lm, start, max_new_tokens=room, **sampling)  # type: ignore[arg-type]
     print(prompt, end="")
-    for piece in generate(lm, start, max_new_tokens=room, **sampling):  # type: ignore[arg-type]
+    for piece in pieces:
         print(piece, end="", flush=True)
     print()
 
