@@ -118,3 +118,22 @@ def test_an_index_of_single_precision_is_still_read(vectors, queries, tmp_path) 
     found, _ = index.search(queries[0], 10, rows)
     assert found.tolist() == nearest(whole, queries[0], rows, 10).tolist()
     assert found.tolist() == index._exact(queries[0], 10, rows)[0].tolist()
+
+
+def test_where_faiss_cannot_map_a_file_it_is_read(built, queries, monkeypatch) -> None:
+    folder, mapped = built
+    read = faiss.read_index
+
+    def read_on_a_mac(path: str, flags: int):
+        if flags & faiss.IO_FLAG_MMAP_IFC:
+            raise RuntimeError("Not implemented")
+        return read(path, flags)
+
+    monkeypatch.setattr(faiss, "read_index", read_on_a_mac)
+    monkeypatch.setattr(dense.sys, "platform", "darwin")
+    monkeypatch.delattr(dense.os, "posix_fadvise")
+    index = dense.Dense(folder, 1)
+    for query in queries[:5]:
+        for there, here in zip(index.search(query, 20), mapped.search(query, 20), strict=True):
+            np.testing.assert_array_equal(there, here)
+    np.testing.assert_array_equal(index.vectors, mapped.vectors)
