@@ -8,7 +8,7 @@ The same call under `accelerate launch` or `torchrun` trains on several processe
 from __future__ import annotations
 
 import errno
-import importlib.util
+import importlib
 import os
 import shutil
 import sys
@@ -163,8 +163,11 @@ def _check_request(arm: Arm, corpus_name: str | None, data: Path | None, track: 
             raise UserError(f"the arm {arm} needs a corpus", "give its name with --corpus NAME")
     if track is not None and track not in TRACKERS:
         raise UserError(f"there is no tracker {track!r}", f"use one of: {', '.join(TRACKERS)}")
-    if track is not None and importlib.util.find_spec(track) is None:
-        raise UserError(f"the package {track} is not installed", f"pip install {track}, or leave --track out")
+    if track is not None:
+        try:
+            importlib.import_module(track)
+        except Exception as error:  # not there, or it does not get on with what is there
+            raise UserError(f"{track} cannot be imported: {error}", f"pip install {track}, or leave --track out") from error
 
 
 def _check_world(preset: Preset, world: int) -> None:

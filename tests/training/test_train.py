@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -371,15 +372,19 @@ def test_requests_that_make_no_sense(
         train(arm, corpus, base_preset_file, "r", overrides=over, home=base_home, data=data, track=track)  # type: ignore[arg-type]
 
 
-def test_tracker_that_is_not_installed(base_home: Path, preset_file: str) -> None:
-    pytest.importorskip("torch")
-    import importlib.util
-
-    missing = [name for name in ("trackio", "wandb", "tensorboard") if importlib.util.find_spec(name) is None]
-    if not missing:
-        pytest.skip("all trackers are installed here")
-    with pytest.raises(UserError, match=f"package {missing[0]} is not installed"):
-        train("scratch", "docs", preset_file, "r", home=base_home, track=missing[0])
+@pytest.mark.parametrize("code", [None, "import a_package_that_is_missing", "import json; json.not_there"])
+def test_tracker_that_cannot_be_imported(
+    base_home: Path, preset_file: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str | None
+) -> None:
+    if code is None:
+        monkeypatch.setitem(sys.modules, "trackio", None)  # as if it were not installed
+    else:
+        (tmp_path / "trackio.py").write_text(code, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, "trackio", raising=False)
+        monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"trackio cannot be imported: .*\n +pip install trackio"):
+        train("scratch", "docs", preset_file, "not-tracked", home=base_home, track="trackio")
+    assert not (base_home / "runs" / "not-tracked").exists()
 
 
 UNTRACKED = """
