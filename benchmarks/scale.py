@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py vectors --home HOME --index NAME --questions FILE... --work FOLDER [--rows 1500000]
     python benchmarks/scale.py build   --work FOLDER --rows 330000 --kind hnsw
-    python benchmarks/scale.py query   --work FOLDER --rows 330000
+    python benchmarks/scale.py query   --work FOLDER --rows 330000 [--no-read-ahead]
     python benchmarks/scale.py report  --work FOLDER [--plot docs/scale.png]
     python benchmarks/scale.py tables  --home HOME --index NAME --work FOLDER --rows 330000
 
@@ -12,7 +12,7 @@ and lie in the directions in which real ones differ. It prints both distribution
 
 `build` and `query` write what they measure to FOLDER; `report` prints the table and draws the plot. Each kind is opened from
 the disk in a process of its own. A search is what the hybrid asks for: 300 hits. recall@10 is the share of the ten nearest that
-come first.
+come first. `--no-read-ahead` leaves the reading of a cold file to FAISS, and only prints.
 
 `tables` measures the other two parts of a build, the table of chunks and BM25, on the index's chunks repeated under other ids.
 """
@@ -131,6 +131,8 @@ def one(arguments: argparse.Namespace) -> None:
     del faiss  # imported before the clock starts
     folder = place(arguments.work, arguments.rows, arguments.kind)
     queries = np.load(arguments.work / "queries.npy")
+    if arguments.no_read_ahead:
+        dense._read_ahead = lambda path: None
     evict(folder)
     before = resident()
     start = time.perf_counter()
@@ -141,8 +143,10 @@ def one(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     index.search(queries[0], DEPTH)
     first = time.perf_counter() - start
-    for query in queries[:50]:
+    start = time.perf_counter()
+    for query in queries[1:51]:
         index.search(query, DEPTH)
+    following = time.perf_counter() - start
     times: list[float] = []
     cpu: list[float] = []
     found: list[list[int]] = []
@@ -171,6 +175,7 @@ def one(arguments: argparse.Namespace) -> None:
             {
                 "open_s": round(opened, 3),
                 "first_s": round(first, 3),
+                "next_50_s": round(following, 3),
                 "open_mb": [round(at_open[key] - before[key], 1) for key in ("RssAnon", "RssFile")],
                 "used_mb": [round(after[key] - before[key], 1) for key in ("RssAnon", "RssFile")],
                 "p50_ms": round(float(np.percentile(times, 50)), 2),
@@ -191,9 +196,8 @@ def query(arguments: argparse.Namespace) -> None:
         if not (folder / "build.json").exists():
             continue
         command = [sys.executable, __file__, "one", "--work", str(arguments.work), "--rows", str(arguments.rows)]
-        done = subprocess.run(
-            [*command, "--kind", kind, "--rounds", str(arguments.rounds)], check=True, capture_output=True, text=True
-        )
+        command += ["--kind", kind, "--rounds", str(arguments.rounds), *(["--no-read-ahead"] if arguments.no_read_ahead else [])]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
         record = json.loads(done.stdout)
         truth = truth or record
         record["recall"] = recall(record.pop("found"), truth["found"]) if record is not truth else 1.0
@@ -201,7 +205,8 @@ def query(arguments: argparse.Namespace) -> None:
             part["recall"] = recall(part["found"], truth["filtered"][share]["found"])
         shown = {key: value for key, value in record.items() if key != "found"}
         shown["filtered"] = {share: {"ms": p["ms"], "recall": p["recall"]} for share, p in record["filtered"].items()}
-        (folder / "query.json").write_text(json.dumps(shown), encoding="utf-8")
+        if not arguments.no_read_ahead:
+            (folder / "query.json").write_text(json.dumps(shown), encoding="utf-8")
         print(f"{kind}, {arguments.rows:,} rows: {shown}", flush=True)
 
 
@@ -318,6 +323,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_500_000)
     parser.add_argument("--kind", choices=dense.KINDS)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--no-read-ahead", action="store_true")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rag_vs_ft.errors import CheckFailed
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -140,7 +142,12 @@ class Dense:
         # The mapping survives the file's replacement; a published file is never written to. FAISS cannot map on a Mac: there the
         # file is read into memory.
         flags = faiss.IO_FLAG_MMAP_IFC if sys.platform in ("linux", "win32") else 0
-        return faiss.read_index(str(self.folder / INDEX), flags)
+        try:
+            return faiss.read_index(str(self.folder / INDEX), flags)
+        except RuntimeError as error:  # of the right size, but not as it was written
+            raise CheckFailed(
+                f"{self.folder / INDEX} is damaged: {error}", "see `rag-vs-ft index verify`, then build it again"
+            ) from error
 
     @cached_property
     def vectors(self) -> NDArray[np.floating[Any]]:

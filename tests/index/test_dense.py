@@ -7,6 +7,7 @@ import faiss
 import numpy as np
 import pytest
 
+from rag_vs_ft.errors import CheckFailed
 from rag_vs_ft.index import dense
 
 
@@ -131,9 +132,27 @@ def test_where_faiss_cannot_map_a_file_it_is_read(built, queries, monkeypatch) -
 
     monkeypatch.setattr(faiss, "read_index", read_on_a_mac)
     monkeypatch.setattr(dense.sys, "platform", "darwin")
-    monkeypatch.delattr(dense.os, "posix_fadvise")
+    monkeypatch.delattr(dense.os, "posix_fadvise", raising=False)
     index = dense.Dense(folder, 1)
     for query in queries[:5]:
         for there, here in zip(index.search(query, 20), mapped.search(query, 20), strict=True):
             np.testing.assert_array_equal(there, here)
     np.testing.assert_array_equal(index.vectors, mapped.vectors)
+
+
+def test_a_cold_file_is_asked_for_from_end_to_end_in_pieces(tmp_path, monkeypatch) -> None:
+    """Linux reads only the beginning of a range that is longer than its read-ahead, 128 KiB at the least."""
+    path = tmp_path / "index"
+    path.write_bytes(bytes(300_000))
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(dense.os, "posix_fadvise", lambda _, start, size, advice: asked.append((start, size)), raising=False)
+    monkeypatch.setattr(dense.os, "POSIX_FADV_WILLNEED", 3, raising=False)
+    dense._read_ahead(path)
+    assert asked == [(0, 131_072), (131_072, 131_072), (262_144, 131_072)]
+
+
+def test_a_damaged_file_of_the_right_size_is_named(built, queries, tmp_path) -> None:
+    written = (built[0] / dense.INDEX).read_bytes()
+    (tmp_path / dense.INDEX).write_bytes(b"XXXX" + written[4:])
+    with pytest.raises(CheckFailed, match=r"faiss\.index is damaged"):
+        dense.Dense(tmp_path, 1).search(queries[0], 10)
