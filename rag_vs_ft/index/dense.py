@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_vs_ft.errors import CheckFailed
+from rag_vs_ft.index import generations
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,12 +142,8 @@ class Dense:
         # The mapping survives the file's replacement; a published file is never written to. FAISS cannot map on a Mac: there the
         # file is read into memory.
         flags = faiss.IO_FLAG_MMAP_IFC if sys.platform in ("linux", "win32") else 0
-        try:
+        with generations.reading(self.folder / INDEX):
             return faiss.read_index(str(self.folder / INDEX), flags)
-        except RuntimeError as error:  # of the right size, but not as it was written
-            raise CheckFailed(
-                f"{self.folder / INDEX} is damaged: {error}", "see `rag-vs-ft index verify`, then build it again"
-            ) from error
 
     @cached_property
     def vectors(self) -> NDArray[np.floating[Any]]:
@@ -156,7 +152,8 @@ class Dense:
         import numpy as np
 
         if (self.folder / VECTORS).exists():
-            return np.load(self.folder / VECTORS, mmap_mode="r", allow_pickle=False)
+            with generations.reading(self.folder / VECTORS):
+                return np.load(self.folder / VECTORS, mmap_mode="r", allow_pickle=False)
         index = faiss.downcast_index(self._index.storage) if isinstance(self._index, faiss.IndexHNSW) else self._index
         return np.asarray(_Codes(self._index, index)) if index.ntotal else np.zeros((0, index.d), dtype=np.float16)
 

@@ -222,6 +222,17 @@ def rollback(folder: Path) -> Generation:
     raise UserError(f"index {folder.name!r} has no whole generation before {answering or 'the current one'}", "build it again")
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """While a file of a generation is read: what the library says of damage within (its size was right) becomes a CheckFailed."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # FAISS says the one; numpy, Arrow and JSON the other
+        raise CheckFailed(
+            f"{path} is damaged: {error}", "see `rag-vs-ft index verify NAME`, then roll back or build again"
+        ) from error
+
+
 def _read(folder: Path) -> Generation:
     path = folder / "manifest.json"
     try:

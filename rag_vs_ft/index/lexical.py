@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.index import generations
 from rag_vs_ft.records import Chunk
 
 if TYPE_CHECKING:
@@ -220,7 +221,8 @@ class Lexical:
 
     @cached_property
     def _scorer(self) -> Scorer:
-        return _RankBm25(self.folder, self.settings) if self.settings.backend == "rank-bm25" else _Bm25s(self.folder)
+        with generations.reading(self.folder):
+            return _RankBm25(self.folder, self.settings) if self.settings.backend == "rank-bm25" else _Bm25s(self.folder)
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """BM25 score of every row for `query`, shape (rows,); 0 where nothing matches."""
@@ -252,7 +254,8 @@ def build(folder: Path, texts: Iterable[str], analyzer: Analyzer, bm25: Bm25Sett
 
 def load(folder: Path) -> Lexical:
     """Open what `build` wrote; the index checks its manifest before, so the files are known to be whole."""
-    record = json.loads((folder / "analyzer.json").read_text(encoding="utf-8"))
+    with generations.reading(folder / "analyzer.json"):
+        record = json.loads((folder / "analyzer.json").read_text(encoding="utf-8"))
     if record.pop("version") != VERSION:
         raise UserError(f"{folder} was analysed by another version", "rebuild it: `rag-vs-ft index build NAME`")
     bm25 = Bm25Settings(**{key: record.pop(key) for key in ("k1", "b", "backend")})

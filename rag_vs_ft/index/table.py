@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rag_vs_ft.index import generations
 from rag_vs_ft.records import Chunk
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class ChunkTable:
         """The table itself, with the columns of a Chunk and `key`."""
         import pyarrow as pa
 
-        return pa.ipc.open_file(pa.memory_map(str(self.folder / CHUNKS))).read_all()
+        with generations.reading(self.folder / CHUNKS):
+            return pa.ipc.open_file(pa.memory_map(str(self.folder / CHUNKS))).read_all()
 
     def __len__(self) -> int:
         return self.arrow.num_rows
@@ -144,7 +146,8 @@ class ChunkTable:
         """Each document's id and key."""
         import pyarrow as pa
 
-        table = pa.ipc.open_file(pa.memory_map(str(self.folder / DOCUMENTS))).read_all()
+        with generations.reading(self.folder / DOCUMENTS):
+            table = pa.ipc.open_file(pa.memory_map(str(self.folder / DOCUMENTS))).read_all()
         return dict(zip(table.column("id").to_pylist(), table.column("key").to_pylist(), strict=True))
 
     def batches_of(self, documents: Iterable[str]) -> Iterator[pa.RecordBatch]:

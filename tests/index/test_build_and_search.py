@@ -273,6 +273,22 @@ def test_nothing_is_taken_over_from_a_damaged_generation_and_it_is_said(index, h
     assert "faiss.index" in caplog.text and "nothing is taken over" in caplog.text
 
 
+def test_a_file_damaged_within_is_named_by_the_search_that_reads_it(index, home) -> None:
+    """Sizes are checked at every opening, contents are not."""
+    folder, searched = index.generation.folder, set()
+    for path in (path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"):
+        written = path.read_bytes()
+        path.write_bytes(b"X" * len(written))
+        try:
+            Index.open("docs", home).search("delete a vault", 3)
+        except CheckFailed as error:
+            assert str(path.relative_to(folder).parts[0]) in str(error) and "is damaged" in str(error)
+            searched.add(path.relative_to(folder).parts[0])
+        path.write_bytes(written)
+    assert searched == {"bm25", "chunks.arrow", "documents", "faiss.index"}
+    assert Index.open("docs", home).search("delete a vault", 3)
+
+
 def test_a_changed_date_alone_is_a_change_that_embeds_nothing(index, home, folder) -> None:
     write(folder, {"vault/keys.md": ARTICLES["vault/keys.md"].replace("03/04/2025", "03/04/2026")})
     store.update("docs", home=home)

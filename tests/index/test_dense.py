@@ -7,7 +7,6 @@ import faiss
 import numpy as np
 import pytest
 
-from rag_vs_ft.errors import CheckFailed
 from rag_vs_ft.index import dense
 
 
@@ -149,10 +148,3 @@ def test_a_cold_file_is_asked_for_from_end_to_end_in_pieces(tmp_path, monkeypatc
     monkeypatch.setattr(dense.os, "POSIX_FADV_WILLNEED", 3, raising=False)
     dense._read_ahead(path)
     assert asked == [(0, 131_072), (131_072, 131_072), (262_144, 131_072)]
-
-
-def test_a_damaged_file_of_the_right_size_is_named(built, queries, tmp_path) -> None:
-    written = (built[0] / dense.INDEX).read_bytes()
-    (tmp_path / dense.INDEX).write_bytes(b"XXXX" + written[4:])
-    with pytest.raises(CheckFailed, match=r"faiss\.index is damaged"):
-        dense.Dense(tmp_path, 1).search(queries[0], 10)
