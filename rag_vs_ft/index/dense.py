@@ -105,8 +105,8 @@ def _cells(vectors: NDArray[np.float16]) -> Any:
 def _read_ahead(path: Path) -> None:
     """Have the system read the whole file into its cache, in order, mostly while this goes on.
 
-    FAISS announces reads at random, so each page would be a request of its own: 18 s instead of 0.7 from a cold disk
-    to the first hits of 1.5 million vectors (docs/performance.md).
+    FAISS announces reads at random, so each page would be a request of its own: 16 s and more instead of 0.5 from a cold disk to
+    the first hits of 1.5 million vectors (docs/performance.md).
     """
     if hasattr(os, "posix_fadvise"):  # Linux
         with path.open("rb") as file:
