@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same document and settings would give other chunks: an index of another version is rebuilt."""
 
 LONGEST_UNIT = 20_000
@@ -245,10 +245,11 @@ def _split(text: str, start: int, end: int, room: int, encode: Encode) -> Iterat
     position = start
     for unit_start in range(start, end, LONGEST_UNIT):
         for part in splitter.split_text(text[unit_start : min(end, unit_start + LONGEST_UNIT)]):
-            found = text.find(part, position, end)
-            if part.strip() and found >= 0:
-                yield _Piece(found, found + len(part), len(encode(part)))
-                position = found + len(part)
+            if body := part.lstrip():
+                # A separator without tokens of its own may be given twice: at the end of a part and before the next one.
+                found = text.index(body, position, end)
+                first, position = max(position, found - (len(part) - len(body))), found + len(body)
+                yield _Piece(first, position, len(encode(text[first:position])))
 
 
 def _packed(text: str, pieces: list[_Piece], room: int) -> Iterator[tuple[int, int, str, int]]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rag_vs_ft.errors import UserError
@@ -132,8 +132,21 @@ markdown = st.lists(
 ).map("\n\n".join)
 
 
+SENTENCE = "A sentence of some words that goes on for a while, with a comma."
+BLANK_LINES = f"~~~\nunclosed\n\n# Title\n\n{SENTENCE}\n\n\n\n{SENTENCE}\n\n- one\n- two\n- three words here\n\n  more of it"
+
+
+def test_blank_lines_in_a_long_code_block_lose_nothing_of_it() -> None:
+    """The splitter gives blank lines twice, at the end of a part and before the next: what followed them was left out."""
+    chunks = chunk_document(document(BLANK_LINES), CHUNKER, words)
+    assert len(chunks) > 1 and all(chunk.text.startswith("~~~\n") for chunk in chunks)
+    assert "".join(BLANK_LINES[chunk.start : chunk.end] for chunk in chunks).split() == BLANK_LINES.split()[1:]
+    assert "- three words here" in chunks[-1].text and "more of it" in chunks[-1].text
+
+
 @settings(max_examples=150, deadline=None)
 @given(markdown)
+@example(BLANK_LINES)
 def test_any_markdown_gives_chunks_within_the_limit_that_keep_every_word(text: str) -> None:
     text = text.replace("\r", "\n").replace("\0", "")
     chunks = chunk_document(document(text), CHUNKER, words)
