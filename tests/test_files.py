@@ -1,0 +1,91 @@
+"""What the product writes is whole or not there, and who holds a lock is told."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rag_vs_ft import files
+from rag_vs_ft.errors import Busy, CheckFailed
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    files.write_json(target, {"is": "old"})
+    with pytest.raises(RuntimeError), files.replacing(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert json.loads(target.read_text()) == {"is": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
+    final = tmp_path / "gen"
+    with pytest.raises(RuntimeError), files.publishing(final) as temporary:
+        (temporary / "part").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "gen.tmp").mkdir()
+    (tmp_path / "gen.tmp" / "left by a killed process").touch()
+    with files.publishing(final) as temporary:
+        (temporary / "part").write_text("whole")
+    assert [path.name for path in final.iterdir()] == ["part"]
+
+
+def test_line_ends_are_written_as_given(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a", "one\r\ntwo\n")
+    assert (tmp_path / "a").read_bytes() == b"one\r\ntwo\n"
+
+
+def test_a_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = f"""
+import sys
+from pathlib import Path
+from rag_vs_ft import files
+with files.lock(Path({str(path)!r}), "another process is building it"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(Busy, match=f"another process is building it .process {other.pid} on "),
+            files.lock(path, "another process is building it"),
+        ):
+            pass
+        other.kill()
+    with files.lock(path, "busy"), pytest.raises(Busy, match=f"process {os.getpid()}"), files.lock(path, "busy"):
+        pass
+    with files.lock(path, "busy"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("null", "JSON null"),
+        ("[1]", "JSON list"),
+        ('{"a": 1', "line 1"),
+        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested"),
+        ('{"a": ' + "[" * 150 + "]" * 150 + "}", "nested"),
+        (b"\xff", "utf-8"),
+    ],
+)
+def test_json_of_another_shape_is_named(tmp_path: Path, text: str | bytes, reason: str) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(CheckFailed, match=reason) as raised:
+        files.read_json(path, "build it again")
+    assert str(path) in raised.value.message and raised.value.hint == "build it again"
+
+
+def test_a_write_that_the_system_refuses_names_file_and_next_step() -> None:
+    full = files.unwritable(Path("a"), OSError(errno.ENOSPC, "No space left on device", "a/b"))
+    assert "a/b" in full.message and "No space" in full.message and "make room" in full.hint
