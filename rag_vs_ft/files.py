@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,6 +106,25 @@ def publishing(final: Path) -> Iterator[Path]:
         raise
 
 
+def damage(folder: Path, expected: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """What is wrong with the files of a manifest, or None when each has its `bytes` and its `sha256`."""
+    for name, facts in expected.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if (size := path.stat().st_size) != facts["bytes"]:
+            return f"{name} has {size:,} bytes, {facts['bytes']:,} were written"
+        if sha256_file(path) != facts["sha256"]:
+            return f"{name} has changed since it was written"
+    return None
+
+
+def listed(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file below `folder` by its POSIX path, for a manifest that `damage` compares with."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in found}
+
+
 @contextmanager
 def lock(path: Path, busy: str, hint: str = "wait for it, or stop it") -> Iterator[None]:
     """Hold the lock file `path`. A process that dies holds nothing.
@@ -123,7 +142,7 @@ def lock(path: Path, busy: str, hint: str = "wait for it, or stop it") -> Iterat
     except Timeout:
         raise Busy(f"{busy}{_holder(holder)}", hint) from None
     except OSError as error:
-        raise unwritable(path.parent, error) from error
+        raise unusable(error) from error
     try:
         with suppress(OSError):  # Who holds it is a courtesy: a full disk must not stop a rollback.
             since = datetime.now(UTC).isoformat(timespec="seconds")
@@ -143,9 +162,9 @@ def _holder(path: Path) -> str:
         return ""
 
 
-def unwritable(path: Path, error: OSError) -> UserError:
-    """What a user is told when `path` could not be written: the system's reason, and the next step."""
-    reasons = {
+def unusable(error: OSError) -> UserError:
+    """What a user is told when the system refuses a file: which, why, and the next step."""
+    hints = {
         errno.ENOSPC: "make room on that disk; nothing that was there is lost, and the same command goes on",
         errno.EDQUOT: "make room on that disk; nothing that was there is lost, and the same command goes on",
         errno.EROFS: "use a folder that can be written: --home FOLDER, or RAG_VS_FT_HOME and RAG_VS_FT_CACHE",
@@ -153,8 +172,9 @@ def unwritable(path: Path, error: OSError) -> UserError:
         errno.EPERM: "use a folder that you may write: --home FOLDER, or RAG_VS_FT_HOME and RAG_VS_FT_CACHE",
         errno.EIO: "the disk reports a fault: check it, then run the same command again",
     }
-    hint = reasons.get(error.errno or 0, "check the folder, then run the same command again")
-    return UserError(f"cannot write {error.filename or path}: {error.strerror or error}", hint)
+    hint = hints.get(error.errno or 0, "check that file or folder, then run the same command again")
+    where = f"{error.filename}: " if error.filename else ""
+    return UserError(f"{where}{error.strerror or error}", hint)
 
 
 def read_json(path: Path, hint: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ MAX_HITS = 1000
 """Hits that a search gives at most."""
 MAX_QUESTION_CHARACTERS = 2_000
 MAX_NEW_TOKENS = 160
+MAX_THREADS = 1024
 SEED = 1234
 
 
@@ -61,25 +63,41 @@ class Home:
         return self.root / "eval" / "results"
 
 
+def user_path(text: Path | str) -> Path:
+    """A path that a user wrote, with `~` filled in. Raises UserError for what cannot be a path on any system."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()  # a NUL and a name that is too long are refused by the system only when it is asked
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{str(text)!r} is not a usable path: {error}", "write the folder out, without ~ or NUL") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            shown = f"{str(text)[:40]}..."
+            raise UserError(f"{shown!r} is not a usable path: it has {len(str(text))} characters", "use a shorter one") from error
+    return path
+
+
 def home(root: Path | str | None = None) -> Home:
     """The home folder: `root` if given, else $RAG_VS_FT_HOME, else the working folder."""
-    return Home(Path(root or os.environ.get("RAG_VS_FT_HOME") or ".").expanduser().resolve())
+    return Home(user_path(root or os.environ.get("RAG_VS_FT_HOME") or ".").resolve())
 
 
 def cache_folder() -> Path:
     """Where model weights and git clones are kept: $RAG_VS_FT_CACHE, else the user's cache folder."""
     if given := os.environ.get("RAG_VS_FT_CACHE"):
-        return Path(given).expanduser().resolve()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "rag-vs-ft"
+        return user_path(given).resolve()
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rag-vs-ft"
 
 
 def threads() -> int:
     """CPU threads that numeric libraries may use: $RAG_VS_FT_THREADS, else the cores this process may run on."""
     given = os.environ.get("RAG_VS_FT_THREADS", "")
     if given:
-        if not given.isdigit() or int(given) < 1:
-            raise UserError(f"RAG_VS_FT_THREADS={given!r} is not a positive number", "unset it, or set it to a number of cores")
+        if not (given.isascii() and given.isdigit() and len(given) <= 4 and 1 <= int(given) <= MAX_THREADS):
+            raise UserError(
+                f"RAG_VS_FT_THREADS={given[:40]!r} is not a number from 1 to {MAX_THREADS}",
+                "unset it, or set it to a number of cores",
+            )
         return int(given)
     try:
         return len(os.sched_getaffinity(0))

@@ -87,5 +87,18 @@ def test_json_of_another_shape_is_named(tmp_path: Path, text: str | bytes, reaso
 
 
 def test_a_write_that_the_system_refuses_names_file_and_next_step() -> None:
-    full = files.unwritable(Path("a"), OSError(errno.ENOSPC, "No space left on device", "a/b"))
+    full = files.unusable(OSError(errno.ENOSPC, "No space left on device", "a/b"))
     assert "a/b" in full.message and "No space" in full.message and "make room" in full.hint
+
+
+def test_a_changed_byte_a_missing_and_a_short_file_are_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "weights").write_bytes(bytes(100))
+    manifest = files.listed(tmp_path)
+    assert list(manifest) == ["in/weights"] and files.damage(tmp_path, manifest) is None
+    (tmp_path / "in" / "weights").write_bytes(bytes(50) + b"1" + bytes(49))
+    assert files.damage(tmp_path, manifest) == "in/weights has changed since it was written"
+    (tmp_path / "in" / "weights").write_bytes(bytes(50))
+    assert files.damage(tmp_path, manifest) == "in/weights has 50 bytes, 100 were written"
+    (tmp_path / "in" / "weights").unlink()
+    assert files.damage(tmp_path, manifest) == "in/weights is missing"

@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
-from rag_vs_ft import __version__
+from rag_vs_ft import __version__, files
 from rag_vs_ft.cli import app as app_verb
 from rag_vs_ft.cli import ask, corpus, evaluation, index, models, questions, training
-from rag_vs_ft.cli.common import say
+from rag_vs_ft.cli.common import make_output_safe, say
 from rag_vs_ft.errors import UserError
 
 app = typer.Typer(
@@ -50,6 +50,7 @@ def main() -> None:
     """Run the command line; the one place where errors become messages and exit codes."""
     # What libraries say to each other about their next versions is nothing that the user can act on.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    make_output_safe()
     try:
         app()
     except UserError as error:
@@ -62,3 +63,10 @@ def main() -> None:
         # The reader went away (`| head`); Python would complain once more while closing standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        # A folder that may not be written, a full disk, a name that is too long: the system says which file and why.
+        say(f"error: {files.unusable(error)}")
+        sys.exit(2)
+    except MemoryError:
+        say("error: there is not enough memory for this\n  use a smaller model, corpus or batch")
+        sys.exit(2)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,9 +36,39 @@ RerankOption = Annotated[
 RerankDepthOption = Annotated[int, typer.Option("--rerank-depth", help="How many hits are reranked.")]
 
 
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys or what turns the reading direction: all of Unicode's Cc but tab and line end, and the bidi controls."""
+
+
+def printable(text: str) -> str:
+    """`text` with each control character as its escape (\\u001b), which in JSON stands for that same character."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class _Printable(io.TextIOWrapper):
+    """Standard output through `printable`: a document's title must not steer the reader's terminal."""
+
+    def write(self, text: str) -> int:
+        super().write(printable(text))
+        return len(text)
+
+
+def make_output_safe() -> None:
+    """Let standard output print control characters as escapes, and what the console cannot encode as well."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not isinstance(sys.stdout, _Printable):
+        old = sys.stdout
+        old.flush()
+        # A second wrapper around the same bytes; the first is kept, since closing it would close them.
+        sys.stdout = _Printable(
+            old.buffer, encoding=old.encoding, errors="backslashreplace", line_buffering=old.line_buffering, write_through=True
+        )
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="backslashreplace")
+
+
 def say(text: str = "") -> None:
     """Print to standard error: progress, notices, anything that is not the result."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -46,7 +77,10 @@ def show(result: dict[str, Any]) -> None:
 
 
 class StageBar:
-    """Progress of long work and the time its stage still takes: a bar on a terminal, otherwise a line every ten seconds."""
+    """The Progress of the command line, with the time that a stage still takes.
+
+    A bar on a terminal, otherwise a line every ten seconds. A detail is a line of its own, always printed.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -54,20 +88,29 @@ class StageBar:
         self._printed = time.monotonic()
         self._began = (0.0, 0)
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show that `done` of `total` (0: not known) of a stage is done."""
+    def __call__(self, stage: str, done: int = 0, total: int = 0, detail: str = "") -> None:
+        """Show a step; see `progress.Progress`."""
         now = time.monotonic()
+        if detail:
+            line = printable(f"{stage} {done:,}/{total:,}: {detail}" if total else detail)
+            if self._bar is not None:
+                self._bar.write(line, file=sys.stderr)
+            else:
+                print(line, file=sys.stderr, flush=True)
+            self._printed = now
         if stage != self._stage:
             self._began = (now, done)
-        if sys.stderr.isatty():
+            self.close()
+        if total and sys.stderr.isatty():
             from tqdm import tqdm
 
-            if stage != self._stage:
-                self.close()
-                self._bar = tqdm(total=total or None, desc=stage, unit="", file=sys.stderr, leave=True)
-            self._bar.total = total or None
+            if self._bar is None:
+                self._bar = tqdm(total=total, desc=stage, unit="", file=sys.stderr, leave=True)
+            self._bar.total = total
             self._bar.update(done - self._bar.n)
-        elif now - self._printed > 10:
+        elif detail:
+            pass
+        elif now - self._printed > 10 or (sys.stderr.isatty() and stage != self._stage):
             self._printed = now
             say(f"{stage}: {done:,} of {total:,}{self._left(now, done, total)}" if total else f"{stage} ...")
         self._stage = stage
@@ -86,19 +129,6 @@ class StageBar:
             self._bar = None
 
 
-def said_every(seconds: float = 10.0) -> Callable[[str], None]:
-    """A progress callback for messages: each on a terminal, one in `seconds` otherwise."""
-    last = 0.0
-
-    def tell(message: str) -> None:
-        nonlocal last
-        if sys.stderr.isatty() or time.monotonic() - last > seconds:
-            last = time.monotonic()
-            say(message)
-
-    return tell
-
-
 def open_index(name: str, home: Path | None) -> Index:
     """The index of this name in the home of a verb."""
     from rag_vs_ft.index.search import Index
@@ -107,7 +137,7 @@ def open_index(name: str, home: Path | None) -> Index:
 
 
 def filters_of(service: str, path: str, since: str) -> Filters | None:
-    """The filters of a verb's options; None when none is given. Raises UserError for a date that is none."""
+    """The filters of a verb's options, or None without any. Raises UserError for a date that cannot be read."""
     from datetime import date
 
     from rag_vs_ft.index.search import Filters
@@ -116,7 +146,7 @@ def filters_of(service: str, path: str, since: str) -> Filters | None:
         try:
             since = date.fromisoformat(since).isoformat()
         except ValueError:
-            raise UserError(f"--since {since!r} is no date", "write it as YYYY-MM-DD") from None
+            raise UserError(f"--since {since!r} is not a date", "write it as YYYY-MM-DD") from None
     return Filters(service, path, since) or None
 
 

@@ -10,7 +10,7 @@ from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
     HomeOption,
     JsonOption,
-    said_every,
+    StageBar,
     say,
     show,
     verbs,
@@ -36,7 +36,7 @@ def corpus_add(
     """
     from rag_vs_ft.corpus import store
 
-    info = store.add(name, source, include_faq=include_faq, home=settings.home(home), progress=said_every())
+    info = store.add(name, source, include_faq=include_faq, home=settings.home(home), progress=StageBar())
     _show_corpus(info, as_json)
 
 
@@ -53,7 +53,7 @@ def corpus_update(
     """
     from rag_vs_ft.corpus import store
 
-    info = store.update(name, source, home=settings.home(home), progress=said_every())
+    info = store.update(name, source, home=settings.home(home), progress=StageBar())
     _show_corpus(info, as_json)
     if info.written:
         say("indexes of this corpus are brought up to it by: rag-vs-ft index update NAME")

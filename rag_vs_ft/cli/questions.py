@@ -11,7 +11,7 @@ from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
     HomeOption,
     JsonOption,
-    said_every,
+    StageBar,
     say,
     show,
     verbs,
@@ -70,7 +70,7 @@ def mine_faq(
     """
     from rag_vs_ft.evaluation import mining
 
-    _write(mining.mine_faq(corpus, settings.home(home), progress=said_every()), out, as_json)
+    _write(mining.mine_faq(corpus, settings.home(home), progress=StageBar()), out, as_json)
 
 
 @mine.command("quiz")
@@ -108,7 +108,7 @@ def mine_cloze(
     opened = store.open_corpus(corpus, settings.home(home))
     # A model cannot have learned what stands in documents that training holds out.
     training = set(split_documents(opened.documents()).train)
-    _write(mining.mine_cloze(opened, seed=seed, limit=limit, only=training, progress=said_every()), out, as_json)
+    _write(mining.mine_cloze(opened, seed=seed, limit=limit, only=training, progress=StageBar()), out, as_json)
 
 
 @mine.command("updates")
@@ -129,7 +129,7 @@ def mine_updates(
 
     place = settings.home(home)
     versions = store.open_corpus(old, place), store.open_corpus(new, place)
-    _write(mining.mine_updates(*versions, seed=seed, progress=said_every()), out, as_json)
+    _write(mining.mine_updates(*versions, seed=seed, progress=StageBar()), out, as_json)
 
 
 def _write(mined: Mined, out: Path, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rag_vs_ft import settings
-from rag_vs_ft.cli.common import HomeOption, JsonOption, RetrieverOption, StageBar, open_index, said_every, say, show
+from rag_vs_ft.cli.common import HomeOption, JsonOption, RetrieverOption, StageBar, open_index, say, show
 from rag_vs_ft.errors import UserError
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def instructions(
         known = [record for part in parts for record in part.records]
         parts.append(
             write_records(
-                lm, opened.documents(), kept_out, journal, tries=self_instruct, known=known, seed=seed, progress=said_every()
+                lm, opened.documents(), kept_out, journal, tries=self_instruct, known=known, seed=seed, progress=StageBar()
             )
         )
     built = records.joined(parts)
