@@ -19,7 +19,7 @@ from rag_vs_ft.cli.common import (
 from rag_vs_ft.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
-    from rag_vs_ft.evaluation.mining import Mined
+    from rag_vs_ft.mining import Mined
 
 app = verbs("Question files: check them, mine them.")
 mine = verbs("Questions without an annotator, each with the sentence it comes from.")
@@ -68,7 +68,7 @@ def mine_faq(
 
     Example: rag-vs-ft questions mine faq docs --out faq.jsonl
     """
-    from rag_vs_ft.evaluation import mining
+    from rag_vs_ft import mining
 
     _write(mining.mine_faq(corpus, settings.home(home), progress=StageBar()), out, as_json)
 
@@ -83,7 +83,7 @@ def mine_quiz(
 
     Example: rag-vs-ft questions mine quiz learn-pr/azure --out quiz.jsonl
     """
-    from rag_vs_ft.evaluation import mining
+    from rag_vs_ft import mining
 
     _write(mining.mine_quiz(path), out, as_json)
 
@@ -101,9 +101,9 @@ def mine_cloze(
 
     Example: rag-vs-ft questions mine cloze docs --out cloze.jsonl --limit 2000
     """
+    from rag_vs_ft import mining
     from rag_vs_ft.corpus import store
     from rag_vs_ft.corpus.splits import split_documents
-    from rag_vs_ft.evaluation import mining
 
     opened = store.open_corpus(corpus, settings.home(home))
     # A model cannot have learned what stands in documents that training holds out.
@@ -124,8 +124,8 @@ def mine_updates(
 
     Example: rag-vs-ft questions mine updates docs-june docs-august --out updates.jsonl
     """
+    from rag_vs_ft import mining
     from rag_vs_ft.corpus import store
-    from rag_vs_ft.evaluation import mining
 
     place = settings.home(home)
     versions = store.open_corpus(old, place), store.open_corpus(new, place)

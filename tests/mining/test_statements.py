@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_vs_ft.evaluation.mining.sound import cell_fault, sentence_fault, span_fault, update_fault
-from rag_vs_ft.evaluation.mining.spans import spans, stated_in
-from rag_vs_ft.evaluation.mining.statements import Statement, split_sentences, statements
+from rag_vs_ft.mining.sound import cell_fault, sentence_fault, span_fault, update_fault
+from rag_vs_ft.mining.spans import spans, stated_in
+from rag_vs_ft.mining.statements import Statement, split_sentences, statements
 from rag_vs_ft.records import Document
 
 TEXT = """# Vaults

@@ -6,9 +6,9 @@ import pytest
 
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.mining import choices, mine_cloze
-from rag_vs_ft.evaluation.mining.spans import stated_in
 from rag_vs_ft.evaluation.questions import check_questions
+from rag_vs_ft.mining import choices, mine_cloze
+from rag_vs_ft.mining.spans import stated_in
 from rag_vs_ft.overlap import HeldOut
 from rag_vs_ft.records import write_jsonl
 

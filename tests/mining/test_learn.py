@@ -4,8 +4,8 @@ import pytest
 
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.mining import mine_faq, mine_quiz
 from rag_vs_ft.evaluation.questions import load_questions
+from rag_vs_ft.mining import mine_faq, mine_quiz
 from rag_vs_ft.records import write_jsonl
 
 FAQ = """### YamlMime:FAQ

@@ -18,11 +18,11 @@ from typing import NamedTuple
 from rag_vs_ft.corpus.sources import Progress
 from rag_vs_ft.corpus.store import Corpus
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.mining.common import GAP, Mined, guess_rates, question_id
-from rag_vs_ft.evaluation.mining.sound import cell_fault, update_fault
-from rag_vs_ft.evaluation.mining.spans import NUMBER_WORDS, is_made_up, spans
-from rag_vs_ft.evaluation.mining.statements import Statement, statements
 from rag_vs_ft.funnel import Funnel
+from rag_vs_ft.mining.common import GAP, Mined, guess_rates, question_id
+from rag_vs_ft.mining.sound import cell_fault, update_fault
+from rag_vs_ft.mining.spans import NUMBER_WORDS, is_made_up, spans
+from rag_vs_ft.mining.statements import Statement, statements
 from rag_vs_ft.records import Question
 
 SIMILAR = 0.5

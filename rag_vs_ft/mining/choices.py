@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from rag_vs_ft.corpus.store import Corpus
-from rag_vs_ft.evaluation.mining.sound import stems
-from rag_vs_ft.evaluation.mining.spans import Span
+from rag_vs_ft.mining.sound import stems
+from rag_vs_ft.mining.spans import Span
 
 CHOICES = 4
 _NEAREST = 15

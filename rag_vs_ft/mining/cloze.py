@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from rag_vs_ft.corpus.sources import Progress
 from rag_vs_ft.corpus.store import Corpus
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.mining.choices import CHOICES, Balance, Member, Mentions, Pool, count_mentions, folder
-from rag_vs_ft.evaluation.mining.common import GAP, Mined, guess_rate, guess_rates, question_id
-from rag_vs_ft.evaluation.mining.sound import cell_fault, sentence_fault, span_fault, stems
-from rag_vs_ft.evaluation.mining.spans import Span, spans, stated_in
-from rag_vs_ft.evaluation.mining.statements import Statement, statements
 from rag_vs_ft.funnel import Funnel
+from rag_vs_ft.mining.choices import CHOICES, Balance, Member, Mentions, Pool, count_mentions, folder
+from rag_vs_ft.mining.common import GAP, Mined, guess_rate, guess_rates, question_id
+from rag_vs_ft.mining.sound import cell_fault, sentence_fault, span_fault, stems
+from rag_vs_ft.mining.spans import Span, spans, stated_in
+from rag_vs_ft.mining.statements import Statement, statements
 from rag_vs_ft.records import Question
 
 PER_DOCUMENT = 20

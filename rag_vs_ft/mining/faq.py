@@ -15,8 +15,8 @@ from rag_vs_ft.corpus.sources import Progress, RawFile, read_source
 from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.corpus.text import NotText, decode, normalise
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.mining.common import Mined, question_id
 from rag_vs_ft.funnel import Funnel
+from rag_vs_ft.mining.common import Mined, question_id
 from rag_vs_ft.records import Question
 from rag_vs_ft.settings import Home
 

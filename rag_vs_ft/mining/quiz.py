@@ -11,8 +11,8 @@ from rag_vs_ft.corpus import learn_markdown
 from rag_vs_ft.corpus.sources import MAX_FILE_BYTES
 from rag_vs_ft.corpus.text import NotText, decode, normalise
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.mining.common import Mined, guess_rates, question_id
 from rag_vs_ft.funnel import Funnel
+from rag_vs_ft.mining.common import Mined, guess_rates, question_id
 from rag_vs_ft.records import Question
 
 

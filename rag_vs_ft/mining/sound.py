@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from rag_vs_ft.evaluation.mining.spans import Span
-from rag_vs_ft.evaluation.mining.statements import Statement
+from rag_vs_ft.mining.spans import Span
+from rag_vs_ft.mining.statements import Statement
 
 _SHORTEST, _LONGEST = 7, 45
 _LONGEST_CELL = 25

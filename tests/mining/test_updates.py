@@ -2,10 +2,10 @@ import pytest
 
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.mining import mine_updates
-from rag_vs_ft.evaluation.mining.statements import Statement
-from rag_vs_ft.evaluation.mining.updates import _change
 from rag_vs_ft.evaluation.questions import check_questions
+from rag_vs_ft.mining import mine_updates
+from rag_vs_ft.mining.statements import Statement
+from rag_vs_ft.mining.updates import _change
 from rag_vs_ft.records import write_jsonl
 
 BULK = "\n\n".join(f"Sentence number {number} of the page says the same in both versions." for number in range(8))
