@@ -34,7 +34,7 @@ from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.evaluation.arms import holds_answer
 from rag_vs_ft.evaluation.metrics import distinct, recall_at, reciprocal_rank_at
 from rag_vs_ft.evaluation.questions import load_questions
-from rag_vs_ft.evaluation.retrieval import clustered_interval
+from rag_vs_ft.evaluation.statistics import clustered_interval
 from rag_vs_ft.index import documents, lexical
 from rag_vs_ft.index.lexical import Analyzer, Bm25Settings
 from rag_vs_ft.index.search import DEPTH, Index, top_rows

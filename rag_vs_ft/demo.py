@@ -190,11 +190,11 @@ def _compare(home: Home, tell: Progress, clock: _TimeLeft) -> None:
     sys.stdout.flush()
     compared = demo_comparison(home, scratch_run=RUN, progress=watch)
     print(f"{'':14}   right      95% interval")
-    for arm in compared.summary["arms"]:
-        low, high = arm["choice_accuracy_ci"] or (0.0, 1.0)
-        print(f"{arm['arm']:14} {arm['choice_accuracy']:7.1%}   {low:6.1%} to {high:.1%}")
+    for arm in compared.summary.scored:
+        low, high = arm.accuracy.interval or (0.0, 1.0)
+        print(f"{arm.name:14} {arm.right:7.1%}   {low:6.1%} to {high:.1%}")
     print(
-        f"{compared.summary['verdict']}\n(A guess is right in {compared.summary['questions']['chance']:.0%}. right-passage is a "
+        f"{compared.summary.verdict}\n(A guess is right in {compared.summary.questions.chance or 0.0:.0%}. right-passage is a "
         f"probe: a perfect search. Report: {compared.folder / 'report.html'})"
     )
 

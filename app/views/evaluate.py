@@ -13,14 +13,13 @@ from resources import home, plain, shown_errors
 
 from rag_vs_ft.evaluation import plots, ratings
 from rag_vs_ft.evaluation.compare import compare_runs
-from rag_vs_ft.evaluation.experiments import load_experiment
+from rag_vs_ft.evaluation.experiments import Score, load_experiment
+from rag_vs_ft.evaluation.figures import UPDATES, ArmFigures, Summary, read_scores, read_summary
 from rag_vs_ft.evaluation.harness import DEMO, RunSummary, run_experiment
+from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, chosen
 from rag_vs_ft.evaluation.predictions import PREDICTIONS, Prediction
 from rag_vs_ft.evaluation.questions import load_questions
-from rag_vs_ft.evaluation.summary import choice_scores
 from rag_vs_ft.records import Progress, Question, read_jsonl
-
-UPDATES = "updates"  # the tag of questions about what an update of the documents has changed
 
 
 def experiment_files() -> dict[str, Path]:
@@ -84,33 +83,34 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def show_run(folder: Path) -> None:
     """One run: its result, its questions, and how it differs from another one."""
-    summary, manifest = read_json(folder / "summary.json"), read_json(folder / "manifest.json")
-    scored = [arm for arm in summary["arms"] if arm["choice_accuracy"] is not None]
+    summary, manifest = read_summary(folder), read_json(folder / "manifest.json")
+    scored = summary.scored
     views = ["Result"]
     views += ["Questions"] if len(scored) > 1 else []
-    views += ["Freshness"] if any(UPDATES in arm["by_tag"] for arm in scored) else []
+    views += ["Freshness"] if any(UPDATES in arm.by_tag for arm in scored) else []
     views += ["Against another run"] if scored and len(finished_runs()) > 1 else []
     if st.session_state.get("shown") not in views:  # another run was chosen, which has no such view
         st.session_state.pop("shown", None)
     view = st.segmented_control("View", views, default="Result", required=True, key="shown", label_visibility="collapsed")
     if view == "Questions":
-        ranked = sorted(scored, key=lambda arm: -arm["choice_accuracy"])
-        show_disagreements(folder, summary, manifest, [arm["arm"] for arm in ranked])
+        ranked = sorted(scored, key=lambda arm: -arm.right)
+        show_disagreements(folder, summary, manifest, [arm.name for arm in ranked])
     elif view == "Freshness":
         show_freshness(folder, manifest, scored)
     elif view == "Against another run":
         show_other_run(folder)
     else:
-        show_result(folder, summary, scored)
+        show_result(folder, summary)
 
 
-def show_result(folder: Path, summary: Mapping[str, Any], scored: Sequence[Mapping[str, Any]]) -> None:
+def show_result(folder: Path, summary: Summary) -> None:
     """Verdict, table and figures."""
-    st.info(plain(summary["verdict"]), icon=":material/gavel:")
-    st.dataframe([_arm_row(arm) for arm in summary["arms"]], hide_index=True)
-    for arm, reason in {**summary["skipped"], **summary["failed"]}.items():
+    scored = summary.scored
+    st.info(plain(summary.verdict), icon=":material/gavel:")
+    st.dataframe([_arm_row(arm) for arm in summary.arms], hide_index=True)
+    for arm, reason in {**summary.skipped, **summary.failed}.items():
         st.caption(f"{plain(arm)} is not in it: {plain(reason)}")
-    pairs = [pair for pair in summary["pairs"] if pair["measure"] == "choice_accuracy"]
+    pairs = summary.pairs_by(ACCURACY)
     left, right = st.columns(2)
     if pairs:
         with left:
@@ -119,9 +119,9 @@ def show_result(folder: Path, summary: Mapping[str, Any], scored: Sequence[Mappi
     if scored:
         with right:
             show_figure("Questions right against seconds per question", plots.quality_and_cost(scored))
-    if scored and len(scored[0]["by_tag"]) > 1:
+    if scored and len(scored[0].by_tag) > 1:
         with st.expander("By kind of question", icon=":material/sell:"):
-            show_figure("Questions right by tag", plots.by_tag(scored, summary["questions"]["chance"]))
+            show_figure("Questions right by tag", plots.by_tag(scored, summary.questions.chance))
     if (report := folder / "report.html").is_file():
         ratings.update(folder, summary)
         st.download_button(
@@ -140,19 +140,19 @@ def show_figure(says: str, svg: str) -> None:
     st.image(svg, width="stretch", alt=says)
 
 
-def show_freshness(folder: Path, manifest: Mapping[str, Any], scored: Sequence[Mapping[str, Any]]) -> None:
+def show_freshness(folder: Path, manifest: Mapping[str, Any], scored: Sequence[ArmFigures]) -> None:
     """Do the arms know what the documents say since they were changed?"""
     st.caption("Questions about facts that an update of the documents has changed: does an arm find the new fact likelier?")
     st.dataframe(
         [
             {
-                "arm": arm["arm"],
-                "questions": found["n"],
-                "new fact preferred": _percent(found["choice_accuracy"]),
-                "95% interval": _interval(found["choice_accuracy_ci"]),
+                "arm": arm.name,
+                "questions": found.n,
+                "new fact preferred": _percent(found.choice_accuracy),
+                "95% interval": _interval(found.choice_accuracy_ci),
             }
             for arm in scored
-            if (found := arm["by_tag"].get(UPDATES))
+            if (found := arm.by_tag.get(UPDATES))
         ],
         hide_index=True,
     )
@@ -193,17 +193,16 @@ def show_other_run(folder: Path, only: Collection[str] | None = None) -> None:
             st.caption(plain(f"In one run only: {', '.join(found.only_in_one)}."))
 
 
-def _arm_row(arm: Mapping[str, Any]) -> dict[str, Any]:
+def _arm_row(arm: ArmFigures) -> dict[str, Any]:
     return {
-        "arm": arm["arm"],
-        "model": arm["model"],
-        "context": arm["context"],
-        "right": _percent(arm["choice_accuracy"]),
-        "95% interval": _interval(arm["choice_accuracy_ci"]),
-        "bits/byte": _rounded(arm["bits_per_byte"], 3),
-        "F1": _rounded(arm["f1"], 3),
-        "s/question": _rounded(arm["seconds_per_question"], 2),
-        "tokens/question": _rounded(arm["tokens_per_question"], 0),
+        "arm": arm.name,
+        "model": arm.model,
+        "context": arm.context,
+        ACCURACY.title: _percent(arm.accuracy.value),
+        "95% interval": _interval(arm.accuracy.interval),
+        **{one.title: one.show(arm.of(one).value) for one in MEASURES if one is not ACCURACY},
+        "s/question": _rounded(arm.seconds_per_question, 2),
+        "tokens/question": _rounded(arm.tokens_per_question, 0),
     }
 
 
@@ -219,7 +218,7 @@ def _interval(bounds: Sequence[float] | None) -> str:
     return "" if bounds is None else f"{bounds[0]:.1%} to {bounds[1]:.1%}"
 
 
-def show_disagreements(folder: Path, summary: Mapping[str, Any], manifest: Mapping[str, Any], arms: Sequence[str]) -> None:
+def show_disagreements(folder: Path, summary: Summary, manifest: Mapping[str, Any], arms: Sequence[str]) -> None:
     """Questions that one of two arms answers rightly and the other does not."""
     st.caption("Where two arms disagree: right by one, wrong by the other.")
     with st.container(horizontal=True):
@@ -227,17 +226,16 @@ def show_disagreements(folder: Path, summary: Mapping[str, Any], manifest: Mappi
         wrong = st.selectbox("Wrong", arms, index=len(arms) - 1, key=f"wrong-{folder.name}")
     questions = run_questions(manifest)
     predictions: dict[str, dict[str, Prediction]] = {}
-    values: dict[tuple[str, str], float | None] = {}
     for _, record in read_jsonl(folder / PREDICTIONS):
         if record["split"] == "test" and record["question_id"] in questions:
             predictions.setdefault(record["question_id"], {})[record["arm"]] = Prediction.of_json(record)
-            values[record["arm"], record["question_id"]] = record.get("scores", {}).get("choice_accuracy")
+    values = {(row.arm, row.question_id): row.of(ACCURACY) for row in read_scores(folder)}
     found = [key for key in predictions if (values.get((right, key)) or 0) > (values.get((wrong, key)) or 0)]
     st.caption(f"{len(found)} of {len(predictions)} questions are answered rightly by the first and not by the second.")
     if not found:
         return
     key = st.selectbox("Question", found, format_func=lambda key: questions[key].question)
-    show_question(questions[key], predictions[key], summary, manifest)
+    show_question(questions[key], predictions[key], summary.primary_score)
 
 
 def run_questions(manifest: Mapping[str, Any]) -> dict[str, Question]:
@@ -252,23 +250,20 @@ def run_questions(manifest: Mapping[str, Any]) -> dict[str, Question]:
     }
 
 
-def show_question(
-    question: Question, by_arm: Mapping[str, Prediction], summary: Mapping[str, Any], manifest: Mapping[str, Any]
-) -> None:
+def show_question(question: Question, by_arm: Mapping[str, Prediction], score: Score) -> None:
     """One question: what each arm saw and said."""
     st.text(question.question)
     if question.choices is not None:
         st.text("\n".join(f"{'*' if at == question.answer_index else ' '} {text}" for at, text in enumerate(question.choices)))
     for arm, prediction in by_arm.items():
-        scores = choice_scores(prediction, question, summary["primary_score"])
-        chose = None if scores is None or question.choices is None else scores.index(max(scores))
-        icon = ":material/check_circle:" if chose == question.answer_index else ":material/cancel:"
-        with st.expander(plain(arm), icon=icon):
+        choice = chosen(prediction, question, score)
+        right = question.choices is not None and choice == question.choices[question.answer_index or 0]
+        with st.expander(plain(arm), icon=":material/check_circle:" if right else ":material/cancel:"):
             if prediction.error:
                 st.warning(plain(prediction.error))
-            if chose is not None and question.choices is not None:
+            if choice is not None:
                 st.caption("It finds likeliest:")
-                st.text(question.choices[chose])
+                st.text(choice)
             if prediction.outcome.answer is not None:
                 st.caption("Its free answer:")
                 st.text(prediction.outcome.answer or "(empty)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation import ratings
-from rag_vs_ft.evaluation.predictions import PREDICTIONS
+from rag_vs_ft.evaluation.figures import Summary, read_scores, read_summary
+from rag_vs_ft.evaluation.measures import ACCURACY
 from rag_vs_ft.evaluation.render import markdown_table, p_value, percent, span
 from rag_vs_ft.evaluation.statistics import holm, paired_difference
-from rag_vs_ft.records import read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ def write_report(folders: Sequence[Path], *, gate: bool = False) -> str:
     later run is significantly worse than in the first.
     """
     if len(folders) == 1:
-        return ratings.update(folders[0], _read(folders[0] / "summary.json"))
+        return ratings.update(folders[0], read_summary(folders[0]))
     comparisons = [compare_runs(folders[0], folder) for folder in folders[1:]]
     text = "\n\n".join(comparison.table() for comparison in comparisons)
     worse = [f"{arm.arm} in {comparison.after}" for comparison in comparisons for arm in comparison.regressions]
@@ -120,7 +119,7 @@ def compare_runs(before: Path, after: Path, *, only: Collection[str] | None = No
     return Comparison(
         before=before.name,
         after=after.name,
-        score=old["primary_score"],
+        score=old.primary_score,
         arms=tuple(
             ArmChange(
                 arm=arm,
@@ -141,26 +140,13 @@ def compare_runs(before: Path, after: Path, *, only: Collection[str] | None = No
     )
 
 
-def _scored(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, str]]:
-    """summary.json, choice credit by arm and question, and the cluster of each question."""
-    summary = _read(folder / "summary.json")
+def _scored(folder: Path) -> tuple[Summary, dict[str, dict[str, float]], dict[str, str]]:
+    """The figures, choice credit by arm and question, and the cluster of each question."""
+    summary = read_summary(folder)
     credit: dict[str, dict[str, float]] = {}
     clusters: dict[str, str] = {}
-    for _, row in read_jsonl(folder / PREDICTIONS):
-        scores = row.get("scores") or {}
-        if row["split"] == "test" and scores.get("choice_accuracy") is not None:
-            credit.setdefault(row["arm"], {})[row["question_id"]] = scores["choice_accuracy"]
-            clusters[row["question_id"]] = scores["cluster"]
+    for row in read_scores(folder):
+        if (value := row.of(ACCURACY)) is not None:
+            credit.setdefault(row.arm, {})[row.question_id] = value
+            clusters[row.question_id] = row.cluster
     return summary, credit, clusters
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path.parent} holds no finished run: {path.name} cannot be read", "rag-vs-ft eval EXPERIMENT --resume"
-        ) from error
-    if not isinstance(record, dict):
-        raise UserError(f"{path} is not a summary", "run the experiment again")
-    return record

@@ -34,6 +34,7 @@ from rag_vs_ft.evaluation import arms as asking
 from rag_vs_ft.evaluation import perplexity, report, settling
 from rag_vs_ft.evaluation.costs import ArmCost, arm_cost, run_record
 from rag_vs_ft.evaluation.experiments import Arm, Experiment, load_experiment, question_paths, training_paths
+from rag_vs_ft.evaluation.figures import SUMMARY, Openings, RetrievalFigures, Summary
 from rag_vs_ft.evaluation.held_out import HeldOut, trained_on_validation, validation_documents
 from rag_vs_ft.evaluation.leaks import Leaks, find_leaks
 from rag_vs_ft.evaluation.predictions import Prediction, Store
@@ -54,17 +55,23 @@ DEMO = Path(__file__).with_name("demo.toml")
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A finished run: its folder, the contents of summary.json, and the arms that were skipped or failed, with the reason."""
+    """A finished run: its folder, its figures, and the arms that were skipped or failed, with the reason."""
 
     name: str
     folder: Path
-    summary: dict[str, Any]
+    summary: Summary
     skipped: dict[str, str]
     failed: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """The object that `eval --json` prints."""
-        return {"run": self.name, "folder": str(self.folder), "skipped": self.skipped, "failed": self.failed, **self.summary}
+        return {
+            "run": self.name,
+            "folder": str(self.folder),
+            "skipped": self.skipped,
+            "failed": self.failed,
+            **self.summary.to_json(),
+        }
 
     def raise_failures(self) -> None:
         """Raise CheckFailed when an arm failed midway."""
@@ -215,7 +222,7 @@ class _Runner:
             "training_text": sorted(training_text),
             **identity,
             "frozen": asdict(frozen),
-            "detectable_difference": detectable(test_size, len(arms)),
+            "detectable_difference": asdict(smallest) if (smallest := detectable(test_size, len(arms))) else None,
             "skipped": skipped,
             "seed": self.experiment.seed,
             "scorer_version": asking.SCORER_VERSION,
@@ -247,11 +254,18 @@ class _Runner:
             refuse_below=frozen.refuse_below,
         )
         baseline = self.experiment.baseline if self.experiment.baseline in rows else None
-        summary: dict[str, Any] = {"run": name, "experiment": self.experiment.name}
-        summary |= summarise(table, baseline=baseline, costs=self.costs, progress=self.progress)
-        summary["retrieval"] = self._retrieval(arms, test)
-        summary["openings"] = manifest["openings"]
-        summary["skipped"], summary["failed"] = skipped, self.failed
+        summary = summarise(
+            table,
+            run=name,
+            experiment=self.experiment.name,
+            baseline=baseline,
+            costs=self.costs,
+            openings=Openings(**manifest["openings"]),
+            retrieval=self._retrieval(arms, test),
+            skipped=skipped,
+            failed=self.failed,
+            progress=self.progress,
+        )
         manifest |= {
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "models": self.models,
@@ -263,7 +277,7 @@ class _Runner:
         }
         whole = [rows[arm.name][question.id] for arm in arms for question in test]
         self.store.finish(dev_rows, whole, question_scores(table), self.failed)
-        _write_json(self.folder / "summary.json", summary)
+        _write_json(self.folder / SUMMARY, summary.to_json())
         _write_json(self.folder / "manifest.json", manifest)
         report.write(self.folder, summary, manifest, table)
         return RunSummary(name, self.folder, summary, skipped, self.failed)
@@ -463,14 +477,14 @@ class _Runner:
     def _search(self, retriever: str, query: str, k: int) -> list[Hit]:
         return self.index.search(query, k, retriever=retriever)
 
-    def _retrieval(self, arms: Sequence[Arm], questions: Sequence[Question]) -> dict[str, Any]:
+    def _retrieval(self, arms: Sequence[Arm], questions: Sequence[Question]) -> dict[str, RetrievalFigures]:
         """Retrieval by itself, to depth 10, for each retriever that an arm of context "retrieved" uses."""
-        result: dict[str, Any] = {}
+        result: dict[str, RetrievalFigures] = {}
         if not any(question.gold_documents for question in questions):
             return result
         for retriever in dict.fromkeys(str(arm.retriever) for arm in arms if arm.context == "retrieved"):
             found = evaluate_retrieval(partial(self._search, retriever), questions)
-            result[retriever] = {key: value for key, value in found.to_json().items() if key != "rows" and "latency" not in key}
+            result[retriever] = RetrievalFigures.of(found)
         return result
 
 

@@ -5,11 +5,12 @@ Ratings go on after a run has ended, so the section is read anew whenever a repo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.evaluation.figures import ArmFigures, Summary
 from rag_vs_ft.evaluation.render import Section, html_section, markdown_section, percent, plural, span
 from rag_vs_ft.feedback import arm_name, preferences
 from rag_vs_ft.settings import Home
@@ -19,7 +20,7 @@ STANDS_BEFORE = "How to repeat this"
 """The section of a report that the ratings stand before: its last."""
 
 
-def update(folder: Path, summary: Mapping[str, Any]) -> str:
+def update(folder: Path, summary: Summary) -> str:
     """Bring the section of blind ratings of a written report up to date; gives report.md.
 
     Ratings belong to the home that the run lies in: a folder elsewhere keeps the section that it has. Raises UserError when
@@ -30,7 +31,7 @@ def update(folder: Path, summary: Mapping[str, Any]) -> str:
     place = Home(results.parent.parent)
     try:
         if results == place.results:
-            section = _section(summary["arms"], place)
+            section = _section(summary.arms, place)
             new = markdown_section(section) + "\n\n" if section else ""
             _replace(markdown_file, f"## {TITLE}\n", f"## {STANDS_BEFORE}\n", new)
             new = html_section(section) + "\n" if section else ""
@@ -52,10 +53,10 @@ def _replace(path: Path, start: str, end: str, new: str) -> None:
     gap = "\n\n" if path.suffix == ".md" else "\n"
     text = kept + gap + new + end + after
     if text != old:
-        path.write_text(text, encoding="utf-8")
+        files.write_text(path, text)
 
 
-def _section(arms: Sequence[Mapping[str, Any]], home: Home) -> Section | None:
+def _section(arms: Sequence[ArmFigures], home: Home) -> Section | None:
     """What people preferred, without knowing which arm was which; None when nobody has rated here."""
     try:
         found = preferences(home)
@@ -65,8 +66,8 @@ def _section(arms: Sequence[Mapping[str, Any]], home: Home) -> Section | None:
         return None
     ours: dict[str, list[str]] = {}
     for arm in arms:
-        if arm["context"] in ("none", "retrieved"):
-            ours.setdefault(arm_name(arm["adapter"] or arm["model"], arm["context"] == "retrieved"), []).append(arm["arm"])
+        if arm.context in ("none", "retrieved"):
+            ours.setdefault(arm_name(arm.adapter or arm.model, arm.context == "retrieved"), []).append(arm.name)
     rows: list[tuple[str, ...]] = [("arm", "against", "wins", "ties", "losses", "both bad", "preferred", "95% interval")]
     for one in found:
         if one.arm in ours and one.other in ours:

@@ -11,8 +11,9 @@ from typing import Any
 
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.metrics import Judgements, distinct, mean_over_queries, ndcg_at, recall_at, reciprocal_rank_at
+from rag_vs_ft.evaluation.statistics import clustered_interval
 from rag_vs_ft.records import Document, Hit, Question, read_jsonl
-from rag_vs_ft.settings import MAX_HITS, SEED
+from rag_vs_ft.settings import MAX_HITS
 
 METRICS: dict[str, tuple[Callable[[Sequence[str], Judgements, int], float], int]] = {
     "ndcg_at_10": (ndcg_at, 10),
@@ -21,7 +22,6 @@ METRICS: dict[str, tuple[Callable[[Sequence[str], Judgements, int], float], int]
     "mrr_at_10": (reciprocal_rank_at, 10),
 }
 DEPTH = 10
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +63,6 @@ class RetrievalReport:
     def to_json(self) -> dict[str, Any]:
         """The object that `eval-retrieval --json` prints."""
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """b - a of one metric on the same questions: the mean, its 95% interval, the p-value, and in how many b is better."""
-
-    metric: str
-    difference: float
-    interval: tuple[float, float] | None
-    p_value: float
-    better: int
-    worse: int
-    same: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,69 +132,6 @@ def evaluate_retrieval(
         latency_ms_p99=float(latency[1]),
         rows=tuple(rows),
     )
-
-
-def paired_difference(a: RetrievalReport, b: RetrievalReport) -> dict[str, PairedDifference]:
-    """b - a of each metric, question by question, with clusters of questions on one document kept together.
-
-    The interval is `clustered_interval`'s; the p-value (two-sided, of no difference) comes from flipping the signs of whole
-    clusters at random: (b + 1) / (n + 1), never 0 (Phipson and Smyth, 2010).
-
-    Raises UserError when the two were not scored on the same questions.
-    """
-    import numpy as np
-
-    rows = {row.question_id: row for row in a.rows}
-    if rows.keys() != {row.question_id for row in b.rows}:
-        differing = sorted(rows.keys() ^ {row.question_id for row in b.rows})
-        raise UserError(
-            f"{len(differing)} questions were scored in one report only, such as {differing[0]!r}",
-            "compare reports of the same questions",
-        )
-    clusters = [row.cluster for row in b.rows]
-    names, members = np.unique(clusters, return_inverse=True)
-    signs = np.random.default_rng(SEED).choice([-1.0, 1.0], size=(RESAMPLES, len(names)))
-    result = {}
-    for metric in METRICS:
-        values = np.array([row.scores[metric] - rows[row.question_id].scores[metric] for row in b.rows])
-        flipped = np.abs(signs @ np.bincount(members, weights=values, minlength=len(names)))
-        # A rounding error must not make an equal sum look smaller than the observed one.
-        extreme = int((flipped >= abs(values.sum()) - 1e-9).sum())
-        result[metric] = PairedDifference(
-            metric,
-            float(values.mean()),
-            clustered_interval(values.tolist(), clusters),
-            (extreme + 1) / (RESAMPLES + 1),
-            better=int((values > 0).sum()),
-            worse=int((values < 0).sum()),
-            same=int((values == 0).sum()),
-        )
-    return result
-
-
-def clustered_interval(values: Sequence[float], clusters: Sequence[str], *, seed: int = SEED) -> tuple[float, float] | None:
-    """95% BCa bootstrap interval of the mean, whole clusters resampled (Efron, 1987; Field and Welsh, 2007).
-
-    None where there is nothing to resample: fewer than two clusters, or every cluster with the same mean.
-    """
-    import numpy as np
-    from scipy.stats import bootstrap
-
-    names, members = np.unique(np.asarray(clusters), return_inverse=True)
-    sums, counts = np.bincount(members, weights=values), np.bincount(members)
-    if len(names) < 2 or np.ptp(sums / counts) < 1e-12:
-        return None
-    found = bootstrap(
-        (sums, counts),
-        lambda total, count, axis: total.sum(axis=axis) / count.sum(axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=1000,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
 
 
 def load_beir(folder: Path, split: str = "test") -> BeirSet:

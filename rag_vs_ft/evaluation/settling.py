@@ -9,8 +9,8 @@ from typing import Any
 
 from rag_vs_ft import settings
 from rag_vs_ft.evaluation.experiments import USES_K, Arm, Choose, Score
+from rag_vs_ft.evaluation.measures import ACCURACY
 from rag_vs_ft.evaluation.predictions import Prediction
-from rag_vs_ft.evaluation.summary import choice_credit
 from rag_vs_ft.records import Hit, Question
 
 FEW = 5
@@ -82,7 +82,7 @@ def choose_best(
     for variant in tried:
         mine = rows[variant.settled.name]
         scores: dict[Score, float] = {
-            score: sum(choice_credit(mine[question.id], question, score) for question in questions) / len(questions)
+            score: sum(ACCURACY.of(mine[question.id], question, score) or 0.0 for question in questions) / len(questions)
             for score in choose.score
         }
         for candidate in [variant.tried] if variant.tried else candidates(choose):

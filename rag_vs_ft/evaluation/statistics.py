@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rag_vs_ft.evaluation.retrieval import clustered_interval
 from rag_vs_ft.settings import SEED
 
 Interval = tuple[float, float] | None
 FLIPS = 10_000
+RESAMPLES = 10_000
 EXACT_CLUSTERS = 12
 """Up to this many clusters that differ, all 2^n sign patterns are gone through instead of a sample of them."""
 
@@ -36,11 +36,31 @@ class Difference:
     same: int
 
 
-def mean_interval(values: Sequence[float], clusters: Sequence[str]) -> Interval:
-    """95% BCa bootstrap interval of the mean over whole clusters; None where the data do not allow one."""
-    found = clustered_interval(values, clusters)
-    # BCa is undefined when no resample lies below the mean, as with two clusters of which one is huge.
-    return None if found is None or any(math.isnan(bound) for bound in found) else found
+def clustered_interval(values: Sequence[float], clusters: Sequence[str], *, seed: int = SEED) -> Interval:
+    """95% BCa bootstrap interval of the mean, whole clusters resampled (Efron, 1987; Field and Welsh, 2007).
+
+    None where there is nothing to resample (fewer than two clusters, or every cluster with the same mean), and where BCa is not
+    defined, as with two clusters of which one is huge: no resample has a lower mean.
+    """
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    names, members = np.unique(np.asarray(clusters), return_inverse=True)
+    sums, counts = np.bincount(members, weights=values), np.bincount(members)
+    if len(names) < 2 or np.ptp(sums / counts) < 1e-12:
+        return None
+    found = bootstrap(
+        (sums, counts),
+        lambda total, count, axis: total.sum(axis=axis) / count.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=1000,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    low, high = float(found.low), float(found.high)
+    return None if math.isnan(low) or math.isnan(high) else (low, high)
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence[str]) -> Difference:
@@ -50,7 +70,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence
     binary = all(value in (0.0, 1.0) for value in (*a, *b))
     return Difference(
         difference=math.fsum(values) / len(values),
-        interval=mean_interval(values, clusters),
+        interval=clustered_interval(values, clusters),
         p_value=sign_flip_p(values, clusters),
         mcnemar_p=mcnemar_p(better, worse) if binary else None,
         better=better,

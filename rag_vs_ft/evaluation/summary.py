@@ -9,76 +9,46 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from rag_vs_ft.evaluation.arms import gold_answer, is_refusal
 from rag_vs_ft.evaluation.costs import ArmCost
 from rag_vs_ft.evaluation.experiments import Arm, Score
-from rag_vs_ft.evaluation.metrics import distinct, exact_match, ndcg_at, recall_at, reciprocal_rank_at, rouge_l, token_f1
+from rag_vs_ft.evaluation.figures import (
+    Abstention,
+    ArmFigures,
+    BreakEven,
+    Calibration,
+    Citations,
+    ContextQuality,
+    Detectable,
+    Estimate,
+    Known,
+    Openings,
+    PairFigures,
+    QuestionCounts,
+    RetrievalFigures,
+    Summary,
+    TagFigures,
+)
+from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, PAIRED, SCORES, Measure, choice_credit, confidence
+from rag_vs_ft.evaluation.metrics import distinct, ndcg_at, recall_at, reciprocal_rank_at
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.statistics import (
+    Interval,
     calibration,
+    clustered_interval,
     detectable_difference,
     holm,
-    mean_interval,
     paired_difference,
     risk_coverage_area,
 )
 from rag_vs_ft.records import Question
 
-SCORES: tuple[Score, ...] = ("sum", "per_byte", "pmi")
-PAIRED = ("choice_accuracy", "bits_per_byte", "f1")
-"""The measures that every pair of arms is compared by; Holm's correction runs over the pairs of one measure."""
-LOWER_IS_BETTER = ("bits_per_byte",)
 DISCORDANT = 1 / 3
 """Share of questions that just one of two arms gets right, as assumed for the smallest detectable difference."""
-MEASURED = ("seconds_per_question", "peak_memory_bytes", "break_even", "cost")
-"""Keys of a summary that hold measured time or memory: all others are the same whenever a run is repeated on a machine."""
-
-
-def choice_scores(prediction: Prediction, question: Question, score: Score) -> tuple[float, ...] | None:
-    """A score for each choice, higher is likelier; None without choices or outcome.
-
-    sum: log P(choice | prompt). per_byte: the same per byte of the choice. pmi: log P(choice | prompt) - log P(choice | prompt
-    without question and passages) (domain-conditional PMI; Holtzman et al., 2021).
-    """
-    sums, priors = prediction.outcome.choice_logprobs, prediction.outcome.prior_logprobs
-    if question.choices is None or sums is None or priors is None:
-        return None
-    if score == "sum":
-        return sums
-    if score == "per_byte":
-        return tuple(value / len(choice.encode()) for value, choice in zip(sums, question.choices, strict=True))
-    return tuple(value - prior for value, prior in zip(sums, priors, strict=True))
-
-
-def choice_credit(prediction: Prediction, question: Question, score: Score) -> float:
-    """1 when the right choice has the highest score, 0 when not; equal scores share the credit."""
-    scores = choice_scores(prediction, question, score)
-    if scores is None or question.answer_index is None:
-        return 0.0
-    best = max(scores)
-    return (scores[question.answer_index] == best) / scores.count(best)
-
-
-def confidence(prediction: Prediction, question: Question, score: Score) -> float:
-    """Probability of the chosen choice among the choices: softmax of the scores (per byte: times the choices' mean length)."""
-    scores = choice_scores(prediction, question, score)
-    if scores is None or question.choices is None:
-        return 0.0
-    scale = sum(len(choice.encode()) for choice in question.choices) / len(question.choices) if score == "per_byte" else 1.0
-    best = max(scores)
-    return 1.0 / sum(math.exp(scale * (value - best)) for value in scores)
-
-
-def bits_per_byte(prediction: Prediction, question: Question) -> float | None:
-    """Bits per UTF-8 byte of the gold answer after the prompt; None without one."""
-    answer = gold_answer(question)
-    if answer is None or prediction.outcome.answer_logprob is None:
-        return None
-    return -prediction.outcome.answer_logprob / math.log(2) / len(answer.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,35 +67,22 @@ class Table:
         """Questions that have choices."""
         return [question for question in self.questions if question.choices is not None]
 
-    def values(self, arm: str, measure: str) -> dict[str, float]:
-        """A measure of `PAIRED` for each question that has it."""
+    def values(self, arm: str, measure: Measure) -> dict[str, float]:
+        """A measure by question id, for each question that has it."""
         rows = self.rows[arm]
-        found: dict[str, float | None] = {}
-        for question in self.questions:
-            row = rows[question.id]
-            if measure == "choice_accuracy":
-                found[question.id] = choice_credit(row, question, self.score) if question.choices is not None else None
-            elif measure == "bits_per_byte":
-                found[question.id] = bits_per_byte(row, question)
-            else:
-                gold = gold_answer(question)
-                answered = row.outcome.answer is not None and gold is not None
-                found[question.id] = token_f1(row.outcome.answer or "", gold or "") if answered else None
+        found = {question.id: measure.of(rows[question.id], question, self.score) for question in self.questions}
         return {name: value for name, value in found.items() if value is not None}
 
-    def mean(self, values: Mapping[str, float]) -> tuple[float | None, tuple[float, float] | None]:
-        """Mean and clustered 95% interval of a measure by question id."""
-        if not values:
-            return None, None
-        numbers = list(values.values())
-        return math.fsum(numbers) / len(numbers), mean_interval(numbers, [self.clusters[name] for name in values])
+    def interval(self, values: Mapping[str, float]) -> Interval:
+        """Clustered 95% interval of the mean of values by question id."""
+        return clustered_interval(list(values.values()), [self.clusters[name] for name in values])
 
 
 def question_scores(table: Table) -> dict[tuple[str, str], dict[str, Any]]:
     """For each (arm, question id) the paired measures (None where a question has none) and the question's cluster."""
-    values = {(arm.name, measure): table.values(arm.name, measure) for arm in table.arms for measure in PAIRED}
+    values = {(arm.name, measure.name): table.values(arm.name, measure) for arm in table.arms for measure in PAIRED}
     return {
-        (arm.name, question.id): {measure: values[arm.name, measure].get(question.id) for measure in PAIRED}
+        (arm.name, question.id): {measure.name: values[arm.name, measure.name].get(question.id) for measure in PAIRED}
         | {"cluster": table.clusters[question.id]}
         for arm in table.arms
         for question in table.questions
@@ -133,120 +90,126 @@ def question_scores(table: Table) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def summarise(
-    table: Table, *, baseline: str | None, costs: Mapping[str, ArmCost], progress: Callable[[str, int, int], None]
-) -> dict[str, Any]:
-    """The figures of summary.json: `arms`, `pairs` and what they rest on. `baseline` is None when that arm did not run."""
+    table: Table,
+    *,
+    run: str,
+    experiment: str,
+    baseline: str | None,
+    costs: Mapping[str, ArmCost],
+    openings: Openings,
+    retrieval: Mapping[str, RetrievalFigures],
+    skipped: Mapping[str, str],
+    failed: Mapping[str, str],
+    progress: Callable[[str, int, int], None],
+) -> Summary:
+    """The figures of a run. `baseline` is None when that arm did not run; `costs` are by arm."""
     arms = []
-    for number, arm in enumerate(table.arms):
-        progress("figures of the arms", number, len(table.arms))
+    for done, arm in enumerate(table.arms):
+        progress("figures of the arms", done, len(table.arms))
         arms.append(_arm(table, arm, baseline, costs[arm.name]))
     pairs = _pairs(table, progress)
+    return Summary(
+        run=run,
+        experiment=experiment,
+        primary_score=table.score,
+        baseline=baseline,
+        questions=_counts(table),
+        detectable_difference=detectable(len(table.with_choices()), len(table.arms)),
+        arms=tuple(arms),
+        pairs=pairs,
+        break_even=_break_even(arms),
+        verdict=verdict(arms, pairs, baseline),
+        openings=openings,
+        retrieval=dict(retrieval),
+        skipped=dict(skipped),
+        failed=dict(failed),
+    )
+
+
+def _counts(table: Table) -> QuestionCounts:
     chosen = table.with_choices()
     tags = Counter(tag for question in table.questions for tag in question.tags)
-    return {
-        "primary_score": table.score,
-        "baseline": baseline,
-        "questions": {
-            "n": len(table.questions),
-            "with_choices": len(chosen),
-            "unanswerable": sum(question.answerable is False for question in table.questions),
-            "flagged": len(table.flagged),
-            "clusters": len({table.clusters[question.id] for question in table.questions}),
-            "tags": dict(sorted(tags.items())),
-            "chance": sum(1 / len(question.choices or "1") for question in chosen) / len(chosen) if chosen else None,
-            "longest_choice": _longest(chosen),
-        },
-        "detectable_difference": detectable(len(chosen), len(table.arms)),
-        "arms": arms,
-        "pairs": pairs,
-        "break_even": _break_even(table.arms, arms),
-        "verdict": verdict(arms, pairs, baseline),
-    }
+    return QuestionCounts(
+        n=len(table.questions),
+        with_choices=len(chosen),
+        unanswerable=sum(question.answerable is False for question in table.questions),
+        flagged=len(table.flagged),
+        clusters=len({table.clusters[question.id] for question in table.questions}),
+        tags=dict(sorted(tags.items())),
+        chance=_mean([1 / len(question.choices or "1") for question in chosen]),
+        longest_choice=_mean([_longest(question) for question in chosen]),
+    )
 
 
-def detectable(questions: int, arms: int) -> dict[str, Any] | None:
+def detectable(questions: int, arms: int) -> Detectable | None:
     """The smallest difference in choice accuracy that the set can show, for one planned pair and after Holm over all pairs."""
     if not questions:
         return None
     comparisons = max(arms * (arms - 1) // 2, 1)
-    return {
-        "assumed_discordant": round(DISCORDANT, 4),
-        "power": 0.8,
-        "one_pair": detectable_difference(questions, discordant=DISCORDANT),
-        "all_pairs": detectable_difference(questions, discordant=DISCORDANT, comparisons=comparisons),
-        "pairs": comparisons,
-    }
+    return Detectable(
+        assumed_discordant=round(DISCORDANT, 4),
+        power=0.8,
+        one_pair=detectable_difference(questions, discordant=DISCORDANT),
+        all_pairs=detectable_difference(questions, discordant=DISCORDANT, comparisons=comparisons),
+        pairs=comparisons,
+    )
 
 
-def _longest(questions: Sequence[Question]) -> float | None:
-    """How often a guesser is right that always takes the longest choice: no arm should be praised for less."""
-    credit = 0.0
-    for question in questions:
-        lengths = [len(choice) for choice in question.choices or ()]
-        credit += (lengths[question.answer_index or 0] == max(lengths)) / lengths.count(max(lengths))
-    return credit / len(questions) if questions else None
+def _longest(question: Question) -> float:
+    """Whether always taking the longest choice is right; equally long ones share the credit."""
+    lengths = [len(choice) for choice in question.choices or ()]
+    return (lengths[question.answer_index or 0] == max(lengths)) / lengths.count(max(lengths))
 
 
 # --- one arm ----------------------------------------------------------------------------------------------------------
 
 
-def _arm(table: Table, arm: Arm, baseline: str | None, cost: ArmCost) -> dict[str, Any]:
+def _arm(table: Table, arm: Arm, baseline: str | None, cost: ArmCost) -> ArmFigures:
     rows = [table.rows[arm.name][question.id] for question in table.questions]
     chosen = table.with_choices()
-    credits = table.values(arm.name, "choice_accuracy")
-    accuracy, accuracy_ci = table.mean(credits)
-    bits, bits_ci = table.mean(table.values(arm.name, "bits_per_byte"))
-    f1, f1_ci = table.mean(table.values(arm.name, "f1"))
-    answered = [
-        (row.outcome.answer, gold)
-        for question, row in zip(table.questions, rows, strict=True)
-        if row.outcome.answer is not None and (gold := gold_answer(question)) is not None
-    ]
-    clean = {name: value for name, value in credits.items() if name not in table.flagged}
+    values = {measure: table.values(arm.name, measure) for measure in MEASURES}
+    credits = values[ACCURACY]
     sure = [confidence(table.rows[arm.name][question.id], question, table.score) for question in chosen]
     bins, error = calibration(list(credits.values()), sure)
     asked = [row for row in rows if not row.error]
     spent = [row for row in asked if row.outcome.answer is not None] or asked
-    seconds = [
-        row.search_seconds + (row.outcome.score_seconds if row.outcome.answer is None else row.outcome.answer_seconds)
-        for row in spent
-    ]
-    tokens = [row.prompt_tokens + row.outcome.completion_tokens for row in spent]
-    return {
-        "arm": arm.name,
-        "model": arm.model,
-        "adapter": arm.adapter,
-        "context": arm.context,
-        "k": arm.k,
-        "retriever": arm.retriever,
-        "n": len(table.questions),
-        "errors": sum(bool(row.error) for row in rows),
-        "choice_accuracy": accuracy,
-        "choice_accuracy_ci": accuracy_ci,
-        "choice_accuracy_by_score": {score: _accuracy(table, arm.name, score) for score in SCORES},
-        "choice_accuracy_clean": _mean(list(clean.values())),
-        "bits_per_byte": bits,
-        "bits_per_byte_ci": bits_ci,
-        "answered": len(answered),
-        "f1": f1,
-        "f1_ci": f1_ci,
-        "em": _mean([exact_match(answer, gold) for answer, gold in answered]),
-        "rouge_l": _mean([rouge_l(answer, gold) for answer, gold in answered]),
-        "finish": dict(Counter(row.outcome.finish for row in rows if row.outcome.answer is not None)),
-        "citations": _citations(rows),
-        "abstention": _abstention(table, arm, rows)
-        | {"risk_coverage_area": risk_coverage_area(list(credits.values()), sure) if credits else None},
-        "calibration": {"bins": [asdict(one) for one in bins], "error": error if credits else None},
-        "context_quality": _context_quality(table, arm.name) if arm.context != "none" else None,
-        "by_tag": _by_tag(table, credits),
-        "known": _known(table, arm.name, baseline, credits),
-        "seconds_per_question": _mean(seconds),
-        "seconds_are_of": "search and a greedy answer" if spent and spent[0].outcome.answer is not None else "search and scoring",
-        "tokens_per_question": _mean(tokens),
-        "flops_per_question": 2.0 * cost.parameters * (_mean(tokens) or 0.0),
-        "peak_memory_bytes": cost.peak_memory_bytes,
-        "cost": asdict(cost),
-    }
+    tokens = _mean([row.prompt_tokens + row.outcome.completion_tokens for row in spent])
+    return ArmFigures(
+        name=arm.name,
+        model=arm.model,
+        adapter=arm.adapter,
+        context=arm.context,
+        k=arm.k,
+        retriever=arm.retriever,
+        n=len(table.questions),
+        errors=sum(bool(row.error) for row in rows),
+        estimates={
+            measure.name: Estimate(_mean(list(found.values())), table.interval(found) if measure.paired else None)
+            for measure, found in values.items()
+        },
+        choice_accuracy_by_score={score: _accuracy(table, arm.name, score) for score in SCORES},
+        choice_accuracy_clean=_mean([value for name, value in credits.items() if name not in table.flagged]),
+        answered=sum(
+            row.outcome.answer is not None and gold_answer(question) is not None
+            for question, row in zip(table.questions, rows, strict=True)
+        ),
+        finish=dict(Counter(row.outcome.finish for row in rows if row.outcome.answer is not None)),
+        citations=_citations(rows),
+        abstention=_abstention(table, arm, rows, risk_coverage_area(list(credits.values()), sure) if credits else None),
+        calibration=Calibration(tuple(bins), error if credits else None),
+        context_quality=_context_quality(table, arm.name) if arm.context != "none" else None,
+        by_tag=_by_tag(table, credits),
+        known=_known(table, arm.name, baseline, credits),
+        seconds_per_question=_mean([_seconds(row) for row in spent]),
+        seconds_are_of="search and a greedy answer" if spent and spent[0].outcome.answer is not None else "search and scoring",
+        tokens_per_question=tokens,
+        flops_per_question=2.0 * cost.parameters * (tokens or 0.0),
+        cost=cost,
+    )
+
+
+def _seconds(row: Prediction) -> float:
+    return row.search_seconds + (row.outcome.score_seconds if row.outcome.answer is None else row.outcome.answer_seconds)
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -254,135 +217,142 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _accuracy(table: Table, arm: str, score: Score) -> float | None:
-    return _mean([choice_credit(table.rows[arm][question.id], question, score) for question in table.with_choices()])
+    return _mean([choice_credit(table.rows[arm][question.id], question, score) or 0.0 for question in table.with_choices()])
 
 
-def _citations(rows: Sequence[Prediction]) -> dict[str, Any] | None:
-    """Of the answers given with passages: how many rest on one, and of the passages cited, the share that holds the answer."""
+def _citations(rows: Sequence[Prediction]) -> Citations | None:
     shown = [row for row in rows if row.outcome.answer is not None and any(passage.in_prompt for passage in row.passages)]
     if not shown:
         return None
     cited = [passage.holds_answer for row in shown for passage in row.passages if passage.rank in row.citations]
-    return {
-        "answers": len(shown),
-        "citing": sum(bool(row.citations) for row in shown) / len(shown),
-        "precision": _mean([float(holds) for holds in cited]),
-    }
+    return Citations(
+        answers=len(shown),
+        citing=sum(bool(row.citations) for row in shown) / len(shown),
+        precision=_mean([float(holds) for holds in cited]),
+    )
 
 
-def _abstention(table: Table, arm: Arm, rows: Sequence[Prediction]) -> dict[str, Any]:
-    """Shares refused of the questions that the corpus cannot and can answer, by the search (best cosine) and by the answer's
-    words."""
-    shares: dict[str, Any] = {}
-    for name, wanted in (("unanswerable", False), ("answerable", True)):
-        mine = [row for question, row in zip(table.questions, rows, strict=True) if question.answerable is wanted]
+def _abstention(table: Table, arm: Arm, rows: Sequence[Prediction], area: float | None) -> Abstention:
+    def refused(answerable: bool) -> tuple[float | None, float | None]:
+        mine = [row for question, row in zip(table.questions, rows, strict=True) if question.answerable is answerable]
         found = [row.best_cosine < table.refuse_below for row in mine if row.best_cosine is not None]
         said = [is_refusal(row.outcome.answer) for row in mine if row.outcome.answer is not None]
-        shares[f"refused_{name}_by_search"] = _mean([float(value) for value in found]) if arm.context == "retrieved" else None
-        shares[f"refused_{name}_by_answer"] = _mean([float(value) for value in said])
-    return shares
+        by_search = _mean([float(value) for value in found]) if arm.context == "retrieved" else None
+        return by_search, _mean([float(value) for value in said])
+
+    rightly, wrongly = refused(False), refused(True)
+    return Abstention(
+        refused_unanswerable_by_search=rightly[0],
+        refused_unanswerable_by_answer=rightly[1],
+        refused_answerable_by_search=wrongly[0],
+        refused_answerable_by_answer=wrongly[1],
+        risk_coverage_area=area,
+    )
 
 
-def _context_quality(table: Table, arm: str) -> dict[str, Any] | None:
-    """What the passages that got into the prompt were worth, over the questions with gold documents."""
+def _context_quality(table: Table, arm: str) -> ContextQuality | None:
     scored = [question for question in table.questions if question.gold_documents]
     if not scored:
         return None
-    figures: dict[str, list[float]] = {
-        name: [] for name in ("recall", "mrr", "ndcg", "gold_in_prompt", "answer_in_prompt", "dropped")
-    }
-    for question in scored:
-        passages = table.rows[arm][question.id].passages
-        shown = [passage for passage in passages if passage.in_prompt]
-        ranking, gold = distinct(passage.document_id for passage in shown), dict.fromkeys(question.gold_documents, 1)
-        figures["recall"].append(recall_at(ranking, gold, len(ranking)))
-        figures["mrr"].append(reciprocal_rank_at(ranking, gold, len(ranking)))
-        figures["ndcg"].append(ndcg_at(ranking, gold, max(len(ranking), 1)))
-        figures["gold_in_prompt"].append(float(any(name in gold for name in ranking)))
-        figures["answer_in_prompt"].append(float(any(passage.holds_answer for passage in shown)))
-        figures["dropped"].append(len(passages) - len(shown))
-    return {name: _mean(values) for name, values in figures.items()}
+    found = [_passages(table.rows[arm][question.id], question) for question in scored]
+    return ContextQuality(*(_mean(list(values)) for values in zip(*found, strict=True)))
 
 
-def _by_tag(table: Table, credits: Mapping[str, float]) -> dict[str, Any]:
+def _passages(row: Prediction, question: Question) -> tuple[float, ...]:
+    """The fields of `ContextQuality` for one question, in their order."""
+    shown = [passage for passage in row.passages if passage.in_prompt]
+    ranking, gold = distinct(passage.document_id for passage in shown), dict.fromkeys(question.gold_documents, 1)
+    return (
+        recall_at(ranking, gold, len(ranking)),
+        reciprocal_rank_at(ranking, gold, len(ranking)),
+        ndcg_at(ranking, gold, max(len(ranking), 1)),
+        float(any(name in gold for name in ranking)),
+        float(any(passage.holds_answer for passage in shown)),
+        float(len(row.passages) - len(shown)),
+    )
+
+
+def _by_tag(table: Table, credits: Mapping[str, float]) -> dict[str, TagFigures]:
     tags = sorted({tag for question in table.with_choices() for tag in question.tags})
     result = {}
     for tag in tags:
         mine = {question.id: credits[question.id] for question in table.with_choices() if tag in question.tags}
-        accuracy, interval = table.mean(mine)
-        result[tag] = {"n": len(mine), "choice_accuracy": accuracy, "choice_accuracy_ci": interval}
+        result[tag] = TagFigures(len(mine), _mean(list(mine.values())), table.interval(mine))
     return result
 
 
-def _known(table: Table, arm: str, baseline: str | None, credits: Mapping[str, float]) -> dict[str, Any] | None:
-    """Apart: questions that the baseline already had right, and those that it had not.
-
-    `destroyed` right answers became wrong, `gained` wrong ones right. Part of both is luck on questions that were guessed: the
-    accuracies on either side regress to the mean even for an arm that changes nothing but the guesses.
-    """
+def _known(table: Table, arm: str, baseline: str | None, credits: Mapping[str, float]) -> Known | None:
     if baseline is None or not credits:
         return None
-    before = table.values(baseline, "choice_accuracy")
+    before = table.values(baseline, ACCURACY)
     known = [credits[name] for name, value in before.items() if value > 0.5]
     unknown = [credits[name] for name, value in before.items() if value <= 0.5]
-    return {
-        "known": len(known),
-        "accuracy_on_known": _mean(known),
-        "destroyed": sum(value <= 0.5 for value in known),
-        "unknown": len(unknown),
-        "accuracy_on_unknown": _mean(unknown),
-        "gained": sum(value > 0.5 for value in unknown),
-    }
+    return Known(
+        known=len(known),
+        accuracy_on_known=_mean(known),
+        destroyed=sum(value <= 0.5 for value in known),
+        unknown=len(unknown),
+        accuracy_on_unknown=_mean(unknown),
+        gained=sum(value > 0.5 for value in unknown),
+    )
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------
 
 
-def _pairs(table: Table, progress: Callable[[str, int, int], None]) -> list[dict[str, Any]]:
+def _pairs(table: Table, progress: Callable[[str, int, int], None]) -> tuple[PairFigures, ...]:
     pairs = list(combinations([arm.name for arm in table.arms], 2))
-    result: list[dict[str, Any]] = []
+    result: list[PairFigures] = []
     for measure in PAIRED:
         values = {arm.name: table.values(arm.name, measure) for arm in table.arms}
         found = []
-        for number, (a, b) in enumerate(pairs):
-            progress(f"pairs by {measure.replace('_', ' ')}", number, len(pairs))
+        for done, (a, b) in enumerate(pairs):
+            progress(f"pairs by {measure.title}", done, len(pairs))
             both = [name for name in values[a] if name in values[b]]
             if both:
                 clusters = [table.clusters[name] for name in both]
-                row = asdict(paired_difference([values[a][name] for name in both], [values[b][name] for name in both], clusters))
-                if measure in LOWER_IS_BETTER:
-                    row |= {"better": row["worse"], "worse": row["better"]}
-                found.append({"a": a, "b": b, "measure": measure, "n": len(both), **row})
-        for row, adjusted in zip(found, holm([row["p_value"] for row in found]), strict=True):
-            row["holm_p"] = adjusted
-        result += found
-    return result
+                found.append(
+                    (a, b, paired_difference([values[a][one] for one in both], [values[b][one] for one in both], clusters))
+                )
+        for (a, b, test), adjusted in zip(found, holm([test.p_value for *_, test in found]), strict=True):
+            better, worse = (test.worse, test.better) if measure.lower_is_better else (test.better, test.worse)
+            result.append(
+                PairFigures(
+                    a=a,
+                    b=b,
+                    measure=measure.name,
+                    n=test.better + test.worse + test.same,
+                    difference=test.difference,
+                    interval=test.interval,
+                    p_value=test.p_value,
+                    mcnemar_p=test.mcnemar_p,
+                    better=better,
+                    worse=worse,
+                    same=test.same,
+                    holm_p=adjusted,
+                )
+            )
+    return tuple(result)
 
 
-def _break_even(arms: Sequence[Arm], figures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _break_even(arms: Sequence[ArmFigures]) -> tuple[BreakEven, ...]:
     """For each arm that retrieves with an untrained model and each that was trained and does not: from how many questions on
     the training has paid for itself, in seconds as measured and in FLOPs (embedding the documents is not counted there)."""
-    result = []
-    retrieving = [
-        row for arm, row in zip(arms, figures, strict=True) if arm.context == "retrieved" and not row["cost"]["training_seconds"]
-    ]
-    trained = [row for arm, row in zip(arms, figures, strict=True) if arm.context == "none" and row["cost"]["training_seconds"]]
-    for one in retrieving:
-        for other in trained:
-            ahead = other["cost"]["training_seconds"] - one["cost"]["index_seconds"]
-            result.append(
-                {
-                    "retrieval": one["arm"],
-                    "finetuning": other["arm"],
-                    "questions_by_seconds": _crossing(
-                        ahead, (one["seconds_per_question"] or 0) - (other["seconds_per_question"] or 0)
-                    ),
-                    "questions_by_flops": _crossing(
-                        other["cost"]["training_flops"], one["flops_per_question"] - other["flops_per_question"]
-                    ),
-                }
-            )
-    return result
+    retrieving = [arm for arm in arms if arm.context == "retrieved" and not arm.cost.training_seconds]
+    trained = [arm for arm in arms if arm.context == "none" and arm.cost.training_seconds]
+    return tuple(
+        BreakEven(
+            retrieval=one.name,
+            finetuning=other.name,
+            questions_by_seconds=_crossing(
+                other.cost.training_seconds - one.cost.index_seconds,
+                (one.seconds_per_question or 0) - (other.seconds_per_question or 0),
+            ),
+            questions_by_flops=_crossing(other.cost.training_flops, one.flops_per_question - other.flops_per_question),
+        )
+        for one in retrieving
+        for other in trained
+    )
 
 
 def _crossing(ahead: float, saved: float) -> int | None:
@@ -390,38 +360,28 @@ def _crossing(ahead: float, saved: float) -> int | None:
     return max(0, math.ceil(ahead / saved)) if saved > 0 else None
 
 
-def verdict(arms: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], baseline: str | None) -> str:
+def verdict(arms: Sequence[ArmFigures], pairs: Sequence[PairFigures], baseline: str | None) -> str:
     """One sentence that says no more than the intervals do. Arms that are shown the gold passage are no candidates."""
-    scored = [arm for arm in arms if arm["choice_accuracy"] is not None]
-    real = [arm for arm in scored if arm["context"] in ("none", "retrieved")] or scored
+    scored = [arm for arm in arms if arm.accuracy.value is not None]
+    real = [arm for arm in scored if arm.context in ("none", "retrieved")] or scored
     if not real:
         return "No arm answered a question with choices."
-    best = max(real, key=lambda arm: arm["choice_accuracy"])
-    shown = (
-        f"{best['arm']} answers best: {best['choice_accuracy']:.1%} of the questions right{_percent(best['choice_accuracy_ci'])}"
-    )
-    others = [arm["arm"] for arm in real if arm is not best]
+    best = max(real, key=lambda arm: arm.right)
+    shown = f"{best.name} answers best: {best.right:.1%} of the questions right{_percent(best.accuracy.interval)}"
+    others = [arm.name for arm in real if arm is not best]
     if not others:
         return shown + "; there is no other arm to compare it with."
-    apart = {
-        _other(pair, best["arm"]): pair
-        for pair in pairs
-        if pair["measure"] == "choice_accuracy" and best["arm"] in (pair["a"], pair["b"])
-    }
-    unclear = [name for name in others if apart[name]["holm_p"] > 0.05]
+    mine = [pair for pair in pairs if pair.measure == ACCURACY.name and best.name in (pair.a, pair.b)]
+    apart = {pair.b if pair.a == best.name else pair.a: pair for pair in mine}
+    unclear = [name for name in others if apart[name].holm_p > 0.05]
     if not unclear:
         return f"{shown}, more than every other way to answer (Holm p at most 0.05)."
     text = f"{shown}, but this set does not tell it apart from {', '.join(unclear)}"
     if baseline is not None and baseline in others:
         pair = apart[baseline]
-        points = pair["difference"] * 100 * (1 if pair["b"] == best["arm"] else -1)
-        text += f"; against {baseline} it is {points:+.1f} points (Holm p {pair['holm_p']:.3f})"
+        text += f"; against {baseline} it is {pair.against(baseline) * 100:+.1f} points (Holm p {pair.holm_p:.3f})"
     return text + "."
 
 
-def _other(pair: Mapping[str, Any], arm: str) -> str:
-    return pair["b"] if pair["a"] == arm else pair["a"]
-
-
-def _percent(interval: Sequence[float] | None) -> str:
+def _percent(interval: Interval) -> str:
     return f" [{interval[0]:.1%}, {interval[1]:.1%}]" if interval else ""

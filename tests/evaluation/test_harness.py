@@ -11,10 +11,10 @@ import pytest
 from rag_vs_ft import catalogue, settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
+from rag_vs_ft.evaluation.figures import MEASURED, Openings
 from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.evaluation.held_out import LEDGER
 from rag_vs_ft.evaluation.predictions import PREDICTIONS
-from rag_vs_ft.evaluation.summary import MEASURED
 
 TEST_QUESTIONS = 14 + 3
 RETRIEVAL_VARIANTS = 2
@@ -61,8 +61,8 @@ def test_a_run_leaves_everything_that_is_promised(finished, world):
         "report.html",
     }
     assert (run.folder / "experiment.toml").read_text() == (world / "experiment.toml").read_text()
-    assert json.loads((run.folder / "summary.json").read_text()) == json.loads(json.dumps(run.summary))
-    arms = {arm["arm"]: arm for arm in run.summary["arms"]}
+    assert json.loads((run.folder / "summary.json").read_text()) == json.loads(json.dumps(run.summary.to_json()))
+    arms = {arm["arm"]: arm for arm in run.summary.to_json()["arms"]}
     assert set(arms) == {"alone", "retrieval", "oracle"} and not run.failed and not run.skipped
     for arm in arms.values():
         assert arm["n"] == TEST_QUESTIONS and arm["errors"] == 0 and arm["answered"] <= 3
@@ -71,8 +71,8 @@ def test_a_run_leaves_everything_that_is_promised(finished, world):
     assert arms["oracle"]["context_quality"]["answer_in_prompt"] == 1.0
     assert arms["alone"]["context_quality"] is None and arms["alone"]["cost"]["index_bytes"] == 0
     assert arms["retrieval"]["cost"]["index_bytes"] > 0 and arms["retrieval"]["k"] in (1, 2)
-    assert len(run.summary["pairs"]) >= 2 * 3
-    assert "bm25" in run.summary["retrieval"]
+    assert len(run.summary.pairs) >= 2 * 3
+    assert "bm25" in run.summary.to_json()["retrieval"]
     run.raise_failures()
 
 
@@ -96,7 +96,7 @@ def test_predictions_hold_every_arm_on_every_question_once_with_its_scores(finis
     test = [row for row in rows if row["split"] == "test"]
     assert len({(row["arm"], row["question_id"]) for row in test}) == len(test) == 3 * TEST_QUESTIONS
     assert len(rows) - len(test) == 6 * (2 + RETRIEVAL_VARIANTS)
-    for arm in run.summary["arms"]:
+    for arm in run.summary.to_json()["arms"]:
         mine = [row["scores"]["choice_accuracy"] for row in test if row["arm"] == arm["arm"]]
         scored = [value for value in mine if value is not None]
         assert sum(scored) / len(scored) == pytest.approx(arm["choice_accuracy"])
@@ -113,14 +113,14 @@ def test_the_frozen_choice_is_the_best_of_its_table(finished):
             assert len(rows) == 3
             by_option[score, k] = sum(row[score] for row in rows)
     assert by_option[frozen["score"], frozen["k"]] == max(by_option.values())
-    assert run.summary["primary_score"] == frozen["score"]
+    assert run.summary.primary_score == frozen["score"]
 
 
 def test_running_it_again_gives_the_same_summary_computed_anew(finished, world, results_home):
     _, first = finished
     second = run_experiment(world / "experiment.toml", home=results_home)
     assert json.loads((second.folder / "manifest.json").read_text())["predictions"]["computed"] > 0
-    assert without_time(second.summary) == without_time(first.summary)
+    assert without_time(second.summary.to_json()) == without_time(first.summary.to_json())
     outcomes = [
         [
             (row["arm"], row["question_id"], row["outcome"]["choice_logprobs"], row["outcome"]["answer"])
@@ -135,9 +135,9 @@ def test_another_run_takes_over_what_is_equal(finished, world):
     home, first = finished
     again = run_experiment(world / "experiment.toml", home=home, run_name="again")
     assert json.loads((again.folder / "manifest.json").read_text())["predictions"]["computed"] == 0
-    same = [without_time({**run.summary, "run": "", "openings": 0}) for run in (first, again)]
+    same = [without_time({**run.summary.to_json(), "run": "", "openings": 0}) for run in (first, again)]
     assert same[0] == same[1]
-    assert again.summary["openings"]["times"] == first.summary["openings"]["times"] + 1
+    assert again.summary.openings.times == first.summary.openings.times + 1
 
 
 def test_another_model_does_not_get_the_cached_answers_of_the_first(finished, world, tmp_path):
@@ -148,7 +148,7 @@ def test_another_model_does_not_get_the_cached_answers_of_the_first(finished, wo
         ),
         home=home,
     )
-    bits = [[arm["bits_per_byte"] for arm in run.summary["arms"]] for run in (first, other)]
+    bits = [[arm["bits_per_byte"] for arm in run.summary.to_json()["arms"]] for run in (first, other)]
     assert all(abs(a - b) > 1e-6 for a, b in zip(*bits, strict=True))
 
 
@@ -181,7 +181,7 @@ def test_resuming_repeats_nothing_and_loses_nothing(finished, world, results_hom
     distinct = len({row["key"] for row in lines(first.folder / PREDICTIONS)})
     kept = len({json.loads(line)["key"] for line in whole[:20]})
     assert manifest["predictions"]["computed"] == distinct - kept
-    assert without_time(run.summary) == without_time(first.summary)
+    assert without_time(run.summary.to_json()) == without_time(first.summary.to_json())
     rows = lines(folder / PREDICTIONS)
     assert len({(row["arm"], row["split"], row["question_id"]) for row in rows}) == len(rows) == len(whole)
 
@@ -210,7 +210,7 @@ def test_a_killed_run_is_resumed_where_it_stopped(finished, world, results_home)
     computed = json.loads((run.folder / "manifest.json").read_text())["predictions"]["computed"]
     kept = {json.loads(line)["key"] for line in before if line.endswith(b"\n")}
     assert computed == len({row["key"] for row in lines(first.folder / PREDICTIONS)} - kept)
-    assert without_time(run.summary) == without_time(first.summary)
+    assert without_time(run.summary.to_json()) == without_time(first.summary.to_json())
 
 
 def test_two_processes_do_not_write_one_run(world, results_home):
@@ -259,7 +259,7 @@ def test_all_missing_models_are_named_with_the_command_that_makes_them(with_miss
 
 def test_skip_missing_runs_the_rest_and_says_so_in_the_report(with_missing, results_home):
     run = run_experiment(with_missing, home=results_home, skip_missing=True, limit=2)
-    assert set(run.skipped) == {"trained", "hub"} and len(run.summary["arms"]) == 3
+    assert set(run.skipped) == {"trained", "hub"} and len(run.summary.arms) == 3
     assert "SKIPPED trained: there is no run" in (run.folder / "report.md").read_text()
     assert "SKIPPED hub" in (run.folder / "report.html").read_text()
 
@@ -274,7 +274,7 @@ def test_an_arm_that_fails_does_not_take_the_others_with_it(world, tmp_path, res
     path = edited(world, tmp_path / "e.toml")
     path.write_text(path.read_text() + f'[[arms]]\nname = "broken"\nmodel = "{broken}"\ncontext = "none"\n')
     run = run_experiment(path, home=results_home, limit=3)
-    assert [arm["arm"] for arm in run.summary["arms"]] == ["alone", "retrieval", "oracle"]
+    assert [arm.name for arm in run.summary.arms] == ["alone", "retrieval", "oracle"]
     assert "damaged" in run.failed["broken"]
     assert "FAILED broken" in (run.folder / "report.md").read_text()
     with pytest.raises(CheckFailed, match="1 arms failed") as error:
@@ -298,12 +298,12 @@ def test_an_arm_that_fails_midway_keeps_what_it_has_and_is_finished_later(finish
     monkeypatch.setattr(arms, "run_batch", failing)
     run = run_experiment(world / "experiment.toml", home=results_home)
     assert run.failed == {"retrieval": "RuntimeError: out of memory"}
-    assert [arm["arm"] for arm in run.summary["arms"]] == ["alone", "oracle"]
+    assert [arm.name for arm in run.summary.arms] == ["alone", "oracle"]
     assert "FAILED retrieval: RuntimeError: out of memory" in (run.folder / "report.md").read_text()
     assert "Traceback" in json.loads((run.folder / "manifest.json").read_text())["failed"]["retrieval"]
     monkeypatch.setattr(arms, "run_batch", real)
     again = run_experiment(world / "experiment.toml", home=results_home, resume=True)
-    assert not again.failed and without_time(again.summary) == without_time(whole.summary)
+    assert not again.failed and without_time(again.summary.to_json()) == without_time(whole.summary.to_json())
     assert json.loads((again.folder / "manifest.json").read_text())["predictions"]["computed"] < TEST_QUESTIONS
 
 
@@ -370,7 +370,7 @@ def test_without_dev_questions_nothing_can_be_chosen_and_test_stays_closed(world
     assert not (results_home.results / LEDGER).exists()
     fixed = edited(world, tmp_path / "f.toml", ("k = [1, 2]", "k = [1]"), ('["pmi", "sum"]', '["sum"]'), questions=questions)
     run = run_experiment(fixed, home=results_home, limit=3)
-    assert run.summary["primary_score"] == "sum" and run.summary["questions"]["n"] == 3
+    assert run.summary.primary_score == "sum" and run.summary.questions.n == 3
     assert all(row["split"] == "test" for row in lines(run.folder / PREDICTIONS))
 
 
@@ -393,11 +393,11 @@ def test_what_is_frozen_is_on_disk_before_the_test_questions_are_opened(world, r
 def test_the_ledger_counts_configurations_and_not_resumptions(world, tmp_path, results_home):
     first = run_experiment(world / "experiment.toml", home=results_home, limit=2)
     again = run_experiment(world / "experiment.toml", home=results_home, limit=2, resume=True)
-    assert first.summary["openings"] == again.summary["openings"] == {"times": 1, "configurations": 1}
+    assert first.summary.openings == again.summary.openings == Openings(1, 1)
     other = run_experiment(
         edited(world, tmp_path / "e.toml", ("k = [1, 2]", "k = [2]")), home=results_home, limit=2, run_name="b"
     )
-    assert other.summary["openings"] == {"times": 2, "configurations": 2}
+    assert other.summary.openings == Openings(2, 2)
     assert len(lines(results_home.results / LEDGER)) == 2
 
 
@@ -406,7 +406,7 @@ def test_a_small_sample_is_part_of_a_larger_one(world, results_home):
     for limit in (3, 6):
         run = run_experiment(world / "experiment.toml", home=results_home, limit=limit, run_name=f"limit-{limit}")
         ids.append(set(json.loads((run.folder / "manifest.json").read_text())["question_ids"]))
-        assert run.summary["questions"]["n"] == limit
+        assert run.summary.questions.n == limit
     assert ids[0] < ids[1]
     with pytest.raises(UserError, match="--limit 0"):
         run_experiment(world / "experiment.toml", home=results_home, limit=0)
@@ -419,7 +419,7 @@ def test_a_question_that_is_too_long_counts_as_wrong_and_is_shown(world, tmp_pat
     questions = tmp_path / "q.jsonl"
     questions.write_text("".join(json.dumps(record) + "\n" for record in records))
     run = run_experiment(edited(world, tmp_path / "e.toml", questions=questions), home=results_home)
-    for arm in run.summary["arms"]:
+    for arm in run.summary.to_json()["arms"]:
         assert arm["errors"] == 1 and arm["n"] == TEST_QUESTIONS
     row = next(row for row in lines(run.folder / PREDICTIONS) if row["question_id"] == long["id"])
     assert "does not fit" in row["error"] and row["scores"]["choice_accuracy"] == 0 and row["scores"]["bits_per_byte"] is None
@@ -458,8 +458,8 @@ def test_the_demo_comparison_runs_again_and_again_and_takes_a_trained_model(worl
     shutil.copytree(world / "other", results_home.runs / "nano")
     second = harness.demo_comparison(results_home, scratch_run="nano", limit=2)
     assert first.name == second.name == "demo"
-    assert [arm["arm"] for arm in second.summary["arms"]] == ["alone", "retrieval", "oracle", "scratch"]
-    assert second.summary["openings"]["configurations"] == 2
+    assert [arm.name for arm in second.summary.arms] == ["alone", "retrieval", "oracle", "scratch"]
+    assert second.summary.openings.configurations == 2
     assert json.loads((second.folder / "manifest.json").read_text())["predictions"]["reused"] > 0
     with pytest.raises(UserError, match="no model"):
         harness.demo_comparison(results_home, scratch_run="not-there", limit=2)

@@ -11,9 +11,9 @@ from rag_vs_ft.cli import app
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation import plots
 from rag_vs_ft.evaluation.compare import compare_runs, write_report
+from rag_vs_ft.evaluation.figures import MEASURED, Openings, PairFigures, QuestionCounts, Summary
 from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.evaluation.render import Fold, Section, duration, html, markdown, percent, size, span
-from rag_vs_ft.evaluation.summary import MEASURED
 from rag_vs_ft.feedback import database_path, store_rating
 
 NASTY = '<script>alert("x")</script> & | pipe'
@@ -175,8 +175,8 @@ def test_markdown_is_escaped_where_it_would_be_obeyed_and_not_elsewhere():
 
 def test_the_same_figures_give_the_same_picture():
     pairs = [
-        {"a": "x", "b": "y", "difference": 0.1, "interval": (0.0, 0.2), "holm_p": 0.2},
-        {"a": "x", "b": "z", "difference": -0.1, "interval": None, "holm_p": 0.01},
+        PairFigures("x", "y", "choice_accuracy", 9, 0.1, (0.0, 0.2), 0.2, None, 3, 2, 4, holm_p=0.2),
+        PairFigures("x", "z", "choice_accuracy", 9, -0.1, None, 0.01, None, 2, 3, 4, holm_p=0.01),
     ]
     assert plots.forest(pairs, "points") == plots.forest(pairs, "points")
     assert plots.forest(pairs, "points") != plots.forest(pairs[:1], "points")
@@ -205,7 +205,9 @@ def test_numbers_are_shown_as_they_are_said():
 def results(folder, credit, score="pmi"):
     """A results folder with just what a comparison reads: `credit[arm]` is a text of 0 and 1, one question a letter."""
     folder.mkdir()
-    (folder / "summary.json").write_text(json.dumps({"primary_score": score}))
+    counts = QuestionCounts(9, 9, 0, 0, 9, {}, 0.25, 0.3)
+    summary = Summary(folder.name, "e", score, None, counts, None, (), (), (), "none", Openings(1, 1))
+    (folder / "summary.json").write_text(json.dumps(summary.to_json()))
     rows = [
         {
             "arm": arm,

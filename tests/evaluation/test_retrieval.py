@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.retrieval import clustered_interval, evaluate_retrieval, load_beir, paired_difference
+from rag_vs_ft.evaluation.retrieval import evaluate_retrieval, load_beir
 from rag_vs_ft.index.search import checked_k
 from rag_vs_ft.records import Chunk, Hit, Question
 
@@ -102,52 +102,6 @@ def test_intervals_are_the_same_each_time_and_have_the_width_theory_gives():
     half_width = 1.96 * (report.recall_at_10 * (1 - report.recall_at_10) / 200) ** 0.5
     assert low < report.recall_at_10 < high
     assert (high - low) / 2 == pytest.approx(half_width, rel=0.08)
-
-
-def test_questions_on_one_document_are_not_taken_as_independent():
-    values = [float(i % 2) for i in range(20) for _ in range(10)]
-    own = clustered_interval(values, [str(i) for i in range(200)])
-    together = clustered_interval(values, [str(i // 10) for i in range(200)])
-    # Ten equal values in a cluster carry the evidence of one.
-    assert together[1] - together[0] > 2.5 * (own[1] - own[0])
-    # The mean is that of questions, not of documents: 30 zeros on one document outweigh five ones on five.
-    low, high = clustered_interval([0.0] * 30 + [1.0] * 5, ["big"] * 30 + list("abcde"))
-    assert 0 <= low < 5 / 35 < high <= 1
-
-
-def test_an_interval_needs_something_to_resample():
-    assert clustered_interval([1.0, 0.0], ["a", "a"]) is None
-    assert clustered_interval([1.0, 1.0, 1.0], ["a", "b", "c"]) is None
-
-
-def test_a_paired_difference_is_seen_and_its_direction_is_b_minus_a():
-    a, b = set_of(100, 0.5, seed=3), set_of(100, 0.9, seed=4)
-    found = paired_difference(a, b)["recall_at_10"]
-    assert found.difference == pytest.approx(b.recall_at_10 - a.recall_at_10)
-    assert found.interval[0] < found.difference < found.interval[1]
-    assert found.better + found.worse + found.same == 100 and found.better > found.worse
-    assert 0 < found.p_value < 0.001
-    back = paired_difference(b, a)["recall_at_10"]
-    assert back.difference == -found.difference and back.p_value == found.p_value
-
-
-def test_no_difference_and_few_clusters_give_no_small_p_value():
-    report = set_of(50, 0.5, seed=5)
-    same = paired_difference(report, report)["ndcg_at_10"]
-    assert (same.difference, same.interval, same.p_value, same.same) == (0, None, 1, 50)
-    # 60 questions on two documents, all better: only 2 of the 4 sign patterns are as extreme.
-    clear = paired_difference(set_of(60, 0, 1, per_document=30), set_of(60, 1, 1, per_document=30))["mrr_at_10"]
-    assert clear.difference == 1 and clear.p_value == pytest.approx(0.5, abs=0.02)
-
-
-def test_p_values_are_uniform_where_there_is_no_difference():
-    p_values = [paired_difference(set_of(60, 0.5, 2 * i), set_of(60, 0.5, 2 * i + 1))["mrr_at_10"].p_value for i in range(40)]
-    assert sum(p < 0.1 for p in p_values) <= 10  # 4 expected; more than 10 happens once in 500
-
-
-def test_reports_of_different_questions_are_not_compared():
-    with pytest.raises(UserError, match="'q5'"):
-        paired_difference(set_of(6, 0.5, 1), set_of(5, 0.5, 1))
 
 
 @pytest.fixture

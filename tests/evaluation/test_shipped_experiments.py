@@ -82,9 +82,9 @@ def test_a_shipped_experiment_runs_with_what_its_own_commands_train(
 
     result = run_experiment(file, home=home, questions=[world / "questions.jsonl"], limit=3)
     assert not result.failed and not result.skipped
-    assert [arm["arm"] for arm in result.summary["arms"]] == [arm.name for arm in experiment.arms]
-    assert all(arm["errors"] == 0 and arm["bits_per_byte"] > 0 for arm in result.summary["arms"])
-    trained = {arm["arm"] for arm in result.summary["arms"] if arm["cost"]["training_seconds"]}
+    assert [arm.name for arm in result.summary.arms] == [arm.name for arm in experiment.arms]
+    assert all(arm["errors"] == 0 and arm["bits_per_byte"] > 0 for arm in result.summary.to_json()["arms"])
+    trained = {arm["arm"] for arm in result.summary.to_json()["arms"] if arm["cost"]["training_seconds"]}
     assert trained == {arm.name for arm in experiment.arms if arm.model in experiment.train}
 
 

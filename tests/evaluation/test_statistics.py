@@ -9,10 +9,10 @@ from scipy import stats
 
 from rag_vs_ft.evaluation.statistics import (
     calibration,
+    clustered_interval,
     detectable_difference,
     holm,
     mcnemar_p,
-    mean_interval,
     paired_difference,
     risk_coverage_area,
     sign_flip_p,
@@ -28,23 +28,39 @@ def test_interval_of_single_questions_is_scipys_bca():
     expected = stats.bootstrap(
         (values,), np.mean, n_resamples=10_000, method="BCa", rng=np.random.default_rng(0)
     ).confidence_interval
-    assert mean_interval(values, alone(values)) == pytest.approx((expected.low, expected.high), abs=0.005)
+    assert clustered_interval(values, alone(values)) == pytest.approx((expected.low, expected.high), abs=0.005)
 
 
 def test_interval_is_wider_when_questions_share_documents():
     draw = np.random.default_rng(2)
     values = np.repeat(draw.integers(0, 2, 20), 4).astype(float).tolist()  # four equal answers on each document
-    clustered = mean_interval(values, [f"d{number // 4}" for number in range(80)])
-    independent = mean_interval(values, alone(values))
+    clustered = clustered_interval(values, [f"d{number // 4}" for number in range(80)])
+    independent = clustered_interval(values, alone(values))
     # Four copies of a question say no more than one: the interval is about sqrt(4) times as wide.
     assert (clustered[1] - clustered[0]) / (independent[1] - independent[0]) == pytest.approx(2.0, rel=0.2)
 
 
+def test_questions_on_one_document_are_not_taken_as_independent():
+    values = [float(i % 2) for i in range(20) for _ in range(10)]
+    own = clustered_interval(values, [str(i) for i in range(200)])
+    together = clustered_interval(values, [str(i // 10) for i in range(200)])
+    # Ten equal values in a cluster carry the evidence of one.
+    assert together[1] - together[0] > 2.5 * (own[1] - own[0])
+    # The mean is that of questions, not of documents: 30 zeros on one document outweigh five ones on five.
+    low, high = clustered_interval([0.0] * 30 + [1.0] * 5, ["big"] * 30 + list("abcde"))
+    assert 0 <= low < 5 / 35 < high <= 1
+
+
+def test_an_interval_needs_something_to_resample():
+    assert clustered_interval([1.0, 0.0], ["a", "a"]) is None
+    assert clustered_interval([1.0, 1.0, 1.0], ["a", "b", "c"]) is None
+
+
 def test_no_interval_where_there_is_nothing_to_resample():
-    assert mean_interval([1.0, 1.0, 1.0], ["a", "b", "c"]) is None
-    assert mean_interval([0.0, 1.0], ["a", "a"]) is None
+    assert clustered_interval([1.0, 1.0, 1.0], ["a", "b", "c"]) is None
+    assert clustered_interval([0.0, 1.0], ["a", "a"]) is None
     # A constant with one outlier: the interval is there or it is None, never NaN.
-    found = mean_interval([0.0] * 30 + [1.0], alone(range(31)))
+    found = clustered_interval([0.0] * 30 + [1.0], alone(range(31)))
     assert found is None or all(map(math.isfinite, found))
 
 

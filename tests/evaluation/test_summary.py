@@ -1,11 +1,14 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from rag_vs_ft.evaluation.costs import ArmCost
 from rag_vs_ft.evaluation.experiments import Arm
+from rag_vs_ft.evaluation.figures import BreakEven, Citations, Estimate, Known, Openings, PairFigures, TagFigures
+from rag_vs_ft.evaluation.measures import ACCURACY, BITS, F1, bits_per_byte, choice_credit, choice_scores, confidence
 from rag_vs_ft.evaluation.predictions import Outcome, Passage, Prediction
-from rag_vs_ft.evaluation.summary import Table, bits_per_byte, choice_credit, choice_scores, confidence, summarise, verdict
+from rag_vs_ft.evaluation.summary import Table, summarise, verdict
 from rag_vs_ft.records import Question
 
 
@@ -59,7 +62,18 @@ def table(rows, questions, contexts, **fields):
 
 def summary(given, baseline="bare", costs=None):
     costs = costs or {arm.name: ArmCost(parameters=100) for arm in given.arms}
-    return summarise(given, baseline=baseline, costs=costs, progress=lambda *_: None)
+    return summarise(
+        given,
+        run="run",
+        experiment="experiment",
+        baseline=baseline,
+        costs=costs,
+        openings=Openings(1, 1),
+        retrieval={},
+        skipped={},
+        failed={},
+        progress=lambda *_: None,
+    )
 
 
 def test_scores_of_choices_by_hand():
@@ -95,33 +109,26 @@ def test_an_arm_by_hand():
         },
     }
     found = summary(table(rows, questions, {"bare": "none", "rag": "retrieved"}, flagged=frozenset({"a"})))
-    bare, rag = found["arms"]
-    assert (bare["choice_accuracy"], rag["choice_accuracy"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
-    assert (bare["choice_accuracy_clean"], rag["choice_accuracy_clean"]) == (0.0, 1.0)
-    assert rag["known"] == {
-        "known": 1,
-        "accuracy_on_known": 0.0,
-        "destroyed": 1,
-        "unknown": 2,
-        "accuracy_on_unknown": 1.0,
-        "gained": 2,
-    }
-    assert rag["abstention"]["refused_unanswerable_by_search"] == 1.0
-    assert rag["abstention"]["refused_answerable_by_search"] == pytest.approx(1 / 3)
-    assert rag["abstention"]["refused_unanswerable_by_answer"] == 1.0 and rag["abstention"]["refused_answerable_by_answer"] == 0.0
-    assert bare["abstention"]["refused_unanswerable_by_search"] is None
-    assert rag["citations"] == {"answers": 2, "citing": 0.5, "precision": 0.5}
-    assert rag["context_quality"]["gold_in_prompt"] == rag["context_quality"]["answer_in_prompt"] == pytest.approx(1 / 3)
-    assert rag["context_quality"]["dropped"] == pytest.approx(1 / 3)
-    assert rag["context_quality"]["recall"] == pytest.approx(1 / 3)
-    assert rag["f1"] == pytest.approx(0.5) and rag["answered"] == 1 and rag["em"] == 0.0
-    assert rag["seconds_per_question"] == pytest.approx(1.1) and rag["tokens_per_question"] == 14
-    assert bare["seconds_per_question"] == pytest.approx(0.6)
-    assert rag["flops_per_question"] == 2 * 100 * 14
-    assert rag["by_tag"]["update"] == {"n": 1, "choice_accuracy": 1.0, "choice_accuracy_ci": None}
-    assert found["questions"]["chance"] == 0.5 and found["questions"]["longest_choice"] == 0.0
-    (pair,) = [pair for pair in found["pairs"] if pair["measure"] == "choice_accuracy"]
-    assert (pair["a"], pair["b"], pair["better"], pair["worse"]) == ("bare", "rag", 2, 1)
+    bare, rag = found.arms
+    assert (bare.accuracy.value, rag.accuracy.value) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert (bare.choice_accuracy_clean, rag.choice_accuracy_clean) == (0.0, 1.0)
+    assert rag.known == Known(1, 0.0, destroyed=1, unknown=2, accuracy_on_unknown=1.0, gained=2)
+    assert rag.abstention.refused_unanswerable_by_search == 1.0
+    assert rag.abstention.refused_answerable_by_search == pytest.approx(1 / 3)
+    assert rag.abstention.refused_unanswerable_by_answer == 1.0 and rag.abstention.refused_answerable_by_answer == 0.0
+    assert bare.abstention.refused_unanswerable_by_search is None
+    assert rag.citations == Citations(answers=2, citing=0.5, precision=0.5)
+    assert rag.context_quality.gold_in_prompt == rag.context_quality.answer_in_prompt == pytest.approx(1 / 3)
+    assert rag.context_quality.dropped == pytest.approx(1 / 3)
+    assert rag.context_quality.recall == pytest.approx(1 / 3)
+    assert rag.of(F1).value == pytest.approx(0.5) and rag.answered == 1 and rag.estimates["em"].value == 0.0
+    assert rag.seconds_per_question == pytest.approx(1.1) and rag.tokens_per_question == 14
+    assert bare.seconds_per_question == pytest.approx(0.6)
+    assert rag.flops_per_question == 2 * 100 * 14
+    assert rag.by_tag["update"] == TagFigures(1, 1.0, None)
+    assert found.questions.chance == 0.5 and found.questions.longest_choice == 0.0
+    (pair,) = found.pairs_by(ACCURACY)
+    assert (pair.a, pair.b, pair.better, pair.worse) == ("bare", "rag", 2, 1)
 
 
 def test_for_bits_per_byte_less_is_better():
@@ -131,15 +138,15 @@ def test_for_bits_per_byte_less_is_better():
         "good": {name: row(name, outcome={"answer_logprob": -3.0}) for name in "ab"},
     }
     found = summary(table(rows, questions, {"bare": "none", "good": "none"}))
-    (pair,) = [pair for pair in found["pairs"] if pair["measure"] == "bits_per_byte"]
-    assert pair["difference"] < 0 and (pair["better"], pair["worse"]) == (2, 0)
+    (pair,) = found.pairs_by(BITS)
+    assert pair.difference < 0 and (pair.better, pair.worse) == (2, 0)
 
 
 def test_a_question_that_was_not_asked_is_wrong_and_counted():
     questions = [ask("a"), ask("b")]
     rows = {"bare": {"a": row("a"), "b": row("b", None, None, error="too long", outcome={"answer_logprob": None})}}
-    (arm,) = summary(table(rows, questions, {"bare": "none"}))["arms"]
-    assert (arm["choice_accuracy"], arm["errors"], arm["n"]) == (0.5, 1, 2)
+    (arm,) = summary(table(rows, questions, {"bare": "none"})).arms
+    assert (arm.accuracy.value, arm.errors, arm.n) == (0.5, 1, 2)
 
 
 def test_break_even_by_hand():
@@ -153,25 +160,21 @@ def test_break_even_by_hand():
         "tuned": ArmCost(parameters=10, training_seconds=120.0, training_flops=1e6),
     }
     found = summary(table(rows, questions, {"rag": "retrieved", "tuned": "none"}), baseline=None, costs=costs)
-    assert found["break_even"] == [
-        {
-            "retrieval": "rag",
-            "finetuning": "tuned",
-            "questions_by_seconds": 100,
-            "questions_by_flops": math.ceil(1e6 / (20 * 400)),
-        }
-    ]
+    assert found.break_even == (
+        BreakEven("rag", "tuned", questions_by_seconds=100, questions_by_flops=math.ceil(1e6 / (20 * 400))),
+    )
     costs["rag"], rows["rag"]["a"] = ArmCost(parameters=10), row("a", outcome={"score_seconds": 0.5}, prompt_tokens=90)
     found = summary(table(rows, questions, {"rag": "retrieved", "tuned": "none"}), baseline=None, costs=costs)
-    assert found["break_even"][0]["questions_by_seconds"] is found["break_even"][0]["questions_by_flops"] is None
-
-
-def wins(name, accuracy, context="none"):
-    return {"arm": name, "choice_accuracy": accuracy, "choice_accuracy_ci": None, "context": context}
+    assert found.break_even == (BreakEven("rag", "tuned", None, None),)
 
 
 def pair(a, b, difference, p):
-    return {"a": a, "b": b, "measure": "choice_accuracy", "difference": difference, "holm_p": p}
+    return PairFigures(a, b, "choice_accuracy", 10, difference, None, p, p, 0, 0, 0, holm_p=p)
+
+
+def wins(name, accuracy, context="none"):
+    figures = summary(table({name: {"a": row("a")}}, [ask("a")], {name: context}), baseline=None).arms[0]
+    return replace(figures, estimates={"choice_accuracy": Estimate(accuracy)})
 
 
 def test_the_verdict_claims_no_more_than_the_tests():
