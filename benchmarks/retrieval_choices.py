@@ -31,7 +31,7 @@ from machine import describe
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus.store import open_corpus
-from rag_vs_ft.evaluation.arms import holds_answer
+from rag_vs_ft.evaluation.contexts import holds_answer
 from rag_vs_ft.evaluation.metrics import distinct, recall_at, reciprocal_rank_at
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.statistics import clustered_interval

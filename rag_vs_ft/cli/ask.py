@@ -126,15 +126,16 @@ def ask(
     Example: rag-vs-ft ask "Which port does the API server use?" --index sample
     """
     from rag_vs_ft.ask import ask as answer_from
+    from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
     from rag_vs_ft.index.search import checked_k, checked_query
     from rag_vs_ft.models.loading import load
 
-    if context not in ("retrieved", "none"):
-        raise UserError(f"context {context!r} is not known", "use retrieved or none")
+    if context not in WAYS:
+        raise UserError(f"context {context!r} is not known", f"use {' or '.join(reversed(WAYS))}")
     query, notices = checked_query(question)
     checked_k(k)
     filters = filters_of(service, path, since)
-    opened = open_index(index, home) if context == "retrieved" else None
+    opened = open_index(index, home) if CONTEXTS[context].is_search else None
     root = settings.home(home).root
     chosen = engine or settings.engine()
     lm = load(model, adapter=adapter, device=device, four_bit=four_bit, engine=chosen, home=root, progress=say)

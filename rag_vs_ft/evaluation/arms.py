@@ -1,8 +1,6 @@
 """One arm and one question: which passages the model is shown, and what it makes of them.
 
 Contexts differ in the passages alone; template, window and decoding are the arm's own and the same for all its questions.
-What is drawn at random depends on the experiment's seed and the question's id, so it does not change with the order or number
-of questions.
 """
 
 from __future__ import annotations
@@ -12,24 +10,23 @@ import random
 import re
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 
 from rag_vs_ft import __version__, settings
-from rag_vs_ft.ask import distinct
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.evaluation.contexts import CONTEXTS, Source, holds_answer
 from rag_vs_ft.evaluation.experiments import Arm
-from rag_vs_ft.evaluation.metrics import normalise_answer
 from rag_vs_ft.evaluation.predictions import Outcome, Passage, Prediction
-from rag_vs_ft.evaluation.questions import word_overlap
-from rag_vs_ft.index.search import Filters, Index
+from rag_vs_ft.evaluation.questions import gold_answer
+from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.generation import citations, generate_batch
 from rag_vs_ft.models.likelihood import Score, continuation_logprobs, split_continuations
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt
-from rag_vs_ft.records import Chunk, Hit, Question, sha256_text
+from rag_vs_ft.records import Hit, Question, sha256_text
 
 SCORER_VERSION = 1
 """Raised when the same prompt would get other scores or another answer; cached results of other versions are not used."""
@@ -56,81 +53,17 @@ class Passages:
 
 
 def find_passages(arm: Arm, question: Question, index: Index | None, seed: int) -> Passages:
-    """The passages of an arm whose `k` and `retriever` are settled; `index` may be None for context "none" alone.
-
-    - retrieved: the best `k` chunks, equal texts once.
-    - oracle: for each piece of evidence the gold chunk that holds most of it; without evidence, the best chunk of each gold
-      document.
-    - oracle+distractors: the oracle's and, up to `k` passages but at least one, the best of other documents, in random order.
-    - random: `k` chunks of documents that are not gold, drawn at random.
-    - gold-removed: the best `k` chunks of documents that are not gold.
-    """
+    """The passages of an arm whose `k` and `retriever` are settled; `index` may be None where the context shows none."""
     start = time.perf_counter()
-    if arm.context == "none" or index is None:
+    context = CONTEXTS[arm.context]
+    if context.passages is None or index is None:
         return Passages(None, 0.0, None)
-    k, retriever = arm.k or 1, arm.retriever or "hybrid"
     draw = random.Random(zlib.crc32(f"{seed} {question.id}".encode()))
-    if arm.context == "retrieved":
-        hits = distinct(index.search(question.question, k, retriever=retriever))
-    elif arm.context == "gold-removed":
-        hits = _others(index, question, k, retriever)
-    elif arm.context == "random":
-        hits = [Hit(0, chunk, 0.0) for chunk in _random_chunks(index, question, k, draw)]
-    else:
-        hits = _oracle(index, question, retriever)
-        if arm.context == "oracle+distractors":
-            hits += _others(index, question, max(k - len(hits), 1), retriever)
-            draw.shuffle(hits)
+    hits = context.passages(Source(question, index, arm.k or 1, arm.retriever or settings.RETRIEVER, draw))
     cosines = [hit.dense_score for hit in hits if hit.dense_score is not None]
-    best = max(cosines) if arm.context == "retrieved" and cosines else None
-    ranked = hits if arm.context == "retrieved" else [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
+    best = max(cosines) if context.is_search and cosines else None
+    ranked = hits if context.is_search else [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
     return Passages(tuple(ranked), time.perf_counter() - start, best)
-
-
-def _others(index: Index, question: Question, k: int, retriever: str) -> list[Hit]:
-    gold = sum(1 for _ in index.table.rows_of(question.gold_documents))
-    hits = index.search(question.question, min(k + gold, settings.MAX_HITS), retriever=retriever)
-    return [hit for hit in distinct(hits) if hit.chunk.document_id not in question.gold_documents][:k]
-
-
-def _random_chunks(index: Index, question: Question, k: int, draw: random.Random) -> Iterator[Chunk]:
-    rows = draw.sample(range(len(index)), min(len(index), k + 50))
-    others = (chunk for chunk in map(index.table.chunk, rows) if chunk.document_id not in question.gold_documents)
-    return (chunk for chunk, _ in zip(others, range(k), strict=False))
-
-
-def _oracle(index: Index, question: Question, retriever: str) -> list[Hit]:
-    ranked: list[Hit] = []
-    for document in question.gold_documents:
-        # The filter takes a path's start: "a.md" is also the start of "a.mdx".
-        found = index.search(question.question, 100, retriever=retriever, filters=Filters(path=document))
-        ranked += [hit for hit in found if hit.chunk.document_id == document]
-    known = {hit.chunk.id for hit in ranked}
-    ranked += [Hit(0, chunk, 0.0) for chunk, _ in index.table.rows_of(question.gold_documents) if chunk.id not in known]
-    if not question.evidence:
-        return list({hit.chunk.document_id: hit for hit in reversed(ranked)}.values())[::-1]
-    best = [max(ranked, key=lambda hit: evidence_share(evidence, hit.chunk.text)) for evidence in question.evidence if ranked]
-    return list({hit.chunk.id: hit for hit in best}.values())
-
-
-def evidence_share(evidence: str, text: str) -> float:
-    """How much of a piece of evidence a text holds: over 1 when it stands there in a row, else the share of its words."""
-    return 2.0 if normalise_answer(evidence) in normalise_answer(text) else word_overlap(evidence, text)
-
-
-def holds_answer(question: Question, chunk: Chunk) -> bool:
-    """Whether a passage proves the answer: it holds evidence, or, for questions without, the answer in a gold document."""
-    if question.evidence:
-        return any(evidence_share(evidence, chunk.text) >= 0.8 for evidence in question.evidence)
-    answer = normalise_answer(gold_answer(question) or "")
-    return bool(answer) and chunk.document_id in question.gold_documents and answer in normalise_answer(chunk.text)
-
-
-def gold_answer(question: Question) -> str | None:
-    """The answer's text; the right choice where no free answer is given."""
-    if question.answer is None and question.choices is not None and question.answer_index is not None:
-        return question.choices[question.answer_index]
-    return question.answer
 
 
 def is_refusal(answer: str) -> bool:

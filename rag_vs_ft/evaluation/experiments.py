@@ -7,20 +7,26 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.questions import sample_questions_path
 
-Context = Literal["none", "retrieved", "oracle", "oracle+distractors", "random", "gold-removed"]
 Retriever = Literal["hybrid", "bm25", "dense"]
 Score = Literal["sum", "per_byte", "pmi"]
-USES_K: tuple[Context, ...] = ("retrieved", "oracle+distractors", "random", "gold-removed")
 SAMPLE = "sample"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+
+
+def _known_context(name: str) -> str:
+    if name not in CONTEXTS:
+        raise PydanticCustomError("context", f"there is no such context; there are: {', '.join(CONTEXTS)}")
+    return name
 
 
 class _Table(BaseModel):
@@ -32,7 +38,7 @@ class Arm(_Table):
 
     name: str = Field(pattern=_NAME, max_length=60)
     model: str = Field(min_length=1)
-    context: Context
+    context: Annotated[str, AfterValidator(_known_context)]
     adapter: str | None = None
     template: Literal["auto", "plain", "few-shot", "alpaca", "chat"] = "auto"
     k: int | None = Field(default=None, ge=1, le=100)
@@ -154,11 +160,10 @@ def _contradictions(raw: dict[str, Any]) -> Iterator[str]:
     if isinstance(raw.get("baseline"), str) and raw["baseline"] not in names:
         yield f"baseline: {raw['baseline']!r} is not an arm; there are: {', '.join(names) or 'none'}"
     for arm in arms:
-        context = arm.get("context")
-        if context in ("none", "oracle") and "k" in arm:
-            yield f"arms: {arm.get('name')!r}: k has no meaning with context {context!r}"
-        if context in ("none", "random") and "retriever" in arm:
-            yield f"arms: {arm.get('name')!r}: retriever has no meaning with context {context!r}"
+        context = CONTEXTS.get(str(arm.get("context")))
+        for key, used in (("k", context and context.uses_k), ("retriever", context and context.uses_retriever)):
+            if context and not used and key in arm:
+                yield f"arms: {arm.get('name')!r}: {key} has no meaning with context {context.name!r}"
     seen = Counter(
         (arm.get("model"), arm.get("adapter"), arm.get("context"), arm.get("template"), arm.get("k"), arm.get("retriever"))
         for arm in arms

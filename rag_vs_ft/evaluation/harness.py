@@ -32,6 +32,7 @@ from rag_vs_ft.environment import git_commit, machine, peak_memory, reset_peak_m
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.evaluation import arms as asking
 from rag_vs_ft.evaluation import perplexity, report, settling
+from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.costs import ArmCost, arm_cost, run_record
 from rag_vs_ft.evaluation.experiments import Arm, Experiment, load_experiment, question_paths, training_paths
 from rag_vs_ft.evaluation.figures import SUMMARY, Openings, RetrievalFigures, Summary
@@ -414,7 +415,7 @@ class _Runner:
         rows: dict[str, Prediction] = {}
         tasks = []
         stage = f"{arm.name} ({split})"
-        index = None if arm.context == "none" else self.index
+        index = self.index if CONTEXTS[arm.context].shows_passages else None
         for number, question in enumerate(questions):
             passages = asking.find_passages(arm, question, index, self.experiment.seed)
             try:
@@ -448,7 +449,7 @@ class _Runner:
             self.computed += len(batch)
         self.progress(stage, len(questions), len(questions))
         if split == "test":
-            index = None if arm.context == "none" else self.index
+            index = self.index if CONTEXTS[arm.context].shows_passages else None
             peak = peak_memory(lm.device) if tasks else None
             self.costs[arm.name] = arm_cost(lm, index, arm.adapter or arm.model, self.home, peak)
         return rows
@@ -478,11 +479,11 @@ class _Runner:
         return self.index.search(query, k, retriever=retriever)
 
     def _retrieval(self, arms: Sequence[Arm], questions: Sequence[Question]) -> dict[str, RetrievalFigures]:
-        """Retrieval by itself, to depth 10, for each retriever that an arm of context "retrieved" uses."""
+        """Retrieval by itself, to depth 10, for each retriever that an arm searches with."""
         result: dict[str, RetrievalFigures] = {}
         if not any(question.gold_documents for question in questions):
             return result
-        for retriever in dict.fromkeys(str(arm.retriever) for arm in arms if arm.context == "retrieved"):
+        for retriever in dict.fromkeys(str(arm.retriever) for arm in arms if CONTEXTS[arm.context].is_search):
             found = evaluate_retrieval(partial(self._search, retriever), questions)
             result[retriever] = RetrievalFigures.of(found)
         return result

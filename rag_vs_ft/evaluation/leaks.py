@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft.corpus.splits import SHINGLE_WORDS, clusters_of, shingle_hashes
-from rag_vs_ft.evaluation.arms import gold_answer
+from rag_vs_ft.evaluation.questions import gold_answer
 from rag_vs_ft.records import Document, Question
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rag_vs_ft.evaluation.arms import gold_answer
 from rag_vs_ft.evaluation.experiments import Score
 from rag_vs_ft.evaluation.metrics import exact_match, rouge_l, token_f1
 from rag_vs_ft.evaluation.predictions import Prediction
+from rag_vs_ft.evaluation.questions import gold_answer
 from rag_vs_ft.evaluation.render import NONE, number, percent, span
 from rag_vs_ft.evaluation.statistics import Interval
 from rag_vs_ft.records import Question

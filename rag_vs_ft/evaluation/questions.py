@@ -98,6 +98,13 @@ def load_questions(path: Path, *, split: Literal["dev", "test"] | None = "dev", 
     return chosen
 
 
+def gold_answer(question: Question) -> str | None:
+    """The answer's text; the right choice where no free answer is given."""
+    if question.answer is None and question.choices is not None and question.answer_index is not None:
+        return question.choices[question.answer_index]
+    return question.answer
+
+
 def check_questions(path: Path, documents: Iterable[Document] | None = None) -> QuestionReport:
     """Check a question file: its format, the balance of its choices, its splits and, given documents, its truth to them.
 

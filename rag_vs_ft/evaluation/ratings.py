@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
 from rag_vs_ft.evaluation.figures import ArmFigures, Summary
 from rag_vs_ft.evaluation.render import Section, html_section, markdown_section, percent, plural, span
 from rag_vs_ft.feedback import arm_name, preferences
@@ -66,8 +67,8 @@ def _section(arms: Sequence[ArmFigures], home: Home) -> Section | None:
         return None
     ours: dict[str, list[str]] = {}
     for arm in arms:
-        if arm.context in ("none", "retrieved"):
-            ours.setdefault(arm_name(arm.adapter or arm.model, arm.context == "retrieved"), []).append(arm.name)
+        if arm.context in WAYS:
+            ours.setdefault(arm_name(arm.adapter or arm.model, CONTEXTS[arm.context].is_search), []).append(arm.name)
     rows: list[tuple[str, ...]] = [("arm", "against", "wins", "ties", "losses", "both bad", "preferred", "95% interval")]
     for one in found:
         if one.arm in ours and one.other in ours:

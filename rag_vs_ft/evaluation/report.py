@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from rag_vs_ft import files
 from rag_vs_ft.evaluation import plots, ratings
+from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
 from rag_vs_ft.evaluation.figures import UPDATES, ArmFigures, ContextQuality, Known, PairFigures, Summary, TagFigures
 from rag_vs_ft.evaluation.measures import ACCURACY, BITS, F1, MEASURES, PAIRED, SCORES, Measure, chosen
 from rag_vs_ft.evaluation.render import (
@@ -130,7 +131,7 @@ def _main(summary: Summary) -> Section:
 
 
 def _context(arm: ArmFigures) -> str:
-    details = [arm.retriever] if arm.retriever and arm.context != "oracle" else []
+    details = [arm.retriever] if arm.retriever and CONTEXTS[arm.context].uses_k else []
     details += [f"k={arm.k}"] if arm.k else []
     return arm.context + (f" ({', '.join(details)})" if details else "")
 
@@ -358,7 +359,7 @@ def _disagreements(summary: Summary, table: Table) -> Section:
         question for question in table.with_choices() if 0 < sum(right[name][question.id] > 0.5 for name in names) < len(names)
     ]
     base = summary.baseline or names[0]
-    real = [arm for arm in summary.arms if arm.name != base and arm.context in ("none", "retrieved")]
+    real = [arm for arm in summary.arms if arm.name != base and arm.context in WAYS]
     rival = max(real, key=lambda arm: arm.right).name if real else base
     lost = [question for question in split if right[base][question.id] > right[rival][question.id]]
     won = [question for question in split if right[rival][question.id] > right[base][question.id]]

@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from rag_vs_ft import settings
-from rag_vs_ft.evaluation.experiments import USES_K, Arm, Choose, Score
+from rag_vs_ft.evaluation.contexts import CONTEXTS
+from rag_vs_ft.evaluation.experiments import Arm, Choose, Score
 from rag_vs_ft.evaluation.measures import ACCURACY
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.records import Hit, Question
@@ -42,19 +43,19 @@ class Variant:
 def settled(arm: Arm, *, retriever: str, k: int) -> Arm:
     """The arm with what it leaves open filled in, as far as its context uses it."""
     found: dict[str, Any] = {}
-    if arm.context in USES_K and arm.k is None:
+    context = CONTEXTS[arm.context]
+    if context.uses_k and arm.k is None:
         found["k"] = k
-    if arm.context not in ("none", "random") and arm.retriever is None:
+    if context.uses_retriever and arm.retriever is None:
         found["retriever"] = retriever
     return arm.model_copy(update=found)
 
 
 def variants(arms: Sequence[Arm], choose: Choose) -> list[Variant]:
-    """Every arm with context "retrieved" once for each candidate, the others, which are probes and take what is chosen,
-    once."""
+    """Every arm that searches once for each candidate; the others, which are probes and take what is chosen, once."""
     result = []
     for arm in arms:
-        free = arm.context == "retrieved" and (arm.k is None or arm.retriever is None)
+        free = CONTEXTS[arm.context].is_search and (arm.k is None or arm.retriever is None)
         for retriever, k in candidates(choose) if free else candidates(choose)[:1]:
             label = f"{arm.name} ({retriever}, k={k})" if free else arm.name
             variant = settled(arm, retriever=retriever, k=k).model_copy(update={"name": label})

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from rag_vs_ft.evaluation.arms import gold_answer, is_refusal
+from rag_vs_ft.evaluation.arms import is_refusal
+from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
 from rag_vs_ft.evaluation.costs import ArmCost
 from rag_vs_ft.evaluation.experiments import Arm, Score
 from rag_vs_ft.evaluation.figures import (
@@ -36,6 +37,7 @@ from rag_vs_ft.evaluation.figures import (
 from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, PAIRED, SCORES, Measure, choice_credit, confidence
 from rag_vs_ft.evaluation.metrics import distinct, ndcg_at, recall_at, reciprocal_rank_at
 from rag_vs_ft.evaluation.predictions import Prediction
+from rag_vs_ft.evaluation.questions import gold_answer
 from rag_vs_ft.evaluation.statistics import (
     Interval,
     calibration,
@@ -197,7 +199,7 @@ def _arm(table: Table, arm: Arm, baseline: str | None, cost: ArmCost) -> ArmFigu
         citations=_citations(rows),
         abstention=_abstention(table, arm, rows, risk_coverage_area(list(credits.values()), sure) if credits else None),
         calibration=Calibration(tuple(bins), error if credits else None),
-        context_quality=_context_quality(table, arm.name) if arm.context != "none" else None,
+        context_quality=_context_quality(table, arm.name) if CONTEXTS[arm.context].shows_passages else None,
         by_tag=_by_tag(table, credits),
         known=_known(table, arm.name, baseline, credits),
         seconds_per_question=_mean([_seconds(row) for row in spent]),
@@ -237,7 +239,7 @@ def _abstention(table: Table, arm: Arm, rows: Sequence[Prediction], area: float 
         mine = [row for question, row in zip(table.questions, rows, strict=True) if question.answerable is answerable]
         found = [row.best_cosine < table.refuse_below for row in mine if row.best_cosine is not None]
         said = [is_refusal(row.outcome.answer) for row in mine if row.outcome.answer is not None]
-        by_search = _mean([float(value) for value in found]) if arm.context == "retrieved" else None
+        by_search = _mean([float(value) for value in found]) if CONTEXTS[arm.context].is_search else None
         return by_search, _mean([float(value) for value in said])
 
     rightly, wrongly = refused(False), refused(True)
@@ -338,8 +340,8 @@ def _pairs(table: Table, progress: Callable[[str, int, int], None]) -> tuple[Pai
 def _break_even(arms: Sequence[ArmFigures]) -> tuple[BreakEven, ...]:
     """For each arm that retrieves with an untrained model and each that was trained and does not: from how many questions on
     the training has paid for itself, in seconds as measured and in FLOPs (embedding the documents is not counted there)."""
-    retrieving = [arm for arm in arms if arm.context == "retrieved" and not arm.cost.training_seconds]
-    trained = [arm for arm in arms if arm.context == "none" and arm.cost.training_seconds]
+    retrieving = [arm for arm in arms if CONTEXTS[arm.context].is_search and not arm.cost.training_seconds]
+    trained = [arm for arm in arms if not CONTEXTS[arm.context].shows_passages and arm.cost.training_seconds]
     return tuple(
         BreakEven(
             retrieval=one.name,
@@ -363,7 +365,7 @@ def _crossing(ahead: float, saved: float) -> int | None:
 def verdict(arms: Sequence[ArmFigures], pairs: Sequence[PairFigures], baseline: str | None) -> str:
     """One sentence that says no more than the intervals do. Arms that are shown the gold passage are no candidates."""
     scored = [arm for arm in arms if arm.accuracy.value is not None]
-    real = [arm for arm in scored if arm.context in ("none", "retrieved")] or scored
+    real = [arm for arm in scored if arm.context in WAYS] or scored
     if not real:
         return "No arm answered a question with choices."
     best = max(real, key=lambda arm: arm.right)

@@ -5,20 +5,11 @@ import pytest
 import torch
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.arms import (
-    evidence_share,
-    find_passages,
-    gold_answer,
-    holds_answer,
-    is_refusal,
-    predict,
-    prepare,
-    room_for,
-    run_batch,
-)
+from rag_vs_ft.evaluation.arms import find_passages, is_refusal, predict, prepare, room_for, run_batch
+from rag_vs_ft.evaluation.contexts import CONTEXTS, Context, evidence_share, holds_answer
 from rag_vs_ft.evaluation.experiments import Arm
 from rag_vs_ft.evaluation.predictions import Prediction
-from rag_vs_ft.evaluation.questions import load_questions
+from rag_vs_ft.evaluation.questions import gold_answer, load_questions
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.models.prompting import build_prompt, encode
@@ -59,6 +50,27 @@ def chunk(text, document="d.md"):
 
 def test_no_context_is_none_and_not_an_empty_list(questions, index):
     assert find_passages(arm("none"), questions[0], index, 1).hits is None
+
+
+def test_settings_that_a_context_does_not_use_do_not_change_its_passages(questions, index):
+    for context in CONTEXTS.values():
+
+        def shown(context=context, **settings):
+            found = passages(context.name, questions[0], index, **settings).hits or ()
+            return [hit.chunk.id for hit in found]
+
+        assert (shown(k=3) != shown(k=1)) is (context.uses_k and context.shows_passages)
+        if not context.uses_retriever:
+            assert shown(k=3, retriever="dense") == shown(k=3, retriever="bm25")
+
+
+def test_a_new_context_is_one_entry(questions, index, monkeypatch):
+    first = Context(
+        "first", uses_k=True, uses_retriever=False, is_probe=True, passages=lambda source: source.search(9)[: source.k]
+    )
+    monkeypatch.setitem(CONTEXTS, "first", first)
+    found = passages("first", questions[0], index, k=1)
+    assert [hit.rank for hit in found.hits] == [1] and found.best_cosine is None
 
 
 def test_retrieved_is_what_the_index_finds(questions, index):

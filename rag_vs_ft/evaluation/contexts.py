@@ -1,0 +1,144 @@
+"""The kinds of context that an arm can show its model with a question: one table, which everything else reads.
+
+A new context is one function and one entry of `CONTEXTS`. What is drawn at random depends on the experiment's seed and the
+question's id, so it does not change with the order or number of questions.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from rag_vs_ft import settings
+from rag_vs_ft.ask import distinct
+from rag_vs_ft.evaluation.metrics import normalise_answer
+from rag_vs_ft.evaluation.questions import gold_answer, word_overlap
+from rag_vs_ft.index.search import Filters, Index
+from rag_vs_ft.records import Chunk, Hit, Question
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What passages are drawn from: a question, an index, and how to search it. `draw` is seeded for this question."""
+
+    question: Question
+    index: Index
+    k: int
+    retriever: str
+    draw: random.Random
+
+    def search(self, k: int) -> list[Hit]:
+        """The best `k` hits, equal texts once."""
+        return distinct(self.index.search(self.question.question, k, retriever=self.retriever))
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A kind of context. `passages` draws what is shown, None shows nothing.
+
+    `uses_k` and `uses_retriever` say which settings change the passages; giving an arm another is a fault of its experiment.
+    A probe knows the gold documents or ignores the question: it measures what search and reading contribute, and is no way to
+    answer, so it never wins a verdict.
+    """
+
+    name: str
+    uses_k: bool
+    uses_retriever: bool
+    is_probe: bool
+    passages: Callable[[Source], Sequence[Hit]] | None
+
+    @property
+    def shows_passages(self) -> bool:
+        """Whether the prompt may hold passages."""
+        return self.passages is not None
+
+    @property
+    def is_search(self) -> bool:
+        """Whether the passages are what a search finds, as a user would get them."""
+        return self.shows_passages and not self.is_probe
+
+
+# --- passages ---------------------------------------------------------------------------------------------------------
+
+
+def _retrieved(source: Source) -> Sequence[Hit]:
+    return source.search(source.k)
+
+
+def _oracle(source: Source) -> list[Hit]:
+    question = source.question
+    ranked: list[Hit] = []
+    for document in question.gold_documents:
+        # The filter takes a path's start: "a.md" is also the start of "a.mdx".
+        found = source.index.search(question.question, 100, retriever=source.retriever, filters=Filters(path=document))
+        ranked += [hit for hit in found if hit.chunk.document_id == document]
+    known = {hit.chunk.id for hit in ranked}
+    ranked += [Hit(0, chunk, 0.0) for chunk, _ in source.index.table.rows_of(question.gold_documents) if chunk.id not in known]
+    if not question.evidence:
+        return list({hit.chunk.document_id: hit for hit in reversed(ranked)}.values())[::-1]
+    best = [max(ranked, key=lambda hit: evidence_share(evidence, hit.chunk.text)) for evidence in question.evidence if ranked]
+    return list({hit.chunk.id: hit for hit in best}.values())
+
+
+def _among_distractors(source: Source) -> Sequence[Hit]:
+    hits = _oracle(source)
+    hits += _gold_removed(replace(source, k=max(source.k - len(hits), 1)))
+    source.draw.shuffle(hits)
+    return hits
+
+
+def _gold_removed(source: Source) -> list[Hit]:
+    gold = source.question.gold_documents
+    chunks = sum(1 for _ in source.index.table.rows_of(gold))
+    hits = source.search(min(source.k + chunks, settings.MAX_HITS))
+    return [hit for hit in hits if hit.chunk.document_id not in gold][: source.k]
+
+
+def _random(source: Source) -> Sequence[Hit]:
+    return [Hit(0, chunk, 0.0) for chunk in _random_chunks(source)]
+
+
+def _random_chunks(source: Source) -> Iterator[Chunk]:
+    index, k = source.index, source.k
+    rows = source.draw.sample(range(len(index)), min(len(index), k + 50))
+    others = (chunk for chunk in map(index.table.chunk, rows) if chunk.document_id not in source.question.gold_documents)
+    return (chunk for chunk, _ in zip(others, range(k), strict=False))
+
+
+CONTEXTS = {
+    context.name: context
+    for context in (
+        # No passages.
+        Context("none", uses_k=False, uses_retriever=False, is_probe=False, passages=None),
+        # The best `k` chunks of a search.
+        Context("retrieved", uses_k=True, uses_retriever=True, is_probe=False, passages=_retrieved),
+        # For each piece of evidence the gold chunk that holds most of it; without evidence, the best chunk of each gold document.
+        Context("oracle", uses_k=False, uses_retriever=True, is_probe=True, passages=_oracle),
+        # The oracle's and, up to `k` passages but at least one, the best of other documents, in random order.
+        Context("oracle+distractors", uses_k=True, uses_retriever=True, is_probe=True, passages=_among_distractors),
+        # `k` chunks of documents that are not gold.
+        Context("random", uses_k=True, uses_retriever=False, is_probe=True, passages=_random),
+        # The best `k` chunks of documents that are not gold.
+        Context("gold-removed", uses_k=True, uses_retriever=True, is_probe=True, passages=_gold_removed),
+    )
+}
+"""Every context by its name, in the order in which they are listed to a user."""
+WAYS = tuple(name for name, context in CONTEXTS.items() if not context.is_probe)
+"""Names of the contexts that a user can be answered with."""
+
+
+# --- what passages hold -----------------------------------------------------------------------------------------------
+
+
+def evidence_share(evidence: str, text: str) -> float:
+    """How much of a piece of evidence a text holds: over 1 when it stands there in a row, else the share of its words."""
+    return 2.0 if normalise_answer(evidence) in normalise_answer(text) else word_overlap(evidence, text)
+
+
+def holds_answer(question: Question, chunk: Chunk) -> bool:
+    """Whether a passage proves the answer: it holds evidence, or, for questions without, the answer in a gold document."""
+    if question.evidence:
+        return any(evidence_share(evidence, chunk.text) >= 0.8 for evidence in question.evidence)
+    answer = normalise_answer(gold_answer(question) or "")
+    return bool(answer) and chunk.document_id in question.gold_documents and answer in normalise_answer(chunk.text)
