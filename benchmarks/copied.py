@@ -17,10 +17,10 @@ from statistics import median
 from rag_vs_ft import settings
 from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.evaluation.held_out import side_documents
+from rag_vs_ft.language import words
 from rag_vs_ft.models.generation import generate
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.models.prompting import continue_text
-from rag_vs_ft.overlap import words
 
 OPENING = 20
 """Words of a held-out document that a text begins with."""

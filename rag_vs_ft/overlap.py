@@ -8,17 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.language import words
 from rag_vs_ft.records import read_jsonl
 
 SIMILAR = 0.7
 """ROUGE-L from which two instructions are the same one in other words (Self-Instruct: Wang et al., 2022)."""
 RUN_WORDS = 8
 """Words in a row of a held-out question or answer that make a text a copy of it; a shorter question has to stand there whole."""
-
-
-def words(text: str) -> list[str]:
-    """Runs of letters and digits of any script, lower case, not stemmed."""
-    return re.findall(r"[^\W_]+", text.lower())
 
 
 def rouge_l(prediction: str, reference: str) -> float:

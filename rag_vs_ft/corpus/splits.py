@@ -7,13 +7,13 @@ short include in pages that are otherwise different) is measured and reported.
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.language import words
 from rag_vs_ft.records import Document
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ NEAR_DUPLICATE = 0.5
 """Share of the smaller document's shingles that also stand in the larger one, from which the two are near duplicates."""
 MAX_SHINGLES = 8_000_000
 """Above this many shingles a fixed fraction of them, chosen by hash, stands for all (FracMinHash: Irber et al., 2022)."""
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +96,13 @@ def shingle_hashes(text: str) -> np.ndarray:
     """The distinct runs of `SHINGLE_WORDS` words of `text` as sorted uint64 hashes; a shorter text is one run."""
     import numpy as np
 
-    words = np.array([zlib.crc32(word.encode()) for word in _WORD.findall(text.lower())], dtype=np.uint64)
-    if not len(words):
+    hashed = np.array([zlib.crc32(word.encode()) for word in words(text)], dtype=np.uint64)
+    if not len(hashed):
         return np.empty(0, dtype=np.uint64)
-    width = min(SHINGLE_WORDS, len(words))
-    hashes = np.zeros(len(words) - width + 1, dtype=np.uint64)
+    width = min(SHINGLE_WORDS, len(hashed))
+    hashes = np.zeros(len(hashed) - width + 1, dtype=np.uint64)
     for position in range(width):  # a polynomial in the word hashes, modulo 2^64
-        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + words[position : position + len(hashes)] + np.uint64(1)
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + hashed[position : position + len(hashes)] + np.uint64(1)
     hashes ^= hashes >> np.uint64(29)
     return np.unique(hashes * np.uint64(0xBF58476D1CE4E5B9))
 

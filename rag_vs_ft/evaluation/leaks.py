@@ -6,19 +6,17 @@ or a search that finds it, is scored on something else than it will be asked.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft.corpus.splits import SHINGLE_WORDS, clusters_of, shingle_hashes
 from rag_vs_ft.evaluation.questions import gold_answer
+from rag_vs_ft.language import words
 from rag_vs_ft.records import Document, Question
 
 if TYPE_CHECKING:
     import numpy as np
-
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ def find_leaks(questions: Sequence[Question], documents: Iterable[Document], tra
 
     shingles = {question.id: shingle_hashes(question.question) for question in questions}
     all_wanted = np.unique(np.concatenate(list(shingles.values()))) if shingles else np.empty(0, dtype=np.uint64)
-    short = {question.id: _words(question.question) for question in questions}
+    short = {question.id: _joined(question.question) for question in questions}
     short = {name: text for name, text in short.items() if len(text.split()) < SHINGLE_WORDS}
     gold = {name for question in questions for name in question.gold_documents}
     reasons: dict[str, list[str]] = {}
@@ -67,12 +65,12 @@ def find_leaks(questions: Sequence[Question], documents: Iterable[Document], tra
     gold_text: dict[str, str] = {}
 
     def look(place: str, text: str, sketch: np.ndarray) -> None:
-        words = ""
+        joined = ""
         common = np.intersect1d(sketch, all_wanted, assume_unique=True)
         for name, wanted in shingles.items():
             if name in short:
-                words = words or f" {_words(text)} "
-                found = f" {short[name]} " in words
+                joined = joined or f" {_joined(text)} "
+                found = f" {short[name]} " in joined
             else:
                 found = bool(len(common)) and bool(np.isin(wanted, common).any())
             if found:
@@ -84,13 +82,13 @@ def find_leaks(questions: Sequence[Question], documents: Iterable[Document], tra
         sketches.append(sketch)
         look(document.id, document.text, sketch)
         if document.id in gold:
-            gold_text[document.id] = f" {_words(document.text)} "
+            gold_text[document.id] = f" {_joined(document.text)} "
     for name, text in training_text.items():
         sketch = shingle_hashes(text)
         look(f"training text {name}", text, sketch)
         for question in questions:
             answer = gold_answer(question) or ""
-            if len(_words(answer).split()) >= SHINGLE_WORDS and np.isin(shingle_hashes(answer), sketch).any():
+            if len(_joined(answer).split()) >= SHINGLE_WORDS and np.isin(shingle_hashes(answer), sketch).any():
                 reasons.setdefault(question.id, []).append(f"the answer stands in training text {name}")
 
     members: dict[int, list[str]] = {}
@@ -108,11 +106,11 @@ def find_leaks(questions: Sequence[Question], documents: Iterable[Document], tra
         },
         answers=len(given),
         answers_in_documents=sum(
-            any(f" {_words(answer)} " in gold_text.get(name, "") for name in question.gold_documents)
+            any(f" {_joined(answer)} " in gold_text.get(name, "") for name in question.gold_documents)
             for question, answer in given
         ),
     )
 
 
-def _words(text: str) -> str:
-    return " ".join(_WORD.findall(text.lower()))
+def _joined(text: str) -> str:
+    return " ".join(words(text))

@@ -17,22 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.language import language, stemmer, words
 from rag_vs_ft.records import Document, Question
 
 ALPHA = 0.001
 """An imbalance of the choices is a fault when chance alone would bring one as large less often than this."""
-
-# Words that say how something is asked, not what: left out of the word overlap.
-STOP_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        "a about after all also am an and any are as at be been before being but by can could did do does doing during "
-        "each for from get had has have having he her here how i if in into is it its itself just many may me more most "
-        "much must my need no nor not now of off on one only or other our out over own same shall she should since so "
-        "some still such than that the their them then there these they this those through to too under until up us use "
-        "used using want was we were what when where which while who whom whose why will with without would yet you your",
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +294,6 @@ def _balance(questions: Sequence[Question]) -> tuple[dict[str, Any], list[Fault]
 
 _MARKS = re.compile(r"\]\([^)\s]*(?:\s\"[^\"]*\")?\)|[*_`|\[\]\\]|^[ \t>]*>|<br */?>", re.MULTILINE)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_WORD = re.compile(r"\w+")
 
 
 def _fold(text: str) -> str:
@@ -335,10 +323,10 @@ def _check_against(numbered: Sequence[tuple[int, Question]], documents: Iterable
         if document.id in wanted:
             gold[document.id] = document
         plain = _plain(document.text)
-        words = set(plain.split())
+        held = set(plain.split())
         for line, question_text, question_words in worded:
             # The words first: comparing sets costs far less than searching the text.
-            if question_words <= words and question_text in plain:
+            if question_words <= held and question_text in plain:
                 copied.setdefault(line, []).append(document.id)
 
     for line, names in copied.items():
@@ -370,12 +358,11 @@ def _check_against(numbered: Sequence[tuple[int, Question]], documents: Iterable
 
 
 def word_overlap(question: str, passage: str) -> float:
-    """Share of the question's distinct content words (not `STOP_WORDS`; stemmed) that stand in the passage, 0 to 1."""
-    from Stemmer import Stemmer
-
-    stem = Stemmer("english").stemWords
-    asked = set(stem([word for word in _WORD.findall(question.lower()) if word not in STOP_WORDS]))
-    return len(asked & set(stem(_WORD.findall(passage.lower())))) / len(asked) if asked else 0.0
+    """Share of the question's distinct content words (`language.content_words`; stemmed) that stand in the passage, 0 to 1."""
+    english = language()
+    stem = stemmer(english)
+    asked = {stem(word) for word in words(question) if word not in english.stop_words | english.asking_words}
+    return len(asked & {stem(word) for word in words(passage)}) / len(asked) if asked else 0.0
 
 
 def _quartiles(values: list[float]) -> dict[str, float | int]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index import generations
+from rag_vs_ft.language import language, stemmer
 from rag_vs_ft.records import Chunk
 
 if TYPE_CHECKING:
@@ -29,70 +30,7 @@ BACKENDS = ("bm25s", "rank-bm25")
 VERSION = 2
 """Raised whenever the same text and settings would give other terms."""
 
-STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "but",
-        "by",
-        "can",
-        "do",
-        "does",
-        "for",
-        "from",
-        "has",
-        "have",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "may",
-        "my",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "our",
-        "should",
-        "so",
-        "such",
-        "that",
-        "the",
-        "their",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "was",
-        "we",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-    ]
-)
-"""Function words of English. Kept short: "no", "not" and "all" tell documents apart less than they cost when they are missing."""
-
-_WORD = re.compile(
+_NAME_OR_WORD = re.compile(
     r"--?[A-Za-z][\w-]*"  # flags: --resource-group, -n
     r"|\w+(?:[.\-_/:@]\w+)*",  # dotted, dashed and slashed names: v1.27, Standard_D2s_v3, kubernetes.azure.com/mode
     re.UNICODE,
@@ -128,16 +66,16 @@ class _Terms:
     """An analyzer with its stemmer and the terms of the words it has met: words repeat, so most cost one dictionary look-up."""
 
     def __init__(self, analyzer: Analyzer) -> None:
-        import Stemmer
-
+        spoken = language()
         self.analyzer = analyzer
-        self.stemmer = Stemmer.Stemmer("english") if analyzer.stem else None
+        self.stem = stemmer(spoken) if analyzer.stem else None
+        self.stop_words = spoken.stop_words if analyzer.stop_words else frozenset()
         self.known: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
     def __call__(self, text: str) -> list[str]:
         terms: list[str] = []
         before, end = "", 0
-        for match in _WORD.finditer(text):
+        for match in _NAME_OR_WORD.finditer(text):
             word = match[0]
             found = self.known.get(word)
             if found is None:
@@ -161,9 +99,8 @@ class _Terms:
     def _parts(self, word: str) -> Iterable[str]:
         for part in _PART.findall(word):
             term = part.casefold()
-            if self.analyzer.stop_words and term in STOP_WORDS:
-                continue
-            yield self.stemmer.stemWord(term) if self.stemmer else term
+            if term not in self.stop_words:
+                yield self.stem(term) if self.stem else term
 
 
 def searchable_text(chunk: Chunk) -> str:

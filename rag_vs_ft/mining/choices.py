@@ -48,12 +48,12 @@ def count_mentions(corpus: Corpus, texts: Iterable[str]) -> Mentions:
     lengths: dict[str, set[int]] = defaultdict(set)
     runs: dict[tuple[str, ...], str] = {}
     for text in texts:
-        if words := tuple(_words(text)):
+        if words := tuple(_pieces(text)):
             runs[words] = text
             lengths[words[0]].add(len(words))
     counts = Mentions(Counter(), Counter())
     for document in corpus.documents():
-        read = _words(document.text)
+        read = _pieces(document.text)
         found: Counter[str] = Counter()
         for place, word in enumerate(read):
             for length in lengths.get(word, ()):
@@ -65,7 +65,7 @@ def count_mentions(corpus: Corpus, texts: Iterable[str]) -> Mentions:
     return counts
 
 
-def _words(text: str) -> list[str]:
+def _pieces(text: str) -> list[str]:
     return [word for word in (part.strip("`\"'()[]{},;:.|*?!") for part in text.split()) if word]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from rag_vs_ft.language import language, split_sentences
 from rag_vs_ft.records import Document
 
 if TYPE_CHECKING:
@@ -33,13 +34,6 @@ class Statement:
     def place(self) -> tuple[str, ...]:
         """Where a cell stands, by names, as a reader compares them: section, heading of the row, row, column."""
         return tuple(re.sub(r"[`*]", "", name).casefold() for name in (self.section, self.key, self.row, self.column))
-
-
-_ABBREVIATIONS = (
-    r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\betc\.)(?<!\bvs\.)(?<!\bapprox\.)(?<!\bNo\.)(?<!\bInc\.)(?<!\bU\.S\.)(?<!\bcf\.)"
-)
-_SENTENCE_END = re.compile(rf"(?:(?<=[.!?])|(?<=[.!?][\"')\]])){_ABBREVIATIONS}\s+(?=[\"'(`\[]?[A-Z0-9-])")
-_LABEL = re.compile(r"(?:Note|Tip|Important|Caution|Warning):\s+")
 
 
 @cache
@@ -79,7 +73,7 @@ def statements(document: Document) -> Iterator[Statement]:
             elif in_heading:
                 section = "" if text == document.title else text
             else:
-                for sentence in split_sentences(text):
+                for sentence in split_sentences(text, language()):
                     yield Statement(document.id, section, sentence)
             in_cell = in_heading = False
 
@@ -88,16 +82,3 @@ def _cells(document_id: str, section: str, header: list[str], cells: list[str]) 
     for column, cell in list(zip(header, cells, strict=False))[1:]:
         if cell and cells[0] and column:
             yield Statement(document_id, section, cell, cells[0], header[0], column)
-
-
-def split_sentences(text: str) -> list[str]:
-    """Sentences of one paragraph; a label such as "Note:" in front goes, inline code is not cut."""
-    text = _LABEL.sub("", text, count=1) if _LABEL.match(text) else text
-    parts: list[str] = []
-    for part in _SENTENCE_END.split(text):
-        # An odd number of backticks: the cut fell inside inline code.
-        if parts and parts[-1].count("`") % 2:
-            parts[-1] += " " + part
-        elif part:
-            parts.append(part)
-    return parts

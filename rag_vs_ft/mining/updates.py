@@ -196,7 +196,7 @@ _MISSPELT = 0.94
 """Two names whose letters are at least this much alike (Ratcliff and Obershelp) are one name, spelt in two ways."""
 
 
-class _Word(NamedTuple):
+class _Token(NamedTuple):
     """One word in the form in which edits without meaning vanish, and its range in the text."""
 
     plain: str
@@ -206,7 +206,7 @@ class _Word(NamedTuple):
 
 def _change(old: Statement, new: Statement) -> _Change | str:
     """The fact that differs between two versions of a statement, or the rule by which there is none."""
-    olds, news = _words(old.text), _words(new.text)
+    olds, news = _tokens(old.text), _tokens(new.text)
     matcher = SequenceMatcher(None, [word.plain for word in olds], [word.plain for word in news], autojunk=False)
     edits = [edit for edit in matcher.get_opcodes() if edit[0] != "equal"]
     if not edits:
@@ -239,7 +239,7 @@ def _change(old: Statement, new: Statement) -> _Change | str:
     return _Change(kind, old, new, _in_style_of(before, after) if kind == "number" else before, after, start)
 
 
-def _is_factual(old: str, olds: Sequence[_Word], new: str, news: Sequence[_Word]) -> bool:
+def _is_factual(old: str, olds: Sequence[_Token], new: str, news: Sequence[_Token]) -> bool:
     """Whether one of these words holds a number, or is written as a name in code."""
     shown = [old[word.start : word.end] for word in olds] + [new[word.start : word.end] for word in news]
     return any(map(_FACTUAL.search, [*shown, *(word.plain for word in (*olds, *news))]))
@@ -271,8 +271,8 @@ def _is_number(word: str) -> bool:
     return any(letter.isdigit() for letter in word) or word.casefold().strip(_EDGE) in NUMBER_WORDS[2:]
 
 
-def _words(text: str) -> list[_Word]:
-    words: list[_Word] = []
+def _tokens(text: str) -> list[_Token]:
+    words: list[_Token] = []
     for match in re.finditer(r"\S+", text):
         bare = match[0].strip(_EDGE)
         if not bare:
@@ -282,15 +282,15 @@ def _words(text: str) -> list[_Word]:
         plain = bare.casefold().replace("’", "'").replace("`", "")
         if negation := re.fullmatch(r"(\w+)n't|(can)not", plain):
             verb = negation[2] or {"ca": "can", "wo": "will"}.get(negation[1], negation[1])
-            words += [_Word(verb, start, end), _Word("not", start, end)]
+            words += [_Token(verb, start, end), _Token("not", start, end)]
         elif quantity := re.fullmatch(r"(\d+(?:\.\d+)?)-?([a-z%]+)", plain):
-            words += [_Word(quantity[1], start, start + len(quantity[1])), _Word(quantity[2], end - len(quantity[2]), end)]
+            words += [_Token(quantity[1], start, start + len(quantity[1])), _Token(quantity[2], end - len(quantity[2]), end)]
         elif plain in NUMBER_WORDS:
-            words.append(_Word(str(NUMBER_WORDS.index(plain)), start, end))
+            words.append(_Token(str(NUMBER_WORDS.index(plain)), start, end))
         elif re.fullmatch(r"\d{1,3}(?:,\d{3})+", plain):
-            words.append(_Word(plain.replace(",", ""), start, end))
+            words.append(_Token(plain.replace(",", ""), start, end))
         else:
-            words.append(_Word("might" if plain == "may" else plain, start, end))
+            words.append(_Token("might" if plain == "may" else plain, start, end))
     return words
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.language import content_words, language
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt
 from rag_vs_ft.records import Answer, Hit
@@ -342,32 +343,6 @@ def answer_question(
 CITED_SHARE = 0.5
 """Share of an answer's content words that a passage must hold for the answer to rest on it."""
 _CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
-_WORD = re.compile(r"[^\W_]+(?:[._-]+[^\W_]+)*")
-_STOP_WORDS = frozenset(
-    [
-        *(
-            "the",
-            "and",
-            "for",
-            "are",
-            "was",
-            "were",
-            "that",
-            "this",
-            "these",
-            "those",
-            "with",
-            "from",
-            "not",
-            "can",
-            "you",
-            "your",
-        ),
-        *("use", "used", "using", "will", "would", "should", "may", "must", "has", "have", "had", "its", "then", "than", "there"),
-        *("when", "which", "what", "how", "why", "who", "where", "also", "all", "any", "but", "does", "into", "only", "other"),
-        *("such", "answer", "question", "passage", "passages", "following", "need", "needs", "want", "get", "yes"),
-    ]
-)
 
 
 def citations(answer: str, hits: Sequence[Hit], question: str = "") -> tuple[int, ...]:
@@ -380,15 +355,12 @@ def citations(answer: str, hits: Sequence[Hit], question: str = "") -> tuple[int
     named = {int(number) for found in _CITATION.findall(answer) for number in found.split(",")}
     if explicit := named & {hit.rank for hit in hits}:
         return tuple(sorted(explicit))
-    words = _content_words(answer)
-    words = words - _content_words(question) or words
-    if not words:
+    english = language()
+    said = content_words(answer, english)
+    said = said - content_words(question, english) or said
+    if not said:
         return ()
-    shares = {hit.rank: len(words & _content_words(f"{hit.chunk.breadcrumb} {hit.chunk.text}")) / len(words) for hit in hits}
+    held = {hit.rank: content_words(f"{hit.chunk.breadcrumb} {hit.chunk.text}", english) for hit in hits}
+    shares = {rank: len(said & words) / len(said) for rank, words in held.items()}
     best = max(shares.values(), default=0.0)
     return tuple(sorted(rank for rank, share in shares.items() if share == best >= CITED_SHARE))
-
-
-def _content_words(text: str) -> set[str]:
-    words = {word.lower() for word in _WORD.findall(text)}
-    return {word for word in words if (len(word) > 1 or word.isdigit()) and word not in _STOP_WORDS}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.language import breaks
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.records import Hit
 
@@ -30,7 +31,6 @@ _EXAMPLES = (
         "Running jobs are stopped.",
     ),
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
@@ -213,7 +213,6 @@ def _encode(lm: LanguageModel, pieces: Sequence[_Piece]) -> tuple[int, ...]:
 def _cut_to_fit(hit: Hit, fits: Callable[[Hit], bool]) -> Hit | None:
     """`hit` with the longest start of its text that `fits`, ending after a sentence or a line; None when not even one does."""
     text = _clean(hit.chunk.text)
-    ends = [match.start() for match in _SENTENCE_END.finditer(text)]
-    starts = [replace(hit, chunk=replace(hit.chunk, text=text[:end])) for end in ends if end]
+    starts = [replace(hit, chunk=replace(hit.chunk, text=text[:end])) for end in breaks(text) if end]
     count = bisect.bisect_left(starts, True, key=lambda start: not fits(start))
     return starts[count - 1] if count else None

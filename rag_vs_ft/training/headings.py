@@ -13,7 +13,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from rag_vs_ft.funnel import Funnel
-from rag_vs_ft.overlap import HeldOut, words
+from rag_vs_ft.language import language, split_sentences, words
+from rag_vs_ft.overlap import HeldOut
 from rag_vs_ft.records import Document
 from rag_vs_ft.training.instructions import Built, Record, is_dropped, leak
 
@@ -59,7 +60,7 @@ def sections(document: Document) -> Iterator[Section]:
         elif token.type == "paragraph_open" and token.level <= 2 * depth:
             empty = False
             if whole:
-                sentences += split_sentences(_plain(tokens[position + 1]))
+                sentences += split_sentences(_plain(tokens[position + 1]), language())
         elif token.type in ("ordered_list_open", "fence", "code_block", "table_open", "blockquote_open", "html_block"):
             whole = empty = False
     if not empty:
@@ -81,23 +82,6 @@ def _plain(inline: Token) -> str:
         if child.content or child.type in ("softbreak", "hardbreak")
     ]
     return " ".join("".join(parts).split())
-
-
-_SENTENCE_END = re.compile(
-    r"(?:(?<=[.!?])|(?<=[.!?][\"')]))(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\betc\.)(?<!\bvs\.)\s+(?=[\"'(`]?[A-Z0-9])"
-)
-_LABEL = re.compile(r"(?:Note|Tip|Important|Caution|Warning):\s+")
-
-
-def split_sentences(text: str) -> list[str]:
-    """The sentences of one paragraph; a label such as "Note:" before the first goes, inline code is not cut."""
-    found: list[str] = []
-    for part in _SENTENCE_END.split(_LABEL.sub("", text, count=1) if _LABEL.match(text) else text):
-        if found and found[-1].count("`") % 2:
-            found[-1] += " " + part
-        elif part:
-            found.append(part)
-    return found
 
 
 _ELSEWHERE = re.compile(

@@ -18,8 +18,9 @@ from typing import Any
 
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.funnel import Funnel
+from rag_vs_ft.language import words
 from rag_vs_ft.models.prompting import alpaca_fields
-from rag_vs_ft.overlap import HeldOut, words
+from rag_vs_ft.overlap import HeldOut
 from rag_vs_ft.records import Hit, Question
 
 Retrieve = Callable[[str], Sequence[Hit]]

@@ -19,10 +19,11 @@ from typing import Any
 from rag_vs_ft.corpus.sources import Progress
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.funnel import Funnel
+from rag_vs_ft.language import words
 from rag_vs_ft.models.generation import Completion, generate_batch
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt, continue_text
-from rag_vs_ft.overlap import SIMILAR, HeldOut, Novelty, rouge_l, words
+from rag_vs_ft.overlap import SIMILAR, HeldOut, Novelty, rouge_l
 from rag_vs_ft.records import Chunk, Document, Hit, sha256_text
 from rag_vs_ft.training.headings import sections
 from rag_vs_ft.training.instructions import Built, Record, is_dropped, leak

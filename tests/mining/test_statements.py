@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag_vs_ft.language import language, split_sentences
 from rag_vs_ft.mining.sound import cell_fault, sentence_fault, span_fault, update_fault
 from rag_vs_ft.mining.spans import spans, stated_in
-from rag_vs_ft.mining.statements import Statement, split_sentences, statements
+from rag_vs_ft.mining.statements import Statement, statements
 from rag_vs_ft.records import Document
 
 TEXT = """# Vaults
@@ -50,7 +51,7 @@ def test_statements_are_sentences_and_cells_under_their_headings():
 @given(st.text(alphabet='ab AB.?!`"()1', max_size=80))
 def test_splitting_loses_nothing_but_white_space(text):
     text = " ".join(text.split())
-    assert " ".join(split_sentences(text)) == text
+    assert " ".join(split_sentences(text, language())) == text
 
 
 @pytest.mark.parametrize(

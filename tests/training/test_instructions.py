@@ -9,11 +9,12 @@ import pytest
 
 from rag_vs_ft.corpus.text import headings_of
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.language import language, split_sentences
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import alpaca, build_prompt
 from rag_vs_ft.overlap import HeldOut
 from rag_vs_ft.records import Chunk, Document, Hit, Question
-from rag_vs_ft.training.headings import from_headings, sections, split_sentences
+from rag_vs_ft.training.headings import from_headings, sections
 from rag_vs_ft.training.instructions import (
     Record,
     from_questions,
@@ -104,7 +105,7 @@ def test_sections_end_at_steps_code_and_tables():
     ],
 )
 def test_sentences(text, sentences):
-    assert split_sentences(text) == sentences
+    assert split_sentences(text, language()) == sentences
 
 
 def test_records_from_headings_answer_with_what_can_stand_alone():
