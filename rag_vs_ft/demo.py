@@ -5,7 +5,6 @@ A second run takes over what the first one made: index, trained model and predic
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import time
@@ -27,7 +26,8 @@ from rag_vs_ft.records import Progress
 from rag_vs_ft.settings import Home
 from rag_vs_ft.training import runs
 from rag_vs_ft.training.presets import load_preset
-from rag_vs_ft.training.train import train
+from rag_vs_ft.training.record import RECORD, read_record
+from rag_vs_ft.training.train import Request, resume, train
 
 NAME = "sample"
 QUESTIONS = (
@@ -149,25 +149,26 @@ def _score_retrievers(index: Index) -> None:
 def _finished_run(home: Home) -> bool:
     """Whether the demo's model is there, trained to the end on the corpus as it is. One that was begun otherwise is removed."""
     folder = runs.run_folder(home, RUN)
-    if not (folder / runs.RECORD).is_file():
+    if not (folder / RECORD).is_file():
         return False
-    record = runs.read_record(folder)
-    same = record["settings"] == load_preset(PRESET, "scratch", TRAINING).model_dump()
-    if same and record["corpus"]["sha256"] == store.open_corpus(NAME, home).sha256:
-        return bool(record["state"] == "finished")
+    record = read_record(folder)
+    same = record.settings == load_preset(PRESET, "scratch", TRAINING).model_dump()
+    if same and record.corpus and record.corpus.sha256 == store.open_corpus(NAME, home).sha256:
+        return record.state == "finished"
     with runs.lock(folder):
         shutil.rmtree(folder)
     return False
 
 
 def _train(home: Home, clock: _TimeLeft) -> None:
-    def watch(message: str) -> None:
-        if found := re.match(r"step (\d+)/(\d+): (.*?)(, [^,]* left)?$", message):
-            step, steps = int(found[1]), int(found[2])
-            print(f"step {step:3}/{steps}: {found[3]} ({clock.left(step / steps)} in all)", flush=True)
+    def watch(stage: str, done: int = 0, total: int = 0, detail: str = "") -> None:
+        if stage == "step":
+            print(f"step {done:3}/{total}: {detail} ({clock.left(done / total)} in all)", flush=True)
 
-    there = runs.has_checkpoint(runs.run_folder(home, RUN))
-    result = train("scratch", NAME, PRESET, RUN, overrides=TRAINING, resume=there, home=home.root, progress=watch)
+    if runs.has_checkpoint(runs.run_folder(home, RUN)):
+        result = resume(RUN, home, progress=watch).outcome
+    else:
+        result = train(Request("scratch", PRESET, NAME, overrides=TRAINING), RUN, home, progress=watch).outcome
     print(
         f"{result.steps} steps in {result.seconds:.0f} s; {result.best_bits_per_byte:.3f} bits per byte of articles held out "
         "from training (lower is better).\nSo few words teach the manner of a text and hardly a fact: the comparison shows it."

@@ -77,7 +77,10 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory(device: str) -> int | None:
-    """Most bytes in use since `reset_peak_memory`: of the accelerator, else of this process where Linux tells."""
+    """Most bytes in use since `reset_peak_memory`: of the accelerator, else of this process.
+
+    A Mac tells only the most since the process began, and Windows nothing (None).
+    """
     if device.startswith("cuda"):
         import torch
 
@@ -85,5 +88,24 @@ def peak_memory(device: str) -> int | None:
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
-        return None
+        try:
+            import resource
+        except ImportError:
+            return None
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), None)
+
+
+def memory_limit() -> int | None:
+    """Bytes of memory that this process can have at most: the machine's, or its control group's; None when nothing tells."""
+    found = []
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limit = Path(place).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if limit.isdigit():
+            found.append(int(limit))
+    return min(found, default=None)

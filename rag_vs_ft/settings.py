@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def user_path(text: Path | str) -> Path:
     """A path that a user wrote, with `~` filled in. Raises UserError for what cannot be a path on any system."""
     try:
         path = Path(text).expanduser()
-        path.exists()  # a NUL and a name that is too long are refused by the system only when it is asked
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.lstat()  # a NUL and a name that is too long are refused only when the system is asked
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{str(text)!r} is not a usable path: {error}", "write the folder out, without ~ or NUL") from error
     except OSError as error:

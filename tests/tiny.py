@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rag_vs_ft.records import Chunk, Hit
 
@@ -138,3 +140,29 @@ class Hub:
         root = self.repositories[name]
         paths = sorted(path for path in root.rglob("*") if path.is_file())
         return [{"rfilename": path.relative_to(root).as_posix(), "size": path.stat().st_size} for path in paths]
+
+
+def train(
+    arm: Any,
+    corpus: str | None,
+    preset: str,
+    run: str,
+    *,
+    home: Path,
+    overrides: dict[str, str] | None = None,
+    data: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+    track: str | None = None,
+) -> Any:
+    """`training.train` or, to resume, `training.resume` with everything repeated; `progress` gets lines as they are printed."""
+    from rag_vs_ft import settings
+    from rag_vs_ft.training import train as training
+
+    def tell(stage: str, done: int = 0, total: int = 0, detail: str = "") -> None:
+        progress(f"{stage} {done}/{total}: {detail}" if total else detail)
+
+    request = training.Request(arm, preset, corpus, data, overrides or {})
+    if resume:
+        return training.resume(run, settings.home(home), request, track=track, progress=tell)
+    return training.train(request, run, settings.home(home), track=track, progress=tell)

@@ -21,6 +21,7 @@ from rag_vs_ft.models.generation import generate
 from rag_vs_ft.models.prompting import continue_text
 from rag_vs_ft.records import Progress
 from rag_vs_ft.training import runs
+from rag_vs_ft.training.record import RECORD, read_record
 
 PRESET = "nano"
 CURVES = (
@@ -33,8 +34,10 @@ CURVES = (
 
 def train_command(corpus: str, run: str, steps: int, *, resume: bool) -> list[str]:
     """The words of the command that trains the preset on a corpus."""
+    if resume:
+        return ["train", "--run", run, "--resume", "--home", str(home().root)]
     words = ["train", "scratch", "--corpus", corpus, "--preset", PRESET, "--run", run, "--home", str(home().root)]
-    return [*words, *(["--set", f"steps={steps}"] if steps else []), *(["--resume"] if resume else [])]
+    return [*words, *(["--set", f"steps={steps}"] if steps else [])]
 
 
 def training(command: list[str], folder: Path) -> Callable[[Progress], str]:
@@ -63,8 +66,8 @@ def training(command: list[str], folder: Path) -> Callable[[Progress], str]:
 
 def _steps(folder: Path) -> tuple[int, int]:
     rows = runs.read_metrics(folder)
-    record = runs.read_record(folder) if (folder / runs.RECORD).is_file() else {}
-    return (rows[-1]["step"] if rows else 0), int(record.get("plan", {}).get("steps", 0))
+    plan = read_record(folder).plan if (folder / RECORD).is_file() else None
+    return (rows[-1]["step"] if rows else 0), plan.steps if plan else 0
 
 
 def shown(command: list[str]) -> str:
@@ -102,25 +105,25 @@ def start_form(names: list[str]) -> None:
 
 def show_run(folder: Path) -> None:
     """What the run is, how it goes, and what it writes."""
-    record = runs.read_record(folder)
-    plan, result = record.get("plan", {}), record.get("result", {})
+    record = read_record(folder)
+    plan, result = record.plan, record.result
     with st.container(horizontal=True):
-        st.metric("State", record["state"])
-        st.metric("Parameters", _short(plan.get("parameters")))
-        st.metric("Trained tokens", _short(plan.get("train_tokens")))
+        st.metric("State", record.state)
+        st.metric("Parameters", _short(plan.parameters if plan else None))
+        st.metric("Trained tokens", _short(plan.train_tokens if plan else None))
         if result:
-            st.metric("Best bits per byte", f"{result['best_bits_per_byte']:.3f}", help=f"At step {result['best_step']:,}.")
-    corpus = (record.get("corpus") or record.get("data") or {}).get("name", "records")
-    st.caption(plain(f"{record['arm']}, preset {record['preset']}, {corpus}, {plan.get('device', '')}"))
-    for warning in plan.get("warnings", ()):
+            st.metric("Best bits per byte", f"{result.best_bits_per_byte:.3f}", help=f"At step {result.best_step:,}.")
+    learned = record.corpus.name if record.corpus else "records"
+    st.caption(plain(f"{record.arm}, preset {record.preset}, {learned}, {plan.device if plan else ''}"))
+    for warning in plan.warnings if plan else ():
         st.warning(plain(warning))
     show_curves(folder)
-    if record["state"] != "finished" and record.get("corpus"):
-        words = ["train", record["arm"], "--corpus", corpus, "--preset", record["preset"], "--run", folder.name, "--resume"]
+    if record.state != "finished":
+        words = ["train", "--run", folder.name, "--resume"]
         st.caption("Should it be stopped, it goes on with:")
         st.code(shown([*words, "--home", str(home().root)]), language=None, wrap_lines=True)
     with st.expander("Settings", icon=":material/tune:"):
-        st.json(record["settings"])
+        st.json(record.settings)
     if (folder / "last").exists():
         show_sample(folder.name)
 
@@ -136,7 +139,7 @@ def _short(number: int | None) -> str:
 
 def show_curves(folder: Path) -> None:
     """The metrics so far, drawn again every few seconds while the run goes on."""
-    going = runs.read_record(folder)["state"] != "finished"
+    going = read_record(folder).state != "finished"
     st.fragment(_curves, run_every=3 if going else None)(folder)
 
 
@@ -190,7 +193,7 @@ def show_sample(name: str) -> None:
 
 def main() -> None:
     st.header("Training")
-    found = [path.parent for path in home().runs.glob(f"*/{runs.RECORD}")]
+    found = [path.parent for path in home().runs.glob(f"*/{RECORD}")]
     start_form([folder.name for folder in found])
     if not found:
         st.info("No run yet. Larger models are trained in a terminal, such as:")
@@ -200,7 +203,7 @@ def main() -> None:
             wrap_lines=True,
         )
         return
-    newest = sorted(found, key=lambda folder: -(folder / runs.RECORD).stat().st_mtime)
+    newest = sorted(found, key=lambda folder: -(folder / RECORD).stat().st_mtime)
     name = st.selectbox("Run", [folder.name for folder in newest], key="run", bind="query-params")
     with shown_errors(f"Reading the run {name}"):
         show_run(home().runs / name)

@@ -21,13 +21,17 @@ app = typer.Typer()
 
 @app.command("train")
 def train(
-    arm: Annotated[str, typer.Argument(help="scratch, finetune, lora or instruct.")],
     run: Annotated[str, typer.Option("--run", help="What to call the run.")],
-    preset: Annotated[str, typer.Option("--preset", help="A preset's name, or a TOML file of your own.")],
+    arm: Annotated[str | None, typer.Argument(help="scratch, finetune, lora or instruct; not needed with --resume.")] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="A preset's name, or a TOML file of your own; not needed with --resume.")
+    ] = None,
     corpus: Annotated[str | None, typer.Option("--corpus", help="The documents (scratch, finetune, lora).")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Alpaca JSON file (instruct).")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="key=value of the preset, as often as needed.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last whole checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last whole checkpoint; the run remembers everything else.")
+    ] = False,
     track: Annotated[str | None, typer.Option("--track", help="tensorboard, trackio or wandb.")] = None,
     as_json: JsonOption = False,
     home: HomeOption = None,
@@ -36,33 +40,30 @@ def train(
 
     Example: rag-vs-ft train scratch --corpus sample --preset nano --run nano --set steps=200
     """
-    from rag_vs_ft.training.train import train as train_run
+    from rag_vs_ft.training import train as training
+    from rag_vs_ft.training.presets import checked_arm
 
     overrides = {}
     for change in changes or ():
         key, found, value = change.partition("=")
         if not found:
-            raise UserError(f"--set {change!r} is no key=value", "for example --set steps=200")
+            raise UserError(f"--set {change!r} is not key=value", "for example --set steps=200")
         overrides[key] = value
-    result = train_run(
-        arm,  # type: ignore[arg-type]  # checked by the preset, with a message
-        corpus,
-        preset,
-        run,
-        overrides=overrides,
-        resume=resume,
-        home=settings.home(home).root,
-        data=data,
-        track=track,
-        progress=say,
-    )
+    request = training.Request(checked_arm(arm), preset, corpus, data, overrides)
+    bar = StageBar()
+    if resume:
+        result = training.resume(run, settings.home(home), request, track=track, progress=bar)
+    else:
+        result = training.train(request, run, settings.home(home), track=track, progress=bar)
+    bar.close()
     if os.environ.get("RANK", "0") != "0":
         return  # the first of several processes speaks for all
     if as_json:
         show(result.to_json())
         return
-    print(f"{result.name}: {result.steps} steps in {result.seconds:.0f} s, {result.tokens_per_second:,.0f} tokens/s")
-    print(f"validation: {result.best_bits_per_byte:.3f} bits per byte at step {result.best_step}; {result.why}")
+    ended = result.outcome
+    print(f"{result.name}: {ended.steps} steps in {ended.seconds:.0f} s, {ended.tokens_per_second:,.0f} tokens/s")
+    print(f"validation: {ended.best_bits_per_byte:.3f} bits per byte at step {ended.best_step}; {ended.why}")
     print(f"curves: {result.folder / 'curves.html'}")
 
 

@@ -82,6 +82,11 @@ def split_documents(documents: Iterable[Document], *, fraction: float = 0.05, se
     if not held:  # every cluster is larger than what was wanted: the smallest is the closest to it
         held.update(min(order, key=lambda rows: sum(sizes[row] for row in rows)))
     train = [row for row in range(len(ids)) if row not in held]
+    if not train:
+        raise UserError(
+            f"validation_fraction={fraction} holds out all {len(ids)} documents and leaves none to train on",
+            "use a smaller one, such as 0.05",
+        )
     validation = sorted(held)
     return Split(
         train=tuple(sorted(ids[row] for row in train)),

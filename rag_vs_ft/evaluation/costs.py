@@ -8,7 +8,7 @@ from typing import Any
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.settings import Home
-from rag_vs_ft.training import runs
+from rag_vs_ft.training.record import RECORD, RunRecord, read_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +50,21 @@ def training_cost(home: Home, model: str) -> dict[str, Any]:
     seen: set[str] = set()
     while (record := run_record(home, model)) is not None and model not in seen:
         seen.add(model)
-        plan, result = record.get("plan") or {}, record.get("result") or {}
-        # A run that stopped early did a part of what was planned.
-        share = result["steps"] / plan["steps"] if result.get("steps") and plan.get("steps") else 0.0
-        for key, value in (
-            ("training_seconds", float(result.get("seconds", 0.0))),
-            ("training_flops", share * float(plan.get("flops", 0.0))),
-            ("training_tokens", int(result.get("steps", 0)) * int(plan.get("tokens_per_step", 0))),
-        ):
-            total[key] = total.get(key, 0) + value
-        model = str((record.get("settings") or {}).get("base") or "")
+        if record.plan and record.result:
+            # A run that stopped early did a part of what was planned.
+            share = record.result.steps / record.plan.steps
+            for key, value in (
+                ("training_seconds", record.result.seconds),
+                ("training_flops", share * record.plan.flops),
+                ("training_tokens", record.result.steps * record.plan.tokens_per_step),
+            ):
+                total[key] = total.get(key, 0) + value
+        model = str(record.settings.get("base") or "")
     return total
 
 
-def run_record(home: Home, model: str) -> dict[str, Any] | None:
+def run_record(home: Home, model: str) -> RunRecord | None:
     """The record of the run that a model name stands for; None for other models."""
     name = model.partition("/")[0]
     folder = home.runs / name
-    return runs.read_record(folder) if name and ".." not in model and (folder / runs.RECORD).is_file() else None
+    return read_record(folder) if name and ".." not in model and (folder / RECORD).is_file() else None

@@ -336,8 +336,9 @@ class _Runner:
         texts: dict[str, str] = {}
         files = training_paths(self.experiment, self.path)
         for model in dict.fromkeys(arm.adapter or arm.model for arm in self.experiment.arms):
-            data = ((run_record(self.home, model) or {}).get("data") or {}).get("file")
-            files += [Path(data)] if data and Path(data).is_file() else []
+            record = run_record(self.home, model)
+            if record and record.data and Path(record.data.file).is_file():
+                files.append(Path(record.data.file))
         for path in dict.fromkeys(files):
             try:
                 texts[path.name] = path.read_text(encoding="utf-8")

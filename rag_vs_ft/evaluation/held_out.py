@@ -20,6 +20,7 @@ from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.settling import Frozen
 from rag_vs_ft.records import Document, Question, read_jsonl, sha256_text
 from rag_vs_ft.settings import SEED
+from rag_vs_ft.training.record import RunRecord
 
 LEDGER = "openings.jsonl"
 VALIDATION_FRACTION = 0.05
@@ -43,15 +44,12 @@ def side_documents(corpus: Corpus, side: str, count: int) -> list[Document]:
     return [corpus.get(ids[number * len(ids) // some]) for number in range(some)]
 
 
-def trained_on_validation(record: Mapping[str, Any], corpus: Corpus) -> bool:
+def trained_on_validation(record: RunRecord, corpus: Corpus) -> bool:
     """Whether a run may have learned from `validation_documents`: it held out other documents, or those of another corpus."""
-    chosen, source = record.get("settings") or {}, record.get("corpus") or {}
-    same = (chosen.get("validation_fraction"), chosen.get("seed"), source.get("sha256")) == (
-        VALIDATION_FRACTION,
-        SEED,
-        corpus.sha256,
-    )
-    return bool(source) and not same
+    if record.corpus is None:
+        return False
+    chosen = (record.settings.get("validation_fraction"), record.settings.get("seed"), record.corpus.sha256)
+    return chosen != (VALIDATION_FRACTION, SEED, corpus.sha256)
 
 
 class HeldOut:

@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer with what a run of ours adds: everything random is a function of (seed, step), checkpoints are
+"""The Hugging Face Trainer with what a run adds: everything random is a function of (seed, step), checkpoints are
 whole or not there, losses are counted by token, and a loss that is not finite stops the run.
 
 Imports torch and transformers; only `train` imports it, when a run starts.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from rag_vs_ft.environment import peak_memory
 from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.progress import Progress
 from rag_vs_ft.training import runs
 from rag_vs_ft.training.data import IGNORE, Order, Row, Rows, collate
 from rag_vs_ft.training.presets import Preset
@@ -46,7 +47,7 @@ class RunTrainer(Trainer):
         validation: Rows,
         tokenizer: Any,
         folder: Path,
-        progress: runs.Progress,
+        progress: Progress,
         flops_per_token: float,
         seconds_before: float = 0.0,
     ) -> None:
@@ -195,13 +196,13 @@ class RunTrainer(Trainer):
         else:
             stored = load_file(place / "model.safetensors")
             parameters = dict(self.model.named_parameters())
-            lost = [name for name in parameters if name not in stored]
+            lost = [name for name, own in parameters.items() if name not in stored or stored[name].shape != own.shape]
             with torch.no_grad():
                 for name, parameter in parameters.items():  # in one order: sharding takes part of all processes
-                    if name in stored:
+                    if name not in lost:
                         parameter.copy_(_like(stored[name], parameter))
         if lost:
-            raise CheckFailed(f"{place} does not hold this model: {lost[0]} has no counterpart", "start a new run")
+            raise CheckFailed(f"{place} does not hold this model: {lost[0]} is missing or of another shape", "start a new run")
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -229,9 +230,7 @@ class RunTrainer(Trainer):
 class _Telemetry(TrainerCallback):
     """Writes metrics.jsonl, tells the progress, ends a run that has stopped gaining, and evaluates the last step."""
 
-    def __init__(
-        self, trainer: RunTrainer, folder: Path, preset: Preset, progress: runs.Progress, flops_per_token: float
-    ) -> None:
+    def __init__(self, trainer: RunTrainer, folder: Path, preset: Preset, progress: Progress, flops_per_token: float) -> None:
         self.trainer = trainer
         self.folder = folder
         self.preset = preset
@@ -261,7 +260,7 @@ class _Telemetry(TrainerCallback):
         elif "loss" in logs:
             speed = self._tokens_per_second(state)
             row |= {key: logs[key] for key in ("loss", "grad_norm", "learning_rate")}
-            row |= {"tokens_per_second": round(speed, 1), "memory_bytes": memory_bytes()}
+            row |= {"tokens_per_second": round(speed, 1), "memory_bytes": peak_memory(args.device.type) or 0}
             if utilisation := model_flops_utilisation(speed * self.flops_per_token, args.world_size):
                 row["mfu"] = round(utilisation, 4)
             left = (state.max_steps - state.global_step) * self._tokens_per_step(state) / max(speed, 1e-9)
@@ -270,7 +269,7 @@ class _Telemetry(TrainerCallback):
             return
         row["seconds"] = round(time.perf_counter() - self.trainer.began, 1)
         runs.append_metrics(self.folder, row)
-        self.progress(f"step {state.global_step}/{state.max_steps}: {said}")
+        self.progress("step", state.global_step, state.max_steps, said)
 
     def _tokens_per_second(self, state: Any) -> float:
         step, clock, paused = self.since
@@ -343,16 +342,6 @@ def assert_mergeable(model: Any, row: Row) -> None:
             f"the merged adapter does not give the adapter's logits (relative difference {difference:.3g})",
             "this is a fault of the adapter's layers; train all weights instead (finetune)",
         )
-
-
-def memory_bytes() -> int:
-    """The most memory taken so far: of the GPU where there is one, else of this process."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
 PEAK_FLOPS = {

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import html
 import io
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from rag_vs_ft.training.record import RunRecord
 
 PANELS = (
     ("loss (nats per token)", (("loss", "training"), ("validation_loss", "validation"))),
@@ -17,14 +20,14 @@ PANELS = (
 )
 
 
-def draw(folder: Path, record: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def draw(folder: Path, record: RunRecord, rows: list[dict[str, Any]]) -> None:
     """Write `curves.png` and `curves.html` into the run's folder from its metrics."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 6.5), layout="constrained")
     FigureCanvasAgg(figure)
-    best = record.get("result", {}).get("best_step")
+    best = record.result.best_step if record.result else None
     for number, (title, lines) in enumerate(PANELS):
         axes = figure.add_subplot(2, 3, number + 1)
         drawn = 0
@@ -45,7 +48,7 @@ def draw(folder: Path, record: dict[str, Any], rows: list[dict[str, Any]]) -> No
             axes.axvline(best, linestyle=":", color="grey", label="best")
         if drawn > 1 or (number < 2 and best is not None):
             axes.legend(fontsize=8)
-    figure.suptitle(f"{folder.name}: {record['arm']}, preset {record['preset']}", fontsize=11)
+    figure.suptitle(f"{folder.name}: {record.arm}, preset {record.preset}", fontsize=11)
     figure.savefig(folder / "curves.png", dpi=110, metadata={"Software": None})
     picture = io.StringIO()
     figure.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
@@ -53,8 +56,8 @@ def draw(folder: Path, record: dict[str, Any], rows: list[dict[str, Any]]) -> No
     page = _PAGE.format(
         title=html.escape(f"Run {folder.name}"),
         svg=svg[svg.index("<svg") :],
-        result=_table(record.get("result", {})),
-        settings=_table(record["settings"]),
+        result=_table(asdict(record.result) if record.result else {}),
+        settings=_table(record.settings),
     )
     (folder / "curves.html").write_text(page, encoding="utf-8")
 

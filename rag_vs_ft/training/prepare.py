@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rag_vs_ft import settings
+from rag_vs_ft import files, settings
 from rag_vs_ft.corpus.splits import split_documents
 from rag_vs_ft.corpus.store import Corpus, open_corpus
+from rag_vs_ft.environment import memory_limit
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.loading import has_bfloat16, load
-from rag_vs_ft.training import runs
+from rag_vs_ft.progress import Progress
 from rag_vs_ft.training.data import Order, Rows, Sample, Windows, count_targets, load_instructions
 from rag_vs_ft.training.presets import Arm, Preset
+from rag_vs_ft.training.record import Plan, duration
 from rag_vs_ft.training.tokenizers import CORPUS, end_of_text, fingerprint, load_tokenizer, train_tokenizer
 from rag_vs_ft.training.tokens import open_tokens, write_tokens
 
@@ -25,43 +28,6 @@ FADING_EPOCHS, HOPELESS_EPOCHS = 4, 16
 https://arxiv.org/abs/2305.16264)."""
 TOKENS_PER_PARAMETER = 20
 """What a model trained from scratch should see for its size (Hoffmann et al., 2022, https://arxiv.org/abs/2203.15556)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run will take. `flops` are the operations of all steps; `seconds` is expected from a probe of 3 passes (None: not
-    probed, because several processes share the work); `warnings` say what is unlikely to end well."""
-
-    arm: str
-    device: str
-    parameters: int
-    trainable_parameters: int
-    rows: int
-    train_tokens: int
-    validation_tokens: int
-    tokens_per_step: int
-    steps: int
-    epochs: float
-    flops: float
-    seconds: float | None
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-    def __str__(self) -> str:
-        seen = self.tokens_per_step * self.steps
-        lines = [
-            f"{self.arm} on {self.device}",
-            f"parameters       {self.parameters:,}, of which trained {self.trainable_parameters:,}",
-            f"tokens           {self.train_tokens:,} to train on, {self.validation_tokens:,} held out",
-            f"steps            {self.steps:,} of {self.tokens_per_step:,} tokens: {self.epochs:.2f} epochs, {seen:,} tokens, "
-            f"{seen / self.parameters:.2f} per parameter",
-            f"operations       {self.flops:.2e}",
-        ]
-        if self.seconds is not None:
-            lines.append(f"expected time    {_duration(self.seconds)} (from three passes just made)")
-        lines += [f"note             {note}" for note in self.notes]
-        lines += [f"WARNING          {warning}" for warning in self.warnings]
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +54,9 @@ def tokenizer_and_model(
                 f"the tokenizer has {len(tokenizer)} tokens, the model only vocab_size={preset.vocab_size}",
                 f"use --set vocab_size={-(-len(tokenizer) // 128) * 128}",
             )
-        return tokenizer, scratch_model(preset, end_of_text(tokenizer))
+        rows = embedding_rows(preset, len(tokenizer))
+        _require_memory(preset, scratch_parameters(preset, rows), rows, preset.layers * preset.width, device)
+        return tokenizer, scratch_model(preset, end_of_text(tokenizer), rows)
     import torch
 
     lora, threads = preset.lora_rank > 0, torch.get_num_threads()
@@ -102,6 +70,9 @@ def tokenizer_and_model(
             f"use --set window={base.window} or less",
         )
     model = base.model
+    config = model.config
+    trained = 0 if lora else sum(parameter.numel() for parameter in model.parameters())
+    _require_memory(preset, trained, config.vocab_size, config.num_hidden_layers * config.hidden_size, device)
     if lora:
         model = with_adapter(model, preset)
     else:
@@ -123,19 +94,55 @@ def _scratch_tokenizer(preset: Preset, folder: Path, corpus: Corpus, where: sett
     held = set(split_documents(corpus.documents(), fraction=preset.validation_fraction, seed=preset.seed).validation)
     texts = (document.text for document in corpus.documents() if document.id not in held)
     tokenizer = train_tokenizer(texts, preset.vocab_size, preset.window)
-    temporary = folder / ".tokenizer.tmp"
-    tokenizer.save_pretrained(temporary)
-    temporary.rename(kept)
+    shutil.rmtree(kept, ignore_errors=True)  # what is left of one that lost its tokenizer.json
+    with files.publishing(kept) as temporary:
+        tokenizer.save_pretrained(temporary)
     return tokenizer
 
 
-def scratch_model(preset: Preset, end: int) -> Any:
-    """A GPT-2 of the preset's size with fresh weights, the same for the same seed (Radford et al., 2019); `end` ends a text."""
+def embedding_rows(preset: Preset, tokens: int) -> int:
+    """Rows of a scratch model's embedding. A tokenizer trained on a small corpus stays below `vocab_size`: then the model has as
+    many rows as tokens, rounded up to a multiple of 64, since rows that no text uses would only be trained to be unlikely."""
+    return min(preset.vocab_size, -(-tokens // 64) * 64) if preset.tokenizer == CORPUS else preset.vocab_size
+
+
+def scratch_parameters(preset: Preset, rows: int) -> int:
+    """Parameters of a GPT-2 of the preset's size with `rows` tokens, the embedding being shared with the output."""
+    width = preset.width
+    return (rows + preset.window) * width + preset.layers * (12 * width * width + 13 * width) + 2 * width
+
+
+def _require_memory(preset: Preset, trained: int, rows: int, layer_width: int, device: str) -> None:
+    """Raise UserError when training certainly does not fit, before anything is allocated.
+
+    A lower bound: weights, gradients and Adam's two moments of the `trained` parameters in 32 bits; the logits of one batch and
+    their gradient (`rows` numbers a token); of each layer what backward needs (eight vectors of its width a token, or one with
+    gradient checkpointing); and the rows of a step.
+    """
+    import torch
+
+    tokens = preset.batch_size * preset.window
+    kept = 1 if preset.gradient_checkpointing else 8
+    needed = 16 * trained + 8 * tokens * rows + 4 * kept * tokens * layer_width + 16 * preset.rows_per_step * preset.window
+    limit = torch.cuda.mem_get_info(device)[1] if device.startswith("cuda") else memory_limit()
+    if limit is not None and needed > limit:
+        raise UserError(
+            f"this needs at least {needed / 1e9:,.0f} GB of memory, and {device} has {limit / 1e9:,.0f} GB: {trained:,} trained "
+            f"parameters, batches of {preset.batch_size} rows of {preset.window:,} tokens",
+            "use --set with a smaller width, layers, vocab_size, window or batch_size",
+        )
+
+
+def scratch_model(preset: Preset, end: int, rows: int | None = None) -> Any:
+    """A GPT-2 of the preset's size with fresh weights, the same for the same seed (Radford et al., 2019).
+
+    `end` is the token that ends a text; `rows` are those of the embedding (None: the preset's `vocab_size`).
+    """
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        vocab_size=preset.vocab_size,
+        vocab_size=rows or preset.vocab_size,
         n_positions=preset.window,
         n_layer=preset.layers,
         n_head=preset.heads,
@@ -190,7 +197,7 @@ def make_rows(
     data: Path | None,
     *,
     write: bool,
-    tell: runs.Progress,
+    tell: Progress,
 ) -> tuple[tuple[Rows, Rows], list[str]]:
     """Training and validation rows, and what a reader should know of them."""
     if data is not None:
@@ -208,7 +215,7 @@ def make_rows(
     corpus = open_corpus(corpus_name, where)
     place = folder / "tokens"
     if write and not (place / "header.json").is_file():
-        tell(f"encoding {len(corpus):,} documents")
+        tell("encode", detail=f"encoding {len(corpus):,} documents")
         split = split_documents(corpus.documents(), fraction=preset.validation_fraction, seed=preset.seed)
         write_tokens(place, corpus.documents(), tokenizer, split, corpus.sha256)
     tokens = open_tokens(place, fingerprint(tokenizer))
@@ -292,13 +299,5 @@ def _warnings(arm: Arm, parameters: int, train_tokens: int, seen: int, epochs: f
     if train_tokens < 10_000:
         found.append(f"{train_tokens:,} tokens are very few: the model will learn them by heart")
     if seconds is not None and seconds > 86_400:
-        found.append(f"this would take {_duration(seconds)} on this machine; use --set steps=N, LoRA, a smaller preset or a GPU")
+        found.append(f"this would take {duration(seconds)} on this machine; use --set steps=N, LoRA, a smaller preset or a GPU")
     return found
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5_400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3_600:.1f} h"

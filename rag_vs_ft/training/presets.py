@@ -23,7 +23,7 @@ FOLDER = Path(__file__).with_name("presets")
 class Preset(BaseModel):
     """The settings of one run, checked. Sizes are in tokens, rows (windows or records) and optimizer steps."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     base: str = Field("", description="model that is trained further: catalogue name, hub id, folder or run; none for scratch")
     tokenizer: str = Field("", description='scratch only: "corpus" for one trained on the documents, "gpt2", a run or a folder')
@@ -78,55 +78,69 @@ def list_presets() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
+def checked_arm(name: str | None) -> Arm | None:
+    """`name` if it is an arm, or None for None; raises UserError for anything else."""
+    if name is None:
+        return None
+    for arm in ARMS:
+        if name == arm:
+            return arm
+    raise UserError(f"there is no arm {name!r}", f"use one of: {', '.join(ARMS)}")
+
+
 def load_preset(name: str, arm: Arm, overrides: Mapping[str, str]) -> Preset:
     """The settings of preset `name` (or a TOML file) for `arm`, with `overrides` (key -> value as typed) on top.
 
     Raises UserError naming the key or the arm that the preset does not have, or the value that is not allowed.
     """
-    path = Path(name).expanduser() if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if arm not in ARMS:
-        raise UserError(f"there is no arm {arm!r}", f"use one of: {', '.join(ARMS)}")
+    path = settings.user_path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if (not name.endswith(".toml") and name not in list_presets()) or not path.is_file():
         raise UserError(f"there is no preset {name!r}", f"use one of: {', '.join(list_presets())}, or a TOML file of your own")
     try:
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}", "mend the file") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {path}: {error}", "correct the file; it must be TOML, like the packaged presets") from error
     there = [key for key in ARMS if isinstance(table.get(key), dict)]
     if arm not in there:
         raise UserError(f"preset {name!r} has no arm {arm!r}", f"it has: {', '.join(there) or 'none'}")
     merged = {key: value for key, value in table.items() if key not in there} | table[arm]
     merged |= overrides
-    for key in merged:
-        if key not in Preset.model_fields:
-            raise UserError(f"there is no setting {key!r}", f"use one of: {', '.join(Preset.model_fields)}")
     if "steps" in overrides and "epochs" not in overrides:
         merged["epochs"] = 0
     elif "epochs" in overrides and "steps" not in overrides:
         merged["steps"] = 0
+    return checked(merged, arm, f"preset {name!r}")
+
+
+def checked(values: Mapping[str, Any], arm: Arm, where: str) -> Preset:
+    """The settings in `values`, complete and fit for the arm. Raises UserError, which names their source `where`, for others."""
+    for key in values:
+        if key not in Preset.model_fields:
+            raise UserError(f"there is no setting {key!r}", f"use one of: {', '.join(Preset.model_fields)}")
     try:
-        preset = Preset.model_validate(merged)
+        preset = Preset.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"]))
         said = problem["msg"].removeprefix("Value error, ")
-        value = f" is {merged[key]!r}" if key in merged else ""
-        raise UserError(f"preset {name!r}: {key}{value}: {said}" if key else f"preset {name!r}: {said}", "mend it") from error
-    _require_arm(preset, arm, name)
+        value = f" is {values[key]!r}" if key in values else ""
+        hint = f"change it with --set {key}=VALUE or in the preset's file" if key else "change one of them with --set"
+        raise UserError(f"{where}: {key}{value}: {said}" if key else f"{where}: {said}", hint) from error
+    _require_arm(preset, arm, where)
     return preset
 
 
-def _require_arm(preset: Preset, arm: Arm, name: str) -> None:
+def _require_arm(preset: Preset, arm: Arm, where: str) -> None:
     shape = ("tokenizer", "vocab_size", "layers", "heads", "width")
     needed = [*shape] if arm == "scratch" else ["base"]
     if arm == "lora":
         needed += ["lora_rank", "lora_alpha"]
     missing = [key for key in needed if not getattr(preset, key)]
     if missing:
-        raise UserError(f"preset {name!r}: arm {arm!r} needs {', '.join(missing)}", "add them, or give them with --set")
+        raise UserError(f"{where}: arm {arm!r} needs {', '.join(missing)}", "add them, or give them with --set")
     unused = ["base", "lora_rank"] if arm == "scratch" else [*shape, "dropout"]
     if arm == "finetune":
         unused += ["lora_rank"]
     senseless = [key for key in unused if getattr(preset, key)]
     if senseless:
-        raise UserError(f"preset {name!r}: {', '.join(senseless)} mean nothing for the arm {arm!r}", "leave them out")
+        raise UserError(f"{where}: {', '.join(senseless)} mean nothing for the arm {arm!r}", "leave them out")

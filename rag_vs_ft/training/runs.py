@@ -18,23 +18,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from rag_vs_ft.catalogue import sha256_file
-from rag_vs_ft.errors import Busy, CheckFailed, UserError
+from rag_vs_ft import files
+from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.settings import Home, check_name
+from rag_vs_ft.training.record import FORMAT, RECORD, RunRecord, read_record
 
-FORMAT = 1
-RECORD = "run.json"
 METRICS = "metrics.jsonl"
 MANIFEST = "manifest.json"
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ class RunInfo:
 
     name: str
     folder: Path
-    record: dict[str, Any]
+    record: RunRecord
 
 
 def run_folder(home: Home, name: str) -> Path:
@@ -51,47 +48,33 @@ def run_folder(home: Home, name: str) -> Path:
     return home.runs / check_name("run", name)
 
 
-def list_runs(home: Home) -> list[RunInfo]:
-    """All runs of this home by name; folders without a readable record are none."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class RunList:
+    """The runs of a home by name, and of each folder that cannot be read the reason."""
+
+    runs: tuple[RunInfo, ...]
+    damaged: dict[str, str]
+
+
+def list_runs(home: Home) -> RunList:
+    """All runs of this home. A damaged record does not hide the others; folders without a record are not runs."""
+    found, damaged = [], {}
     for folder in sorted(home.runs.iterdir()) if home.runs.is_dir() else []:
         if (folder / RECORD).is_file():
-            found.append(RunInfo(folder.name, folder, read_record(folder)))
-    return found
+            try:
+                found.append(RunInfo(folder.name, folder, read_record(folder)))
+            except UserError as error:
+                damaged[folder.name] = str(error)
+    return RunList(tuple(found), damaged)
 
 
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> AbstractContextManager[None]:
     """Hold the run for writing; raises Busy when another process trains it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.parent / f".{folder.name}.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise Busy(f"another process is training the run {folder.name!r}", "wait for it to end, or use another name") from error
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a run. Raises UserError when there is none, CheckFailed when it cannot be read."""
-    path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no run {folder.name!r} in {folder.parent}", "start it without --resume") from error
-    except (OSError, ValueError) as error:
-        raise CheckFailed(f"cannot read {path}: {error}", f"remove {folder} and train again") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise CheckFailed(f"{path} is not a record that this version reads", f"remove {folder} and train again")
-    return record
-
-
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write the record in one step."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{RECORD}.tmp"
-    temporary.write_text(json.dumps({"format": FORMAT, **record}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    fsync(temporary)
-    temporary.replace(folder / RECORD)
+    return files.lock(
+        folder.parent / f".{folder.name}.lock",
+        f"another process is training the run {folder.name!r}",
+        "wait for it to end, or use another name",
+    )
 
 
 def append_metrics(folder: Path, row: dict[str, Any]) -> None:
@@ -115,9 +98,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 def rewind_metrics(folder: Path, step: int) -> None:
     """Remove what was logged after `step`, which a resumed run will log again."""
     rows = [row for row in read_metrics(folder) if row["step"] <= step]
-    temporary = folder / f"{METRICS}.tmp"
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8", newline="\n")
-    temporary.replace(folder / METRICS)
+    files.write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def checkpoint_name(step: int) -> str:
@@ -138,24 +119,14 @@ def save_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> P
     from safetensors import SafetensorError
 
     place = folder / "checkpoints" / checkpoint_name(step)
-    temporary = place.with_name(f".{place.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        write(temporary)
-        files = {}
-        for path in sorted(path for path in temporary.rglob("*") if path.is_file()):
-            fsync(path)
-            files[path.relative_to(temporary).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-        manifest = temporary / MANIFEST
-        manifest.write_text(json.dumps({"format": FORMAT, "step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
-        fsync(manifest)
-        fsync(temporary)
-        shutil.rmtree(place, ignore_errors=True)  # only there when a damaged one was passed over on resuming
-        temporary.rename(place)
-        fsync(place.parent)
+        if place.exists():  # a damaged one that was passed over on resuming
+            shutil.rmtree(place)
+        with files.publishing(place) as temporary:
+            write(temporary)
+            manifest = {"format": FORMAT, "step": step, "files": files.listed(temporary)}
+            files.write_json(temporary / MANIFEST, manifest)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         kept = [f"the last good one is {path.name}" for path in _checkpoints(folder)] or ["none was written before"]
         raise UserError(
             f"cannot write the checkpoint of step {step} in {folder}: {error}",
@@ -167,20 +138,11 @@ def save_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> P
 def check_checkpoint(place: Path) -> str | None:
     """What is wrong with a checkpoint, or None: every file of its manifest has its size and SHA-256."""
     try:
-        manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-        for name, expected in manifest["files"].items():
-            path = place / name
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != expected["bytes"]:
-                return f"{name} has {path.stat().st_size} bytes, {expected['bytes']} were written"
-            if sha256_file(path) != expected["sha256"]:
-                return f"{name} has changed"
+        return files.damage(place, files.read_json(place / MANIFEST, "")["files"])
     except FileNotFoundError:
         return "it has no manifest"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, CheckFailed) as error:
         return f"its manifest cannot be read: {error}"
-    return None
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -188,24 +150,37 @@ def has_checkpoint(folder: Path) -> bool:
     return bool(_checkpoints(folder))
 
 
-def last_whole_checkpoint(folder: Path, progress: Progress) -> Path | None:
+def last_whole_checkpoint(folder: Path, progress: Progress = silent) -> Path | None:
     """The newest checkpoint that is whole, or None; those passed over are told, and what a killed process left is removed."""
-    for left in (folder / "checkpoints").glob(".*.tmp"):
+    for left in (folder / "checkpoints").glob("*.tmp"):
         shutil.rmtree(left)
     for place in reversed(_checkpoints(folder)):
         problem = check_checkpoint(place)
         if problem is None:
             return place
-        progress(f"checkpoint {place.name} is damaged and passed over: {problem}")
+        progress("resume", detail=f"checkpoint {place.name} is damaged and passed over: {problem}")
     return None
 
 
 def point(folder: Path, name: str, place: Path) -> None:
-    """Let `folder/name` ("best", "last") be the checkpoint `place`, replacing the old link in one step."""
-    temporary = folder / f".{name}.tmp"
+    """Let `folder/name` ("best", "last") be the checkpoint `place`, replacing the old link in one step.
+
+    Windows lets only administrators make symbolic links; there it is a junction, which cannot be replaced in one step.
+    """
+    target, temporary = folder / name, folder / f".{name}.tmp"
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(place.relative_to(folder), target_is_directory=True)
-    temporary.replace(folder / name)
+    try:
+        temporary.symlink_to(place.relative_to(folder), target_is_directory=True)
+    except OSError:
+        if os.name != "nt":
+            raise
+        import _winapi
+
+        if os.path.lexists(target):
+            target.rmdir()  # a junction goes as an empty folder does; what it leads to stays
+        _winapi.CreateJunction(str(place.resolve()), str(target))  # type: ignore[attr-defined, unused-ignore]
+        return
+    temporary.replace(target)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -219,14 +194,5 @@ def prune(folder: Path, keep: int) -> None:
             shutil.rmtree(gone)
 
 
-def fsync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted((folder / "checkpoints").glob("step-*"))
+    return sorted(path for path in (folder / "checkpoints").glob("step-*") if not path.name.endswith(".tmp"))

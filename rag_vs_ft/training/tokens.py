@@ -7,17 +7,17 @@ document begins, and how many bytes of text the tokens stand for. The folder is 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rag_vs_ft import files
 from rag_vs_ft.corpus.splits import Split
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.records import Document
-from rag_vs_ft.training.runs import fsync
 from rag_vs_ft.training.tokenizers import encode_batch, end_of_text, fingerprint, start_tokens
 
 if TYPE_CHECKING:
@@ -63,58 +63,50 @@ def write_tokens(folder: Path, documents: Iterable[Document], tokenizer: Any, sp
     separator, start = end_of_text(tokenizer), start_tokens(tokenizer)
     kind = np.dtype("<u2" if len(tokenizer) <= 1 << 16 else "<u4")
     sides = {key: side for side in SIDES for key in getattr(split, side)}
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     summary = {side: {"tokens": 1, "text_bytes": 0, "document_ids": [], "offsets": []} for side in SIDES}
     try:
-        temporary.mkdir(parents=True)
-        files = {side: (temporary / f"{side}.bin").open("wb") for side in SIDES}
-        try:
-            for out in files.values():
-                out.write(np.array([separator], dtype=kind).tobytes())
+        shutil.rmtree(folder, ignore_errors=True)
+        with files.publishing(folder) as temporary, ExitStack() as opened:
+            out = {side: opened.enter_context((temporary / f"{side}.bin").open("wb")) for side in SIDES}
+            for file in out.values():
+                file.write(np.array([separator], dtype=kind).tobytes())
             for batch in _batches(document for document in documents if document.id in sides):
                 for document, ids in zip(batch, encode_batch(tokenizer, [document.text for document in batch]), strict=True):
                     side = sides[document.id]
                     record: dict[str, Any] = summary[side]
                     record["document_ids"].append(document.id)
                     record["offsets"].append(record["tokens"])
-                    files[side].write(np.array([*start, *ids, separator], dtype=kind).tobytes())
+                    out[side].write(np.array([*start, *ids, separator], dtype=kind).tobytes())
                     record["tokens"] += len(start) + len(ids) + 1
                     record["text_bytes"] += len(document.text.encode())
-        finally:
-            for out in files.values():
-                out.close()
-        header = {
-            "format": FORMAT,
-            "dtype": kind.str,
-            "tokenizer_sha256": fingerprint(tokenizer),
-            "vocab_size": len(tokenizer),
-            "end_of_text": separator,
-            "corpus_sha256": corpus_sha256,
-            "split": {key: value for key, value in asdict(split).items() if key not in SIDES},
-            **summary,
-        }
-        (temporary / "header.json").write_text(json.dumps(header, ensure_ascii=False), encoding="utf-8")
-        for path in temporary.iterdir():
-            fsync(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+            opened.close()
+            header = {
+                "format": FORMAT,
+                "dtype": kind.str,
+                "tokenizer_sha256": fingerprint(tokenizer),
+                "vocab_size": len(tokenizer),
+                "end_of_text": separator,
+                "corpus_sha256": corpus_sha256,
+                "split": {key: value for key, value in asdict(split).items() if key not in SIDES},
+                **summary,
+                "files": files.listed(temporary),
+            }
+            files.write_json(temporary / "header.json", header, indent=None)
     except OSError as error:
         raise UserError(f"cannot write the token file {folder}: {error.strerror}", "free some space and start again") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def open_tokens(folder: Path, tokenizer_sha256: str) -> TokenFile:
     """Open a token folder that was written with the tokenizer of this fingerprint.
 
-    Raises UserError when it was written with another tokenizer, CheckFailed when it is missing, cut off or of another format.
+    Raises UserError when it was written with another tokenizer, CheckFailed when it is missing, cut off, changed or of another
+    format. (Token files of earlier versions carry no hashes: of those only the sizes are checked.)
     """
     import numpy as np
 
     hint = f"remove {folder} and start the run again"
     try:
-        header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
+        header = files.read_json(folder / "header.json", hint)
         if header["format"] != FORMAT:
             raise CheckFailed(f"{folder}: format {header['format']!r}, this version reads {FORMAT}", hint)
         if header["tokenizer_sha256"] != tokenizer_sha256:
@@ -123,6 +115,8 @@ def open_tokens(folder: Path, tokenizer_sha256: str) -> TokenFile:
                 f"the model's is {tokenizer_sha256[:12]}",
                 "train with the tokenizer of the checkpoint, or start a new run",
             )
+        if problem := files.damage(folder, header.get("files", {})):
+            raise CheckFailed(f"the token file {folder} is damaged: {problem}", hint)
         sides = {}
         for side in SIDES:
             record, path = header[side], folder / f"{side}.bin"
@@ -135,7 +129,7 @@ def open_tokens(folder: Path, tokenizer_sha256: str) -> TokenFile:
                 document_ids=tuple(record["document_ids"]),
                 offsets=np.array(record["offsets"], dtype=np.int64),
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckFailed(f"the token file {folder} is damaged: {error}", hint) from error
     return TokenFile(header, **sides)
 

@@ -1,6 +1,7 @@
 """Train a model on a corpus: from scratch, all weights of a model that is there, a LoRA adapter, or on instructions.
 
-    train("scratch", "docs", "nano", "first", overrides={}, resume=False, home=None, data=None, track=None, progress=print)
+    train(Request("scratch", corpus="docs", preset="nano"), "first", home)
+    resume("first", home)
 
 The same call under `accelerate launch` or `torchrun` trains on several processes; each step sees the same rows.
 """
@@ -15,21 +16,23 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rag_vs_ft import __version__, settings
-from rag_vs_ft.catalogue import sha256_file
 from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.environment import git_commit
-from rag_vs_ft.errors import UserError
+from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.files import sha256_file
 from rag_vs_ft.models.loading import choose_device, weights_sha256
+from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.training import plots, runs
-from rag_vs_ft.training.prepare import Job, Plan, make_rows, put_together, tokenizer_and_model, uses_bfloat16
-from rag_vs_ft.training.presets import Arm, Preset, load_preset
+from rag_vs_ft.training.prepare import Job, make_rows, put_together, tokenizer_and_model, uses_bfloat16
+from rag_vs_ft.training.presets import Arm, Preset, checked, load_preset
+from rag_vs_ft.training.record import RECORD, Outcome, Plan, RunRecord, Source, read_record, write_record
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 _FREE = ("batch_size", "device", "compile", "gradient_checkpointing", "keep_checkpoints")
@@ -37,114 +40,150 @@ _FREE = ("batch_size", "device", "compile", "gradient_checkpointing", "keep_chec
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What to train and how. A run that is resumed remembers all of it.
+
+    `data` is the Alpaca JSON file of the arm `instruct`; the other arms learn the documents of the corpus. `overrides` are
+    settings of the preset as a user writes them: names and texts.
+    """
+
+    arm: Arm | None = None
+    preset: str | None = None
+    corpus: str | None = None
+    data: Path | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+
+_NOTHING = Request()
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
-    """A run that ended. Losses are nats per token on the validation side; `loads` is the checkpoint that loading the run by its
-    name takes, and `why` says why. `seconds` are from start to end, those before a checkpoint it was resumed from included."""
+    """A run that ended: its name, folder, and how it ended. `plan` is None when there was nothing left to do."""
 
     name: str
     folder: Path
-    steps: int
-    best_step: int
-    best_loss: float
-    best_bits_per_byte: float
-    last_loss: float
-    last_bits_per_byte: float
-    stopped_early: bool
-    loads: str
-    why: str
-    seconds: float
-    tokens_per_second: float
+    outcome: Outcome
     plan: Plan | None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `train --json` prints."""
-        return {**asdict(self), "folder": str(self.folder)}
+        plan = asdict(self.plan) if self.plan else None
+        return {"name": self.name, "folder": str(self.folder), **asdict(self.outcome), "plan": plan}
 
 
 def train(
-    arm: Arm,
-    corpus_name: str | None,
-    preset: str,
-    run_name: str,
-    *,
-    overrides: Mapping[str, str] | None = None,
-    resume: bool = False,
-    home: Path | None = None,
-    data: Path | None = None,
-    track: str | None = None,
-    progress: runs.Progress | None = None,
+    request: Request, run_name: str, home: settings.Home, *, track: str | None = None, progress: Progress = silent
 ) -> RunResult:
     """Train the run `run_name` and leave its model in `runs/<run_name>/best` and `last`.
 
-    `data` is the Alpaca JSON file of the arm `instruct`; the other arms learn the documents of the corpus. With `resume` the run
-    continues from its last whole checkpoint, exactly as if it had not been stopped. `track` also reports to one of `TRACKERS`.
-
-    Raises UserError for input that cannot be trained on, CheckFailed when the loss is no longer finite, Busy when the run is
-    being trained.
+    `track` also reports to one of `TRACKERS`. Raises UserError for input that cannot be trained on, CheckFailed when the loss is
+    no longer finite, Busy when the run is being trained.
     """
-    where = settings.home(home)
-    chosen = load_preset(preset, arm, overrides or {})
+    return _train(_started(request), run_name, home, False, track, progress)
+
+
+def resume(
+    run_name: str,
+    home: settings.Home,
+    asked: Request = _NOTHING,
+    *,
+    track: str | None = None,
+    progress: Progress = silent,
+) -> RunResult:
+    """Go on with a run from its last whole checkpoint, exactly as if it had not been stopped.
+
+    The run's record says what it was started with. `asked` may repeat any of it; what differs is refused by name, but for the
+    settings in `_FREE`, which change the cost of a step and not the rows it sees. Raises what `train` raises.
+    """
+    record = read_record(runs.run_folder(home, run_name))
+    if asked.preset is None:
+        preset = checked({**record.settings, **asked.overrides}, record.arm, f"run {run_name!r}")
+    else:
+        preset = load_preset(asked.preset, asked.arm or record.arm, asked.overrides)
+    corpus = asked.corpus or (record.corpus.name if record.corpus else None)
+    data = asked.data or (Path(record.data.file) if record.data else None)
+    started = _Started(asked.arm or record.arm, record.preset, preset, corpus, data)
+    return _train(started, run_name, home, True, track, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """What a run is started or resumed with, its settings checked."""
+
+    arm: Arm
+    preset_name: str
+    preset: Preset
+    corpus: str | None
+    data: Path | None
+
+
+def _started(request: Request) -> _Started:
+    if request.arm is None or request.preset is None:
+        missing = "an arm" if request.arm is None else "a preset"
+        raise UserError(
+            f"a new run needs {missing}",
+            "for example: rag-vs-ft train scratch --preset nano --corpus NAME --run NAME; or --resume one that is there",
+        )
+    preset = load_preset(request.preset, request.arm, request.overrides)
+    return _Started(request.arm, request.preset, preset, request.corpus, request.data)
+
+
+def _train(
+    started: _Started, run_name: str, home: settings.Home, resume: bool, track: str | None, progress: Progress
+) -> RunResult:
+    arm, preset, corpus_name, data = started.arm, started.preset, started.corpus, started.data
     _check_request(arm, corpus_name, data, track)
-    folder = runs.run_folder(where, run_name)
+    folder = runs.run_folder(home, run_name)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    _check_world(chosen, world)
-    tell: runs.Progress = progress if progress is not None and rank == 0 else (lambda _: None)
+    _check_world(preset, world)
+    tell: Progress = progress if rank == 0 else silent
     began = time.perf_counter()
     with ExitStack() as held, _explain_full_disk(folder):
         if rank == 0:
             held.enter_context(runs.lock(folder))
-        device = _start(chosen, world)
-        description = _describe(arm, corpus_name, preset, chosen, data, where)
+        device = _start(preset, world)
+        description = _describe(started, home)
         with _first_process_first(rank, world):
             checkpoint = _open_run(folder, description, resume, tell, write=rank == 0)
-            if checkpoint and runs.read_record(folder).get("state") == "finished":
-                tell(f"run {run_name} is finished: nothing to resume")
+            if checkpoint and read_record(folder).state == "finished":
+                tell("resume", detail=f"run {run_name} is finished: nothing to resume")
                 return _result(folder, None)
-            tokenizer, model = tokenizer_and_model(arm, chosen, folder, corpus_name, where, device)
-            rows, notes = make_rows(chosen, folder, tokenizer, corpus_name, where, data, write=rank == 0, tell=tell)
+            tokenizer, model = tokenizer_and_model(arm, preset, folder, corpus_name, home, device)
+            rows, notes = make_rows(preset, folder, tokenizer, corpus_name, home, data, write=rank == 0, tell=tell)
         before = max((row.get("seconds", 0.0) for row in runs.read_metrics(folder)), default=0.0) if checkpoint else 0.0
-        job = put_together(arm, chosen, tokenizer, model, rows, notes, device, probe=world == 1 and not checkpoint)
+        job = put_together(arm, preset, tokenizer, model, rows, notes, device, probe=world == 1 and not checkpoint)
         if rank == 0:
-            record = runs.read_record(folder) | description
-            runs.write_record(folder, {**record, "state": "training", "plan": asdict(job.plan)})
-            tell(str(job.plan))
-        stopped_early = _run(job, chosen, folder, device, world, checkpoint, track, tell, before)
+            created = read_record(folder).created
+            write_record(folder, description.with_changes(state="training", created=created, plan=job.plan))
+            tell("plan", detail=str(job.plan))
+        stopped_early = _run(job, preset, folder, device, world, checkpoint, track, tell, before)
         if rank == 0:
             _finish(folder, stopped_early, before + time.perf_counter() - began, tell)
         _wait_for_all(world)
         _leave(world)
         result = _result(folder, job.plan)
-    tell(f"{result.why}. Ask it: rag-vs-ft sample {run_name}")
+    tell("finished", detail=f"{result.outcome.why}. Ask it: rag-vs-ft sample {run_name} --prompt TEXT")
     return result
 
 
-def plan(
-    arm: Arm,
-    corpus_name: str | None,
-    preset: str,
-    *,
-    overrides: Mapping[str, str] | None = None,
-    home: Path | None = None,
-    data: Path | None = None,
-    progress: runs.Progress | None = None,
-) -> Plan:
-    """What `train` would take with these arguments: it prepares the data in a temporary folder, probes, and leaves nothing.
+def plan(request: Request, home: settings.Home, *, progress: Progress = silent) -> Plan:
+    """What `train` would take with this request: it prepares the data in a temporary folder, probes, and leaves nothing.
 
     Raises what `train` raises before its first step.
     """
     import tempfile
 
-    where = settings.home(home)
-    chosen = load_preset(preset, arm, overrides or {})
-    _check_request(arm, corpus_name, data, None)
-    tell: runs.Progress = progress or (lambda _: None)
-    device = _start(chosen, 1)
+    started = _started(request)
+    arm, preset, corpus, data = started.arm, started.preset, started.corpus, started.data
+    _check_request(arm, corpus, data, None)
+    device = _start(preset, 1)
     with tempfile.TemporaryDirectory(prefix="rag-vs-ft-plan-") as temporary:
         folder = Path(temporary) / "plan"
         folder.mkdir()
-        tokenizer, model = tokenizer_and_model(arm, chosen, folder, corpus_name, where, device)
-        rows, notes = make_rows(chosen, folder, tokenizer, corpus_name, where, data, write=True, tell=tell)
-        return put_together(arm, chosen, tokenizer, model, rows, notes, device, probe=True).plan
+        tokenizer, model = tokenizer_and_model(arm, preset, folder, corpus, home, device)
+        rows, notes = make_rows(preset, folder, tokenizer, corpus, home, data, write=True, tell=progress)
+        return put_together(arm, preset, tokenizer, model, rows, notes, device, probe=True).plan
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------
@@ -190,66 +229,76 @@ def _explain_full_disk(folder: Path) -> Iterator[None]:
         raise UserError(f"cannot write {error.filename or folder}: {error.strerror}", "make room, then use --resume") from error
 
 
-def _describe(
-    arm: Arm, corpus_name: str | None, preset_name: str, preset: Preset, data: Path | None, where: settings.Home
-) -> dict[str, Any]:
+def _describe(started: _Started, home: settings.Home) -> RunRecord:
     """What makes a run this run: it must be the same to resume."""
-    corpus = open_corpus(corpus_name, where) if corpus_name else None
-    packages = {name: version(name) for name in ("torch", "transformers", "peft")}
-    return {
-        "arm": arm,
-        "preset": preset_name,
-        "settings": preset.model_dump(),
-        "base": {"name": preset.base, "sha256": weights_sha256(preset.base, where.root)} if preset.base else None,
-        "corpus": {"name": corpus_name, "sha256": corpus.sha256} if corpus else None,
-        "data": {"file": str(data), "sha256": sha256_file(data)} if data else None,
-        "template": "alpaca" if arm == "instruct" else "",
-        "versions": {"rag-vs-ft": __version__, "commit": git_commit(), **packages},
-    }
+    preset, data = started.preset, started.data
+    corpus = open_corpus(started.corpus, home) if started.corpus else None
+    packages: dict[str, str | None] = {name: version(name) for name in ("torch", "transformers", "peft")}
+    return RunRecord(
+        arm=started.arm,
+        preset=started.preset_name,
+        settings=preset.model_dump(),
+        base=Source(weights_sha256(preset.base, home.root), preset.base) if preset.base else None,
+        corpus=Source(corpus.sha256, started.corpus or "") if corpus else None,
+        data=Source(sha256_file(data), file=str(data)) if data else None,
+        template="alpaca" if started.arm == "instruct" else "",
+        versions={"rag-vs-ft": __version__, "commit": git_commit(), **packages},
+        state="preparing",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
-def _open_run(folder: Path, description: dict[str, Any], resume: bool, tell: runs.Progress, *, write: bool) -> Path | None:
+def _open_run(folder: Path, description: RunRecord, resume: bool, tell: Progress, *, write: bool) -> Path | None:
     """Make the run's folder, or find the checkpoint to resume from; None is the beginning."""
     if not resume:
         if not write:
             return None
         if runs.has_checkpoint(folder):
             raise UserError(f"run {folder.name!r} exists", "continue it with --resume, or use another name")
-        if (folder / runs.RECORD).exists():
+        if (folder / RECORD).exists() or _only_leftovers(folder):
             shutil.rmtree(folder)  # it ended before its first checkpoint
         elif folder.exists():
-            raise UserError(f"{folder} exists and is no run", "use another name")
-        runs.write_record(
-            folder, {**description, "state": "preparing", "created": datetime.now(UTC).isoformat(timespec="seconds")}
-        )
+            raise UserError(f"{folder} exists and is not a run", "use another name")
+        try:
+            write_record(folder, description)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)  # or the name would be taken by nothing
+            raise
         return None
-    _require_same(runs.read_record(folder), description, folder)
-    checkpoint = runs.last_whole_checkpoint(folder, tell if write else lambda _: None)
+    _require_same(read_record(folder), description, folder)
+    checkpoint = runs.last_whole_checkpoint(folder, tell if write else silent)
     step = runs.read_step(checkpoint) if checkpoint else 0
     if write:
         runs.rewind_metrics(folder, step)
         if checkpoint:
             runs.point(folder, "last", checkpoint)
-    tell(f"resuming from step {step}" if checkpoint else "there is no checkpoint yet: starting from the beginning")
+    start = f"resuming from step {step}" if checkpoint else "there is no checkpoint yet: starting from the beginning"
+    tell("resume", detail=start)
     return checkpoint
 
 
-def _require_same(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
+def _only_leftovers(folder: Path) -> bool:
+    """Whether a run's folder holds nothing but what a process left that died before it wrote the record."""
+    return folder.is_dir() and all(path.name.endswith(".tmp") for path in folder.iterdir())
+
+
+def _require_same(old: RunRecord, new: RunRecord, folder: Path) -> None:
     """Refuse to resume as something else, with the differences."""
     differences = [
-        f"{key}: was {old['settings'].get(key)!r}, now {value!r}"
-        for key, value in new["settings"].items()
-        if key not in _FREE and old["settings"].get(key) != value
+        f"{key}: was {old.settings.get(key)!r}, now {value!r}"
+        for key, value in new.settings.items()
+        if key not in _FREE and old.settings.get(key) != value
     ]
-    differences += [f"{key}: was {old[key]!r}, now {new[key]!r}" for key in ("arm",) if old[key] != new[key]]
-    for key in ("base", "corpus", "data"):
+    if old.arm != new.arm:
+        differences.append(f"arm: was {old.arm!r}, now {new.arm!r}")
+    for key, before, now in (("corpus", old.corpus, new.corpus), ("data", old.data, new.data), ("base", old.base, new.base)):
         # Records of earlier versions name no base.
-        if key in old and (old[key] or {}).get("sha256") != (new[key] or {}).get("sha256"):
+        if (before or key != "base") and (before.sha256 if before else None) != (now.sha256 if now else None):
             differences.append(f"{key}: its contents have changed")
     if differences:
         raise UserError(
-            f"run {folder.name!r} was started otherwise: " + "; ".join(differences),
-            "resume with what it was started with, or start a new run under another name",
+            f"run {folder.name!r} was started differently: " + "; ".join(differences),
+            f"resume it with: rag-vs-ft train --run {folder.name} --resume; or start a new run under another name",
         )
 
 
@@ -310,7 +359,7 @@ def _run(
     world: int,
     checkpoint: Path | None,
     track: str | None,
-    tell: runs.Progress,
+    tell: Progress,
     before: float,
 ) -> bool:
     """Train to the end; whether it ended before its last step for want of gain. `before`: seconds that went before resuming."""
@@ -401,40 +450,41 @@ def _is_sharded(preset: Preset) -> bool:
     return True
 
 
-def _finish(folder: Path, stopped_early: bool, seconds: float, tell: runs.Progress) -> None:
+def _finish(folder: Path, stopped_early: bool, seconds: float, tell: Progress) -> None:
     """Draw the curves and write down how the run ended. The first process only."""
     if not (folder / "best").exists():
-        tell("the best checkpoint is no longer whole: best is set to the last")
+        tell("finish", detail="the best checkpoint is no longer whole: best is set to the last")
         runs.point(folder, "best", (folder / "last").resolve())
-    record = runs.read_record(folder)
+    record = read_record(folder)
     rows = runs.read_metrics(folder)
     checks = {row["step"]: row for row in rows if "validation_loss" in row}
     speeds = sorted(row["tokens_per_second"] for row in rows if "tokens_per_second" in row)
     best_step, last_step = (runs.read_step((folder / name).resolve()) for name in ("best", "last"))
     why = f"the lowest validation loss was at step {best_step}"
     if stopped_early:
-        why += f"; stopped at step {last_step}, {record['settings']['patience']} evaluations without gain"
+        why += f"; stopped at step {last_step}, {record.settings['patience']} evaluations without gain"
     elif best_step == last_step:
         why += ", the last"
-    record |= {
-        "state": "finished",
-        "result": {
-            "steps": last_step,
-            "best_step": best_step,
-            "best_loss": checks[best_step]["validation_loss"],
-            "best_bits_per_byte": checks[best_step]["bits_per_byte"],
-            "last_loss": checks[last_step]["validation_loss"],
-            "last_bits_per_byte": checks[last_step]["bits_per_byte"],
-            "stopped_early": stopped_early,
-            "loads": "best",
-            "why": f"{folder.name} loads its best checkpoint: {why}",
-            "seconds": round(seconds, 1),
-            "tokens_per_second": speeds[len(speeds) // 2] if speeds else 0.0,
-        },
-    }
+    outcome = Outcome(
+        steps=last_step,
+        best_step=best_step,
+        best_loss=checks[best_step]["validation_loss"],
+        best_bits_per_byte=checks[best_step]["bits_per_byte"],
+        last_loss=checks[last_step]["validation_loss"],
+        last_bits_per_byte=checks[last_step]["bits_per_byte"],
+        stopped_early=stopped_early,
+        loads="best",
+        why=f"{folder.name} loads its best checkpoint: {why}",
+        seconds=round(seconds, 1),
+        tokens_per_second=speeds[len(speeds) // 2] if speeds else 0.0,
+    )
+    record = record.with_changes(state="finished", result=outcome)
     plots.draw(folder, record, rows)
-    runs.write_record(folder, record)
+    write_record(folder, record)
 
 
 def _result(folder: Path, facts: Plan | None) -> RunResult:
-    return RunResult(name=folder.name, folder=folder, plan=facts, **runs.read_record(folder)["result"])
+    outcome = read_record(folder).result
+    if outcome is None:
+        raise CheckFailed(f"{folder / RECORD} says finished and holds no result", f"remove {folder} and train again")
+    return RunResult(folder.name, folder, outcome, facts)

@@ -7,12 +7,12 @@ import json
 import tomllib
 
 import pytest
+from tiny import train
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.index import build
-from rag_vs_ft.training.train import train
 
 EXPERIMENT = f"""
 name = "small"

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import train
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
-from rag_vs_ft.training.train import RunResult, train
+from rag_vs_ft.training.train import RunResult
 
 PRESET = """
 window = 96
@@ -116,7 +117,9 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
         script = tmp_path / "script.py"
         script.write_text(code, encoding="utf-8")
         command = [sys.executable, *(["-m", *launcher] if launcher else []), str(script)]
-        variables = {**os.environ, "OMP_NUM_THREADS": "1", "RAG_VS_FT_THREADS": "1", **environment}
+        tests = str(Path(__file__).parents[1])
+        path = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH", "")]))
+        variables = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAG_VS_FT_THREADS": "1", **environment}
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, env=variables, start_new_session=True, **pipes) as process:
             try:

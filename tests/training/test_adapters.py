@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import train
 
 from rag_vs_ft.environment import git_commit
 from rag_vs_ft.errors import CheckFailed, UserError
@@ -19,7 +20,8 @@ from rag_vs_ft.models.loading import load
 from rag_vs_ft.models.prompting import alpaca
 from rag_vs_ft.training import runs
 from rag_vs_ft.training.presets import FOLDER
-from rag_vs_ft.training.train import RunResult, train
+from rag_vs_ft.training.record import Source, read_record
+from rag_vs_ft.training.train import RunResult
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 TEXT = "The vault rotates the key after 30 days."
@@ -52,10 +54,10 @@ def test_the_record_names_the_weights_it_began_with_and_others_are_not_resumed_o
     shutil.copytree(llama, copied)
     over = {"base": str(copied), "steps": "2", "eval_every": "2"}
     result = train("lora", "docs", base_preset_file, "copied-lora", overrides=over, home=base_home)
-    record = runs.read_record(result.folder)
-    assert record["base"] == {"name": str(copied), "sha256": load(str(copied), home=base_home).weights_sha256}
-    assert record["base"]["sha256"] != load("copied-lora", home=base_home).weights_sha256
-    assert record["versions"]["commit"] == git_commit()
+    record = read_record(result.folder)
+    assert record.base == Source(load(str(copied), home=base_home).weights_sha256, str(copied))
+    assert record.base.sha256 != load("copied-lora", home=base_home).weights_sha256
+    assert record.versions["commit"] == git_commit()
     changed = load_file(copied / "model.safetensors")
     changed["lm_head.weight"] = changed["lm_head.weight"] + 1
     save_file(changed, copied / "model.safetensors", metadata={"format": "pt"})
@@ -91,7 +93,7 @@ def test_lora_trains_an_adapter_and_nothing_else(
     # The weights must have moved, and by loading they are merged: what it does is what was measured.
     assert float((logits(base, base_home) - logits(result.name, base_home)).abs().max()) > 0.01
     losses = [row["validation_loss"] for row in runs.read_metrics(result.folder) if "validation_loss" in row]
-    assert min(losses) == result.best_loss < losses[0] - 0.01
+    assert min(losses) == result.outcome.best_loss < losses[0] - 0.01
     assert result.plan is not None and 0 < result.plan.trainable_parameters < result.plan.parameters / 4
 
 
@@ -148,7 +150,7 @@ def test_finetune_trains_all_weights(base_home: Path, base_preset_file: str, pla
     old, new = (load_file(run.folder / "last/model.safetensors") for run in (plain, result))
     assert old.keys() == new.keys() and "lm_head.weight" not in new  # tied weights are stored once
     assert all(not torch.equal(old[key], new[key]) for key in old)
-    assert result.best_loss < plain.best_loss
+    assert result.outcome.best_loss < plain.outcome.best_loss
     again = load("finetuned", home=base_home, device="cpu")
     assert again.model.lm_head.weight is again.model.transformer.wte.weight
 
@@ -163,12 +165,12 @@ def test_instruct_learns_to_answer_and_to_stop(base_home: Path, base_preset_file
     said: list[str] = []
     result = train("instruct", None, base_preset_file, "taught", overrides=over, home=base_home, data=path, progress=said.append)
     assert any("80 records" in line for line in "\n".join(said).splitlines())
-    assert runs.read_record(result.folder)["template"] == "alpaca"
+    assert read_record(result.folder).template == "alpaca"
     lm = load("taught", home=base_home, device="cpu")
     prompt = lm.tokenizer(alpaca("Say 0.123"), return_tensors="pt")
     written = lm.model.generate(**prompt, max_new_tokens=20, do_sample=False, pad_token_id=0)[0, prompt.input_ids.shape[1] :]
     assert lm.tokenizer.decode(written) == "the vault" + lm.tokenizer.eos_token
-    assert result.best_loss < 0.1
+    assert result.outcome.best_loss < 0.1
 
 
 def test_decay_is_on_matrices_only(base_home: Path, preset_file: str) -> None:
@@ -197,7 +199,7 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 from rag_vs_ft.training import engine
-from rag_vs_ft.training.train import train
+from tiny import train
 
 # accelerate shards on GPUs only; the sharding itself works on CPUs, which is what is tried here.
 began = engine.RunTrainer.__init__

@@ -14,13 +14,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import train
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.training import runs
-from rag_vs_ft.training.train import RunResult, plan, train
+from rag_vs_ft.training import train as training
+from rag_vs_ft.training.prepare import scratch_parameters
+from rag_vs_ft.training.presets import load_preset
+from rag_vs_ft.training.record import RunRecord, read_record, write_record
+from rag_vs_ft.training.train import Request, RunResult, plan
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -44,17 +49,17 @@ def test_run_learns_and_leaves_everything(straight: RunResult, base_home: Path) 
     checks = validation(straight.folder)
     assert [step for step, _ in checks] == [5, 10, 15, 20]
     assert checks[-1][1] < checks[0][1] - 0.05
-    assert straight.best_loss == min(loss for _, loss in checks)
-    assert straight.steps == 20 and not straight.stopped_early
+    assert straight.outcome.best_loss == min(loss for _, loss in checks)
+    assert straight.outcome.steps == 20 and not straight.outcome.stopped_early
     logged = [row for row in runs.read_metrics(straight.folder) if "loss" in row]
     assert [row["step"] for row in logged] == list(range(1, 21))
     assert all(row["tokens_per_second"] > 0 and row["memory_bytes"] > 1e7 for row in logged)
     assert (straight.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     page = (straight.folder / "curves.html").read_text(encoding="utf-8")
     assert "<svg" in page and "straight" in page and "src=" not in page
-    record = runs.read_record(straight.folder)
-    assert record["state"] == "finished" and record["corpus"]["name"] == "docs"
-    assert [info.name for info in runs.list_runs(settings.home(base_home)) if info.name == "straight"] == ["straight"]
+    record = read_record(straight.folder)
+    assert record.state == "finished" and record.corpus is not None and record.corpus.name == "docs"
+    assert [info.name for info in runs.list_runs(settings.home(base_home)).runs if info.name == "straight"] == ["straight"]
 
 
 def test_run_loads_as_a_model_and_scores_what_was_logged(straight: RunResult, base_home: Path) -> None:
@@ -74,12 +79,12 @@ def test_run_loads_as_a_model_and_scores_what_was_logged(straight: RunResult, ba
             logits = lm.model(piece[None, :-1]).logits[0].double()
         nats -= float(torch.log_softmax(logits, -1).gather(1, piece[1:, None]).sum())
     size = sum(len(text.encode()) for text in texts)
-    assert straight.best_bits_per_byte == pytest.approx(nats / 0.6931471805599453 / size, rel=1e-5)
-    assert straight.best_loss == pytest.approx(nats / (len(stream) - 1), rel=1e-5)
+    assert straight.outcome.best_bits_per_byte == pytest.approx(nats / 0.6931471805599453 / size, rel=1e-5)
+    assert straight.outcome.best_loss == pytest.approx(nats / (len(stream) - 1), rel=1e-5)
 
 
 def test_plan_counts_and_warns(base_home: Path, preset_file: str, straight: RunResult) -> None:
-    facts = plan("scratch", "docs", preset_file, overrides={"epochs": "20"}, home=base_home)
+    facts = plan(Request("scratch", preset_file, "docs", overrides={"epochs": "20"}), settings.home(base_home))
     assert straight.plan is not None and facts.parameters == straight.plan.parameters
     width, layers = 32, 2
     blocks = layers * (12 * width**2 + 13 * width) + 2 * width
@@ -102,10 +107,10 @@ def test_early_stop_keeps_best_and_last(base_home: Path, preset_file: str) -> No
     over = {"learning_rate": "0.3", "warmup_steps": "0", "patience": "2", "eval_every": "1"}
     result = train("scratch", "docs", preset_file, "stops", overrides=over, home=base_home)
     checks = dict(validation(result.folder))
-    assert result.stopped_early and result.steps == result.best_step + 2 < 20
-    assert result.best_loss == min(checks.values()) < result.last_loss
+    assert result.outcome.stopped_early and result.outcome.steps == result.outcome.best_step + 2 < 20
+    assert result.outcome.best_loss == min(checks.values()) < result.outcome.last_loss
     assert not same(weights(result, "best"), weights(result, "last"))
-    assert "without gain" in result.why
+    assert "without gain" in result.outcome.why
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,7 @@ def test_evaluations_without_gain(losses: list[float], min_gain: float, expected
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from rag_vs_ft.training.train import train
+from tiny import train
 
 def progress(line):
     if line.startswith("step 12/"):
@@ -148,7 +153,7 @@ def test_resume_after_kill_is_bit_for_bit(base_home: Path, preset_file: str, str
         assert same(load_file(resumed.folder / "last" / name), load_file(straight.folder / "last" / name)), name
     assert validation(resumed.folder) == validation(straight.folder)
     keys = ("step", "loss", "learning_rate", "grad_norm")
-    assert resumed.seconds > max(row["seconds"] for row in runs.read_metrics(folder) if row["step"] <= 10)
+    assert resumed.outcome.seconds > max(row["seconds"] for row in runs.read_metrics(folder) if row["step"] <= 10)
     logs = [[{key: row.get(key) for key in keys} for row in runs.read_metrics(run.folder)] for run in (resumed, straight)]
     assert logs[0] == logs[1]
 
@@ -166,7 +171,7 @@ def test_resume_after_kill_is_bit_for_bit(base_home: Path, preset_file: str, str
     assert same(weights(again), weights(straight))
 
     said.clear()
-    assert train("scratch", "docs", preset_file, "cut-off", home=base_home, resume=True, progress=said.append).steps == 20
+    assert train("scratch", "docs", preset_file, "cut-off", home=base_home, resume=True, progress=said.append).outcome.steps == 20
     assert any("nothing to resume" in line for line in said)
 
 
@@ -187,7 +192,8 @@ def test_run_that_ended_before_its_first_checkpoint_starts_again(base_home: Path
         again = train("scratch", "docs", preset_file, name, overrides=over, home=base_home, resume=resume)
         assert [step for step, _ in validation(again.folder)] == [5]
     (base_home / "runs/mine").mkdir()
-    with pytest.raises(UserError, match="exists and is no run"):
+    (base_home / "runs/mine/thesis.txt").touch()
+    with pytest.raises(UserError, match="exists and is not a run"):
         train("scratch", "docs", preset_file, "mine", home=base_home)
 
 
@@ -196,6 +202,85 @@ def test_resume_refuses_other_settings(base_home: Path, preset_file: str, straig
         train("scratch", "docs", preset_file, "straight", overrides={"learning_rate": "1e-3"}, home=base_home, resume=True)
     with pytest.raises(UserError, match="no run 'nowhere'"):
         train("scratch", "docs", preset_file, "nowhere", home=base_home, resume=True)
+
+
+def test_a_run_remembers_what_it_was_started_with(base_home: Path, preset_file: str, run_script: Script) -> None:
+    home = settings.home(base_home)
+
+    class Stop(Exception):
+        pass
+
+    def stop(line: str) -> None:
+        if line.startswith("step 7/"):
+            raise Stop
+
+    changed = {"steps": "10", "learning_rate": "1e-3"}
+    with pytest.raises(Stop):
+        train("scratch", "docs", preset_file, "remembers", overrides=changed, home=base_home, progress=stop)
+    for refused, said in (
+        (Request(overrides={"steps": "12"}), r"steps: was 10, now 12"),
+        (Request(preset=preset_file), r"learning_rate: was 0\.001, now 0\.003"),
+        (Request(arm="lora", preset=preset_file), "'lora'"),
+        (Request(overrides={"no_such": "1"}), "there is no setting 'no_such'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            training.resume("remembers", home, refused)
+    whole = train("scratch", "docs", preset_file, "in-one-go", overrides=changed, home=base_home)
+    resumed = training.resume("remembers", home, Request(overrides={"batch_size": "4"}))  # the cost of a step may differ
+    assert resumed.outcome.steps == 10 and read_record(resumed.folder).preset == preset_file
+    assert resumed.outcome.best_loss == pytest.approx(whole.outcome.best_loss, rel=1e-4)
+    with pytest.raises(UserError, match="a new run needs an arm"):
+        training.train(Request(), "nothing", home)
+
+
+def test_a_removed_tokenizer_is_made_again(base_home: Path, preset_file: str) -> None:
+    over = {"steps": "5"}
+    first = train("scratch", "docs", preset_file, "no-tokenizer", overrides=over, home=base_home)
+    (first.folder / "tokenizer/tokenizer.json").unlink()
+    shutil.rmtree(first.folder / "checkpoints")
+    assert weights(train("scratch", "docs", preset_file, "no-tokenizer", overrides=over, home=base_home, resume=True)).keys()
+
+
+@pytest.mark.parametrize("side", ["train.bin", "validation.bin"])
+def test_a_changed_token_is_noticed(side: str, base_home: Path, preset_file: str) -> None:
+    over = {"steps": "5"}
+    folder = train("scratch", "docs", preset_file, f"flipped-{side}", overrides=over, home=base_home).folder
+    record = read_record(folder)
+    write_record(folder, record.with_changes(state="training", result=None))
+    path = folder / "tokens" / side
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckFailed, match=rf"{side} has changed"):
+        training.resume(folder.name, settings.home(base_home))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("null", "JSON null"),
+        ("[]", "JSON list"),
+        ('{"format": 1', "cannot read"),
+        ('{"format": 9}', "format 9"),
+        ('{"format": 1, "preset": "nano"}', "arm"),
+        ('{"format": 1, "arm": "scratch", "preset": 3, "settings": {}, "versions": {}, "state": "finished"}', "preset"),
+        ('{"format": 1, "arm": "scratch", "preset": "n", "settings": [], "versions": {}, "state": "finished"}', "settings"),
+        ('{"format": 1, "arm": "scratch", "preset": "n", "settings": {}, "versions": {}, "stat": "finished"}', "state"),
+        ('{"format": 1, "arm": "scratch", "preset": "n", "settings": {}, "versions": {}, "state": "done"}', "state"),
+        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested"),
+    ],
+)
+def test_a_damaged_record_is_named_and_hides_no_other(text: str, said: str, tmp_path: Path) -> None:
+    home = settings.Home(tmp_path)
+    record = RunRecord(arm="scratch", preset="nano", settings={}, versions={}, state="finished")
+    write_record(tmp_path / "runs/good", record)
+    write_record(tmp_path / "runs/bad", record)
+    (tmp_path / "runs/bad/run.json").write_text(text, encoding="utf-8")
+    with pytest.raises(CheckFailed, match=said):
+        read_record(tmp_path / "runs/bad")
+    listed = runs.list_runs(home)
+    assert [info.name for info in listed.runs] == ["good"] and list(listed.damaged) == ["bad"]
+    assert listed.runs[0].record == record
 
 
 def test_a_run_is_trained_by_one_process(base_home: Path, preset_file: str) -> None:
@@ -215,12 +300,12 @@ def test_accumulation_weighs_tokens_not_batches(base_home: Path, base_preset_fil
     one, four = weights(results["4"]), weights(results["1"])
     # Averages of micro-batch averages differ here by more than 1e-3: responses have from 2 to some 40 tokens.
     assert max(float((one[key] - four[key]).abs().max()) for key in one) < 5e-6
-    assert results["4"].last_loss == pytest.approx(results["1"].last_loss, abs=1e-6)
+    assert results["4"].outcome.last_loss == pytest.approx(results["1"].outcome.last_loss, abs=1e-6)
 
 
 LAUNCHED = """
 from pathlib import Path
-from rag_vs_ft.training.train import train
+from tiny import train
 train({arm!r}, "docs", {preset!r}, {name!r}, overrides={over!r}, home=Path({home!r}), progress=print)
 """
 
@@ -286,7 +371,7 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.training.train import train
+from tiny import train
 import torch, transformers.trainer, peft
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 1_500_000_000,) * 2)
@@ -322,6 +407,43 @@ def test_corpus_that_cannot_be_split(base_home: Path, preset_file: str, tmp_path
         train("scratch", "once", preset_file, "r", home=tmp_path)
     with pytest.raises(UserError, match="no corpus 'nothing'"):
         train("scratch", "nothing", preset_file, "r", home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("epochs=inf", "finite number"),
+        ("learning_rate=nan", "finite number"),
+        ("width=1000000", r"this needs at least [\d,]+ GB of memory"),
+        ("layers=100000", r"this needs at least [\d,]+ GB of memory"),
+        ("window=99999999", r"this needs at least [\d,]+ GB of memory"),
+        ("rows_per_step=100000000000", r"this needs at least [\d,]+ GB of memory"),
+        ("validation_fraction=0.999999", "leaves none to train on"),
+        ("seed=99999999999999999999999", "seed"),
+        ("steps=²", "steps"),
+        ("batch_size=0", "batch_size"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_allocated(
+    setting: str, said: str, base_home: Path, preset_file: str
+) -> None:
+    key, _, value = setting.partition("=")
+    name = f"never-{key}"
+    with pytest.raises(UserError, match=said):
+        train("scratch", "docs", preset_file, name, overrides={key: value}, home=base_home)
+    assert not (base_home / "runs" / name / "checkpoints").exists()
+
+
+def test_a_run_of_a_small_corpus_can_be_used(base_home: Path, preset_file: str) -> None:
+    """The documents give fewer tokens than `vocab_size`: the model has rows for those that there are."""
+    over = {"vocab_size": "8192", "steps": "5", "width": "32"}
+    run = train("scratch", "docs", preset_file, "few-words", overrides=over, home=base_home)
+    lm = load("few-words", home=base_home)
+    rows = lm.model.get_input_embeddings().num_embeddings
+    assert len(lm.tokenizer) <= rows < len(lm.tokenizer) + 64 and rows % 64 == 0 and rows < 8192
+    assert run.plan.parameters == sum(weight.numel() for weight in lm.model.parameters())
+    assert run.plan.parameters == scratch_parameters(load_preset(preset_file, "scratch", over), rows)
+    assert training.resume("few-words", settings.Home(base_home)).outcome.steps == 5
 
 
 def test_vocabulary_smaller_than_the_tokenizers(base_home: Path, preset_file: str, straight: RunResult) -> None:
@@ -390,7 +512,7 @@ def test_tracker_that_cannot_be_imported(
 UNTRACKED = """
 import sys
 from pathlib import Path
-from rag_vs_ft.training.train import train
+from tiny import train
 train("scratch", "docs", {preset!r}, "untracked", overrides={{"steps": "2"}}, home=Path({home!r}))
 print("imported:", [name for name in ("tensorboard", "trackio", "wandb") if name in sys.modules])
 """
@@ -401,7 +523,8 @@ def test_no_tracker_is_imported_unless_asked_for(base_home: Path, preset_file: s
     for name in ("tensorboard", "trackio", "wandb"):
         (tmp_path / f"{name}.py").write_text("", encoding="utf-8")
     done = run_script(
-        UNTRACKED.format(preset=preset_file, home=str(base_home)), PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+        UNTRACKED.format(preset=preset_file, home=str(base_home)),
+        PYTHONPATH=f"{tmp_path}:{Path(__file__).parents[1]}:{os.environ.get('PYTHONPATH', '')}",
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.endswith("imported: []\n")
