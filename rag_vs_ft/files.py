@@ -78,6 +78,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add to the end of a text file (UTF-8, line ends as given) and flush it. A killed process may leave a line cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", newline="") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+
+
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     """Write a JSON file in one step; the keys keep their order."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")

@@ -65,9 +65,9 @@ def test_a_demo_that_was_stopped_while_training_goes_on_from_there(documents, ho
     from rag_vs_ft.training import train as training
 
     def stopped(*arguments, progress, **options):
-        def watch(message):
-            progress(message)
-            if message.startswith("step 5/"):
+        def watch(stage, done=0, total=0, detail=""):
+            progress(stage, done, total, detail)
+            if (stage, done) == ("step", 5):
                 raise KeyboardInterrupt
 
         return training.train(*arguments, progress=watch, **options)

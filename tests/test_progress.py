@@ -24,3 +24,16 @@ def test_a_stage_tells_how_long_it_still_takes(monkeypatch, capsys):
         "retrieval (test): 10 of 1,000, 40 min left",
         "load gpt2 ...",
     ]
+
+
+def test_a_detail_is_a_line_of_its_own(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(common.time, "monotonic", lambda: now[0])
+    bar = common.StageBar()
+    bar("plan", detail="scratch on cpu")
+    bar("step", 10, 50, "loss 4.0")
+    now[0] = 1.0
+    bar("step", 11, 50)
+    now[0] = 2.0
+    bar("step", 20, 50, "loss 3.0")
+    assert capsys.readouterr().err.splitlines() == ["scratch on cpu", "step 10/50: loss 4.0", "step 20/50: loss 3.0, 6 s left"]

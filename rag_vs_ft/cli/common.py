@@ -91,16 +91,17 @@ class StageBar:
     def __call__(self, stage: str, done: int = 0, total: int = 0, detail: str = "") -> None:
         """Show a step; see `progress.Progress`."""
         now = time.monotonic()
+        if stage != self._stage:
+            self._began = (now, done)
+            self.close()
         if detail:
-            line = printable(f"{stage} {done:,}/{total:,}: {detail}" if total else detail)
+            left = self._left(now, done, total)
+            line = printable(f"{stage} {done:,}/{total:,}: {detail}{left}" if total else detail)
             if self._bar is not None:
                 self._bar.write(line, file=sys.stderr)
             else:
                 print(line, file=sys.stderr, flush=True)
             self._printed = now
-        if stage != self._stage:
-            self._began = (now, done)
-            self.close()
         if total and sys.stderr.isatty():
             from tqdm import tqdm
 

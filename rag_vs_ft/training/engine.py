@@ -263,8 +263,7 @@ class _Telemetry(TrainerCallback):
             row |= {"tokens_per_second": round(speed, 1), "memory_bytes": peak_memory(args.device.type) or 0}
             if utilisation := model_flops_utilisation(speed * self.flops_per_token, args.world_size):
                 row["mfu"] = round(utilisation, 4)
-            left = (state.max_steps - state.global_step) * self._tokens_per_step(state) / max(speed, 1e-9)
-            said = f"loss {logs['loss']:.4f}, {speed:,.0f} tokens/s, {left / 60:.0f} min left"
+            said = f"loss {logs['loss']:.4f}, {speed:,.0f} tokens/s"
         else:
             return
         row["seconds"] = round(time.perf_counter() - self.trainer.began, 1)
@@ -277,9 +276,6 @@ class _Telemetry(TrainerCallback):
         rows = [row for number in range(step, state.global_step) for row in self.trainer.order.step(number)]
         self._mark(state)
         return sum(len(row.inputs) for row in rows) / max(seconds, 1e-9)
-
-    def _tokens_per_step(self, state: Any) -> int:
-        return sum(len(row.inputs) for row in self.trainer.order.step(state.global_step - 1))
 
     def _mark(self, state: Any) -> None:
         self.since = (state.global_step, time.perf_counter(), self.trainer.paused)

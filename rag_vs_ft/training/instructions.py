@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.funnel import Funnel
 from rag_vs_ft.language import words
@@ -65,12 +66,9 @@ def write_alpaca(path: Path, records: Sequence[Record]) -> None:
     """
     if not records:
         raise UserError(f"there are no records to write to {path}", "the funnel says by which rules they were dropped")
-    temporary = path.with_name(path.name + ".tmp")
     lines = ",\n".join(json.dumps(asdict(record), ensure_ascii=False) for record in records)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
-        temporary.replace(path)
+        files.write_text(path, f"[\n{lines}\n]\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}", "check the folder and the free space") from error
 

@@ -79,19 +79,21 @@ def lock(folder: Path) -> AbstractContextManager[None]:
 
 def append_metrics(folder: Path, row: dict[str, Any]) -> None:
     """Add one line to the metrics."""
-    with (folder / METRICS).open("a", encoding="utf-8", newline="\n") as out:
-        out.write(json.dumps(row) + "\n")
+    files.append_text(folder / METRICS, json.dumps(row) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of the metrics; a last line that was cut off is left out."""
+    """The lines of the metrics, up to the first that is cut off or damaged."""
     path = folder / METRICS
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            break
+        rows.append(row)
     return rows
 
 

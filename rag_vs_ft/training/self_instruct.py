@@ -8,7 +8,6 @@ it, because a small model left to itself writes what is not so. Where the paper 
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -16,15 +15,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rag_vs_ft.corpus.sources import Progress
+from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.files import sha256_text
 from rag_vs_ft.funnel import Funnel
 from rag_vs_ft.language import words
 from rag_vs_ft.models.generation import Completion, generate_batch
 from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt, continue_text
 from rag_vs_ft.overlap import SIMILAR, HeldOut, Novelty, rouge_l
-from rag_vs_ft.records import Chunk, Document, Hit, sha256_text
+from rag_vs_ft.progress import Progress, silent
+from rag_vs_ft.records import Chunk, Document, Hit
 from rag_vs_ft.training.headings import sections
 from rag_vs_ft.training.instructions import Built, Record, is_dropped, leak
 
@@ -128,7 +129,7 @@ def self_instruct(
     tries: int,
     known: Sequence[Record] = (),
     seed: int,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Built:
     """Have `lm` write a question and an answer for `tries` passages, drawn by `seed` from the documents' sections.
 
@@ -168,9 +169,8 @@ def self_instruct(
         found = _round(lm, batch, kept, novelty, held_out, seed=seed + len(done))
         _append(journal, found)
         done += found
-        if progress:
-            count = sum(not one.fault for one in done)
-            progress(f"self-instruct: {len(done)} of {min(tries, len(passages))} passages asked about, {count} records kept")
+        count = sum(not one.fault for one in done)
+        progress("passages asked about", len(done), min(tries, len(passages)), f"{count} records kept")
     funnel = Funnel()
     funnel.candidates = len(done)
     records = []
@@ -326,7 +326,7 @@ def _read(journal: Path, header: dict[str, Any], passages: int) -> list[_Try]:
     """The whole rounds of a journal, which is cut back to them; a new journal gets its header."""
     if not journal.exists():
         journal.parent.mkdir(parents=True, exist_ok=True)
-        journal.write_text(json.dumps(header) + "\n", encoding="utf-8", newline="\n")
+        files.write_text(journal, json.dumps(header) + "\n")
         return []
     lines = journal.read_bytes().split(b"\n")
     hint = "name another journal, or remove this one to start anew"
@@ -336,25 +336,16 @@ def _read(journal: Path, header: dict[str, Any], passages: int) -> list[_Try]:
             differing = [key for key in header if not rows or rows[0].get(key) != header[key]]
             raise UserError(f"{journal} belongs to another run: {', '.join(differing)} differ", hint)
         found = [_Try(**row) for row in rows[1:]]
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{journal} is damaged: {error}", hint) from error
     whole = len(found) if len(found) == passages else len(found) - len(found) % ROUND
-    _replace(journal, lines[: whole + 1])
+    files.write_text(journal, b"".join(line + b"\n" for line in lines[: whole + 1]).decode())
     return found[:whole]
-
-
-def _replace(journal: Path, lines: Sequence[bytes]) -> None:
-    temporary = journal.with_name(journal.name + ".tmp")
-    temporary.write_bytes(b"".join(line + b"\n" for line in lines))
-    temporary.replace(journal)
 
 
 def _append(journal: Path, found: Sequence[_Try]) -> None:
     try:
-        with journal.open("ab") as out:
-            out.write("".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in found).encode())
-            out.flush()
-            os.fsync(out.fileno())
+        files.append_text(journal, "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in found))
     except OSError as error:
         raise UserError(
             f"cannot write {journal}: {error.strerror}", "free some space and start again: it goes on from here"

@@ -205,4 +205,4 @@ def test_a_run_with_curves_and_what_it_writes(built, open_page) -> None:
     assert any(text.value.startswith("An AKS cluster") for text in at.text)
     (built.runs / "first" / "run.json").write_text("{}", encoding="utf-8")
     at.run()
-    assert not at.exception and "not a record" in at.error[0].value
+    assert not at.exception and "train again" in at.error[0].value

@@ -431,16 +431,16 @@ def test_a_question_that_is_too_long_counts_as_wrong_and_is_shown(world, tmp_pat
 
 def test_the_cost_of_a_run_includes_the_runs_it_was_trained_on(tmp_path):
     from rag_vs_ft.evaluation.costs import training_cost
-    from rag_vs_ft.training import runs
+    from rag_vs_ft.training.record import Outcome, Plan, RunRecord, write_record
 
     home = settings.home(tmp_path)
-    plan = {"steps": 100, "flops": 1e12, "tokens_per_step": 64}
-    runs.write_record(
-        home.runs / "first", {"plan": plan, "result": {"steps": 100, "seconds": 10.0}, "settings": {"base": "gpt2"}}
+    plan = Plan(
+        "lora", "cpu", 9, 9, 9, 9, 9, tokens_per_step=64, steps=100, epochs=1.0, flops=1e12, seconds=None, notes=(), warnings=()
     )
-    runs.write_record(
-        home.runs / "second", {"plan": plan, "result": {"steps": 50, "seconds": 6.0}, "settings": {"base": "first"}}
-    )
+    for name, base, steps, seconds in (("first", "gpt2", 100, 10.0), ("second", "first", 50, 6.0)):
+        ended = Outcome(steps, steps, 1.0, 1.0, 1.0, 1.0, False, "best", "", seconds, 1.0)
+        record = RunRecord("lora", "nano", {"base": base}, {}, "finished", plan=plan, result=ended)
+        write_record(home.runs / name, record)
     assert training_cost(home, "second/best") == {"training_seconds": 16.0, "training_flops": 1.5e12, "training_tokens": 9600}
     assert training_cost(home, "gpt2") == {}
 
