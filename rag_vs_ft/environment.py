@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from rag_vs_ft import __version__, settings
 
@@ -40,19 +40,30 @@ def _git(place: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def machine() -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Machine:
     """Processor, cores that may be used, threads set, memory in bytes, system, and accelerators by name."""
+
+    processor: str
+    cores: int | None
+    threads: int
+    memory_bytes: int | None
+    system: str
+    accelerators: tuple[str, ...]
+
+
+def machine() -> Machine:
+    """The machine that this process runs on."""
     import torch
 
-    devices = range(torch.cuda.device_count())
-    return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": settings.threads(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
-        "system": f"{platform.system()} {platform.machine()}",
-        "accelerators": [torch.cuda.get_device_name(number) for number in devices],
-    }
+    return Machine(
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        threads=settings.threads(),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
+        system=f"{platform.system()} {platform.machine()}",
+        accelerators=tuple(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())),
+    )
 
 
 def _processor() -> str:

@@ -15,10 +15,9 @@ over all that can change it. Resuming a run is therefore running it again.
 from __future__ import annotations
 
 import gc
-import json
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rag_vs_ft import catalogue
+from rag_vs_ft import catalogue, files
 from rag_vs_ft.corpus import store
 from rag_vs_ft.environment import git_commit, machine, peak_memory, reset_peak_memory, versions
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
@@ -35,20 +34,33 @@ from rag_vs_ft.evaluation import perplexity, report, settling
 from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.costs import ArmCost, arm_cost, run_record
 from rag_vs_ft.evaluation.experiments import Arm, Experiment, load_experiment, question_paths, training_paths
-from rag_vs_ft.evaluation.figures import SUMMARY, Openings, RetrievalFigures, Summary
+from rag_vs_ft.evaluation.figures import SUMMARY, RetrievalFigures, Summary
 from rag_vs_ft.evaluation.held_out import HeldOut, trained_on_validation, validation_documents
 from rag_vs_ft.evaluation.leaks import Leaks, find_leaks
+from rag_vs_ft.evaluation.manifest import (
+    MANIFEST,
+    CorpusUsed,
+    FinishedManifest,
+    HeldOutText,
+    Identity,
+    IndexUsed,
+    ModelUsed,
+    PredictionCounts,
+    QuestionFile,
+    RunManifest,
+    read_manifest,
+    write_manifest,
+)
 from rag_vs_ft.evaluation.predictions import Prediction, Store
 from rag_vs_ft.evaluation.retrieval import evaluate_retrieval
-from rag_vs_ft.evaluation.settling import Frozen
+from rag_vs_ft.evaluation.settling import Frozen, Tried
 from rag_vs_ft.evaluation.summary import Table, detectable, question_scores, summarise
 from rag_vs_ft.index import build
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.loading import LanguageModel, load
-from rag_vs_ft.records import Hit, Progress, Question, sha256_text
+from rag_vs_ft.records import Hit, Progress, Question
 from rag_vs_ft.settings import Home, check_name
 
-FORMAT = 1
 VALIDATION_WINDOW = 1_024
 """Tokens that a model reads at most when held-out documents are scored: what GPT-2 can."""
 DEMO = Path(__file__).with_name("demo.toml")
@@ -104,7 +116,7 @@ def run_experiment(
     experiment, text = load_experiment(path)
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit} leaves no question", "use 1 or more")
-    files = [file.resolve() for file in questions] or question_paths(experiment, path)
+    paths = [file.resolve() for file in questions] or question_paths(experiment, path)
     name = check_name("run", run_name or experiment.name)
     folder = home.results / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,9 +126,9 @@ def run_experiment(
     except Timeout:
         raise Busy(f"another process is writing the run {name!r}", "wait for it, or use --run with another name") from None
     try:
-        identity = _identity(text, files, limit)
+        identity = _identity(text, paths, limit)
         _require_fresh(folder, identity, resume)
-        runner = _Runner(experiment, path, files, home, folder, limit, progress or (lambda stage, done, total: None))
+        runner = _Runner(experiment, path, paths, home, folder, limit, progress or (lambda stage, done, total: None))
         return runner.run(name, text, identity, skip_missing)
     finally:
         lock.release()
@@ -137,35 +149,30 @@ def demo_comparison(
     source = home.results / name / "experiment.toml"
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_text(raw, encoding="utf-8")
-    (home.results / name / "manifest.json").unlink(missing_ok=True)
+    (home.results / name / MANIFEST).unlink(missing_ok=True)
     return run_experiment(source, home=home, limit=limit, run_name=name, resume=True, progress=progress)
 
 
-def _identity(text: str, files: Sequence[Path], limit: int | None) -> dict[str, Any]:
-    return {
-        "experiment_sha256": sha256_text(text),
-        "questions": [{"path": str(file), "sha256": _file_sha256(file)} for file in files],
-        "limit": limit,
-    }
+def _identity(text: str, paths: Sequence[Path], limit: int | None) -> Identity:
+    return Identity(files.sha256_text(text), tuple(QuestionFile(str(path), _file_sha256(path)) for path in paths), limit)
 
 
 def _file_sha256(path: Path) -> str:
     try:
-        return catalogue.sha256_file(path)
+        return files.sha256_file(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
 
 
-def _require_fresh(folder: Path, identity: Mapping[str, Any], resume: bool) -> None:
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
+def _require_fresh(folder: Path, identity: Identity, resume: bool) -> None:
+    if not (folder / MANIFEST).exists():
         return
     if not resume:
         raise UserError(
             f"there is a run {folder.name!r} in {folder.parent}", "continue it with --resume, or name another with --run"
         )
-    old = json.loads(manifest.read_text(encoding="utf-8"))
-    changed = [key for key in identity if old.get(key) != identity[key]]
+    old = read_manifest(folder).identity
+    changed = [key.name for key in fields(Identity) if getattr(old, key.name) != getattr(identity, key.name)]
     if changed:
         raise UserError(
             f"the run {folder.name!r} was of another {', '.join(changed)}: resuming would mix two experiments",
@@ -190,12 +197,12 @@ class _Runner:
         self.limit, self.progress = limit, progress
         self.failed: dict[str, str] = {}
         self.tracebacks: dict[str, str] = {}
-        self.models: dict[str, dict[str, Any]] = {}
+        self.models: dict[str, ModelUsed] = {}
         self.costs: dict[str, ArmCost] = {}
         self.computed = 0
         self.reused = 0
 
-    def run(self, name: str, text: str, identity: dict[str, Any], skip_missing: bool) -> RunSummary:
+    def run(self, name: str, text: str, identity: Identity, skip_missing: bool) -> RunSummary:
         """All of it; see `run_experiment`."""
         started = datetime.now(UTC)
         skipped = self._missing_models()
@@ -215,28 +222,27 @@ class _Runner:
         self.store = Store(self.folder)
         (self.folder / "experiment.toml").write_text(text, encoding="utf-8")
         frozen, dev_rows = self._settle(arms, dev, held_out.tried(dev))
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
-            "run": name,
-            "experiment": self.experiment.name,
-            "experiment_file": str(self.path.resolve()),
-            "training_text": sorted(training_text),
-            **identity,
-            "frozen": asdict(frozen),
-            "detectable_difference": asdict(smallest) if (smallest := detectable(test_size, len(arms))) else None,
-            "skipped": skipped,
-            "seed": self.experiment.seed,
-            "scorer_version": asking.SCORER_VERSION,
-            "corpus": self.index.manifest["corpus"],
-            "index": {"name": self.index.name, "generation": self.index.generation.name},
-            "versions": versions(),
-            "git_commit": git_commit(),
-            "machine": machine(),
-            "started": started.isoformat(timespec="seconds"),
-        }
-        _write_json(self.folder / "manifest.json", manifest)
+        begun = RunManifest(
+            run=name,
+            experiment=self.experiment.name,
+            experiment_file=str(self.path.resolve()),
+            training_text=tuple(sorted(training_text)),
+            identity=identity,
+            frozen=frozen,
+            detectable_difference=detectable(test_size, len(arms)),
+            skipped=skipped,
+            seed=self.experiment.seed,
+            scorer_version=asking.SCORER_VERSION,
+            corpus=CorpusUsed(**self.index.manifest["corpus"]),
+            index=IndexUsed(self.index.name, self.index.generation.name),
+            versions=versions(),
+            git_commit=git_commit(),
+            machine=machine(),
+            started=started.isoformat(timespec="seconds"),
+        )
+        write_manifest(self.folder, begun)
 
-        test, manifest["openings"] = held_out.open_test(frozen, self.home.results, name, identity)
+        test, openings = held_out.open_test(frozen, self.home.results, name, identity)
         self._require_gold(test)
         leaks = find_leaks(test, self.corpus.documents(), training_text)
         clusters = {question.id: _cluster(question, leaks) for question in test}
@@ -250,7 +256,7 @@ class _Runner:
             arms=tuple(arms),
             rows=rows,
             clusters=clusters,
-            flagged=frozenset(leaks.flagged),
+            flagged=frozenset(leaks.report.flagged),
             score=frozen.score,
             refuse_below=frozen.refuse_below,
         )
@@ -261,26 +267,28 @@ class _Runner:
             experiment=self.experiment.name,
             baseline=baseline,
             costs=self.costs,
-            openings=Openings(**manifest["openings"]),
+            openings=openings,
             retrieval=self._retrieval(arms, test),
             skipped=skipped,
             failed=self.failed,
             progress=self.progress,
         )
-        manifest |= {
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "models": self.models,
-            "leaks": leaks.to_json(),
-            "question_ids": [question.id for question in test],
-            "answered_ids": sorted(held_out.answered(test)),
-            "predictions": {"computed": self.computed, "reused": self.reused},
-            "failed": self.tracebacks,
-        }
+        manifest = FinishedManifest(
+            **begun.begun(),
+            openings=openings,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            models=self.models,
+            leaks=leaks.report,
+            question_ids=tuple(question.id for question in test),
+            answered_ids=tuple(sorted(held_out.answered(test))),
+            predictions=PredictionCounts(self.computed, self.reused),
+            failed=self.tracebacks,
+        )
         whole = [rows[arm.name][question.id] for arm in arms for question in test]
         self.store.finish(dev_rows, whole, question_scores(table), self.failed)
-        _write_json(self.folder / SUMMARY, summary.to_json())
-        _write_json(self.folder / "manifest.json", manifest)
-        report.write(self.folder, summary, manifest, table)
+        files.write_json(self.folder / SUMMARY, summary.to_json())
+        write_manifest(self.folder, manifest)
+        report.write(self.folder, summary, manifest.to_json(), table)
         return RunSummary(name, self.folder, summary, skipped, self.failed)
 
     # --- what is there ------------------------------------------------------------------------------------------------
@@ -352,7 +360,7 @@ class _Runner:
         """What dev questions decide, and the predictions that they decided by."""
         choose = self.experiment.choose
         score, (retriever, k) = choose.score[0], settling.candidates(choose)[0]
-        table: tuple[dict[str, Any], ...] = ()
+        table: tuple[Tried, ...] = ()
         rows: list[Prediction] = []
         if choose.open:
             tried = settling.variants(arms, choose)
@@ -465,16 +473,16 @@ class _Runner:
         window = min(lm.window, VALIDATION_WINDOW)
         score = perplexity.score(lm, documents, window=window, progress=self.progress) if documents else None
         record = run_record(self.home, arm.adapter or arm.model)
-        self.models[lm.name if lm.adapter is None else f"{lm.name} + {lm.adapter}"] = {
-            "weights_sha256": lm.weights_sha256,
-            "device": lm.device,
-            "dtype": lm.dtype,
-            "threads": lm.threads,
-            "window": lm.window,
-            "parameters": sum(weight.numel() for weight in lm.model.parameters()),
-            "validation": score.to_json() if score else None,
-            "trained_on_validation": record is not None and trained_on_validation(record, self.corpus),
-        }
+        self.models[lm.name if lm.adapter is None else f"{lm.name} + {lm.adapter}"] = ModelUsed(
+            weights_sha256=lm.weights_sha256,
+            device=lm.device,
+            dtype=lm.dtype,
+            threads=lm.threads,
+            window=lm.window,
+            parameters=sum(weight.numel() for weight in lm.model.parameters()),
+            validation=HeldOutText(**score.to_json()) if score else None,
+            trained_on_validation=record is not None and trained_on_validation(record, self.corpus),
+        )
 
     def _search(self, retriever: str, query: str, k: int) -> list[Hit]:
         return self.index.search(query, k, retriever=retriever)
@@ -503,9 +511,3 @@ def _free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _write_json(path: Path, record: Mapping[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)

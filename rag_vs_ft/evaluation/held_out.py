@@ -16,6 +16,8 @@ from rag_vs_ft.corpus.splits import split_documents
 from rag_vs_ft.corpus.store import Corpus
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.experiments import Experiment
+from rag_vs_ft.evaluation.figures import Openings
+from rag_vs_ft.evaluation.manifest import Identity
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.settling import Frozen
 from rag_vs_ft.records import Document, Question, read_jsonl, sha256_text
@@ -88,9 +90,7 @@ class HeldOut:
             raise UserError("there are no test questions", "give a file that has some, or one that is not divided")
         return sum(question.choices is not None for question in test)
 
-    def open_test(
-        self, frozen: Frozen, results: Path, run: str, identity: Mapping[str, Any]
-    ) -> tuple[list[Question], dict[str, int]]:
+    def open_test(self, frozen: Frozen, results: Path, run: str, identity: Identity) -> tuple[list[Question], Openings]:
         """The test questions, after writing the opening down; also how often they were opened, by how many configurations."""
         return self._test(), record_opening(results / LEDGER, frozen, run, identity)
 
@@ -114,19 +114,19 @@ class HeldOut:
         return zlib.crc32(f"{self._experiment.seed} {question.id}".encode()), question.id
 
 
-def record_opening(ledger: Path, frozen: Frozen, run: str, identity: Mapping[str, Any]) -> dict[str, int]:
+def record_opening(ledger: Path, frozen: Frozen, run: str, identity: Identity) -> Openings:
     """Add a line to the ledger, unless the same run with the same configuration has one (it was resumed).
 
     Returns `times`, the openings of any of these question files, and `configurations`, by how many frozen configurations.
     """
-    files = sorted(entry["sha256"] for entry in identity["questions"])
+    files = sorted(file.sha256 for file in identity.questions)
     configuration = [
         frozen.k,
         frozen.retriever,
         frozen.score,
         frozen.refuse_below,
-        identity["experiment_sha256"],
-        identity["limit"],
+        identity.experiment_sha256,
+        identity.limit,
     ]
     line = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -140,4 +140,4 @@ def record_opening(ledger: Path, frozen: Frozen, run: str, identity: Mapping[str
             out.write(json.dumps(line) + "\n")
         known.append(line)
     mine = [record for record in known if set(record.get("questions", ())) & set(files)]
-    return {"times": len(mine), "configurations": len({record.get("configuration") for record in mine})}
+    return Openings(len(mine), len({record.get("configuration") for record in mine}))

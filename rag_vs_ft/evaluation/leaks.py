@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rag_vs_ft.corpus.splits import SHINGLE_WORDS, clusters_of, shingle_hashes
 from rag_vs_ft.evaluation.questions import gold_answer
@@ -20,30 +20,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Leaks:
-    """What was found. `flagged` maps a question's id to why; scores are also given without these questions.
+class LeakReport:
+    """What manifest.json says of leaks. `flagged` maps a question's id to why; scores are also given without these questions.
 
-    `clusters` maps each gold document to the first id of its near duplicates (itself, mostly): questions in one cluster are not
-    independent. `duplicated` are gold documents with near duplicates, which a search may find in their place.
-    `answers_in_documents` counts answers that stand word for word in a gold document, `answers` all that could.
+    `duplicated_gold_documents` have near duplicates, which a search may find in their place. `answers_in_documents` counts
+    answers that stand word for word in a gold document, `answers` all that could. A run of `run_of_words` words is a match.
     """
 
-    flagged: dict[str, tuple[str, ...]]
-    clusters: dict[str, str]
-    duplicated: dict[str, tuple[str, ...]]
+    flagged: Mapping[str, tuple[str, ...]]
+    duplicated_gold_documents: Mapping[str, tuple[str, ...]]
     answers: int
     answers_in_documents: int
-    words: int = SHINGLE_WORDS
+    run_of_words: int = SHINGLE_WORDS
 
-    def to_json(self) -> dict[str, Any]:
-        """The object in manifest.json."""
-        return {
-            "flagged": {name: list(reasons) for name, reasons in self.flagged.items()},
-            "duplicated_gold_documents": {name: list(others) for name, others in self.duplicated.items()},
-            "answers": self.answers,
-            "answers_in_documents": self.answers_in_documents,
-            "run_of_words": self.words,
-        }
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """What was found, and `clusters`: for each gold document the first id of its near duplicates (itself, mostly).
+
+    Questions in one cluster are not independent.
+    """
+
+    report: LeakReport
+    clusters: dict[str, str]
 
 
 def find_leaks(questions: Sequence[Question], documents: Iterable[Document], training_text: Mapping[str, str]) -> Leaks:
@@ -98,10 +97,9 @@ def find_leaks(questions: Sequence[Question], documents: Iterable[Document], tra
     group = {document_id: sorted(members[label]) for document_id, label in zip(ids, labels, strict=True)}
     answers = [(question, gold_answer(question)) for question in questions if question.gold_documents]
     given = [(question, answer) for question, answer in answers if answer]
-    return Leaks(
+    report = LeakReport(
         flagged={name: tuple(found) for name, found in reasons.items()},
-        clusters={name: group[name][0] for name in sorted(gold) if name in group},
-        duplicated={
+        duplicated_gold_documents={
             name: tuple(other for other in group[name] if other != name) for name in sorted(gold) if len(group.get(name, ())) > 1
         },
         answers=len(given),
@@ -110,6 +108,7 @@ def find_leaks(questions: Sequence[Question], documents: Iterable[Document], tra
             for question, answer in given
         ),
     )
+    return Leaks(report, {name: group[name][0] for name in sorted(gold) if name in group})
 
 
 def _joined(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +19,16 @@ FEW = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """Choice accuracy on dev questions of one arm with one retriever and k (None: nothing to try), by each score."""
+
+    arm: str
+    retriever: str | None
+    k: int | None
+    scores: Mapping[Score, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Frozen:
     """What is settled before the test questions are opened; `dev` is the table that it was settled by."""
 
@@ -28,7 +38,22 @@ class Frozen:
     refuse_below: float
     dev_questions: int
     tried_questions: int
-    dev: tuple[dict[str, Any], ...]
+    dev: tuple[Tried, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object in manifest.json, where a row of `dev` has its scores under their own names."""
+        rows = [{"arm": row.arm, "retriever": row.retriever, "k": row.k, **row.scores} for row in self.dev]
+        return {**asdict(self), "dev": rows}
+
+    @staticmethod
+    def nested(record: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a `Frozen` in what `to_json` gave."""
+        rows = record.get("dev")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            return record
+        own = ("arm", "retriever", "k")
+        dev = [{key: row.get(key) for key in own} | {"scores": {key: row[key] for key in row if key not in own}} for row in rows]
+        return {**record, "dev": dev}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +98,13 @@ def choose_best(
     tried: Sequence[Variant],
     rows: Mapping[str, Mapping[str, Prediction]],
     questions: Sequence[Question],
-) -> tuple[Score, tuple[str, int], tuple[dict[str, Any], ...]]:
+) -> tuple[Score, tuple[str, int], tuple[Tried, ...]]:
     """The score and the candidate with the best mean choice accuracy over all arms, chosen jointly, and the table of all.
 
     `rows` are predictions by the name of the settled arm and question id. Of equals the first in the experiment's order wins.
     """
     accuracy: dict[tuple[str, tuple[str, int], Score], float] = {}
-    table: list[dict[str, Any]] = []
+    table: list[Tried] = []
     for variant in tried:
         mine = rows[variant.settled.name]
         scores: dict[Score, float] = {
@@ -90,9 +115,7 @@ def choose_best(
             for score, value in scores.items():
                 accuracy[variant.arm.name, candidate, score] = value
         retriever, k = variant.tried or (None, None)
-        table.append(
-            {"arm": variant.arm.name, "retriever": retriever, "k": k} | {str(key): value for key, value in scores.items()}
-        )
+        table.append(Tried(variant.arm.name, retriever, k, scores))
     names = dict.fromkeys(variant.arm.name for variant in tried)
     options = [(score, candidate) for score in choose.score for candidate in candidates(choose)]
     score, candidate = max(options, key=lambda option: sum(accuracy[name, option[1], option[0]] for name in names))

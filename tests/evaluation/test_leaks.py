@@ -27,8 +27,8 @@ def test_a_question_worded_as_a_document_is_flagged_and_another_is_not():
         question("short-own", "good for gone"),
     ]
     found = find_leaks(questions, PAGES, {})
-    assert set(found.flagged) == {"copied", "short"}
-    assert found.flagged["copied"] == ("the question stands in a.md", "the question stands in b.md")
+    assert set(found.report.flagged) == {"copied", "short"}
+    assert found.report.flagged["copied"] == ("the question stands in a.md", "the question stands in b.md")
 
 
 def test_training_text_is_searched_for_questions_and_long_answers():
@@ -37,7 +37,7 @@ def test_training_text_is_searched_for_questions_and_long_answers():
     questions = [question("asked", asked), question("answered", "Till when?", answer=long_answer), question("clean", "Why?")]
     texts = {"alpaca.json": f'[{{"instruction": "{asked}", "output": "x"}}]', "faq.json": f"It stays {long_answer}."}
     found = find_leaks(questions, PAGES, texts)
-    assert found.flagged == {
+    assert found.report.flagged == {
         "asked": ("the question stands in training text alpaca.json",),
         "answered": ("the answer stands in training text faq.json",),
     }
@@ -45,7 +45,7 @@ def test_training_text_is_searched_for_questions_and_long_answers():
 
 def test_near_duplicates_of_gold_documents_share_a_cluster_and_are_named():
     found = find_leaks([question("q", "Till when?"), question("r", "How many?", gold_documents=("c.md",), answer="5")], PAGES, {})
-    assert found.duplicated == {"a.md": ("b.md",)}
+    assert found.report.duplicated_gold_documents == {"a.md": ("b.md",)}
     assert found.clusters == {"a.md": "a.md", "c.md": "c.md"}
     b = find_leaks([question("q", "Till when?", gold_documents=("b.md",))], PAGES, {})
     assert b.clusters == {"b.md": "a.md"}
@@ -58,10 +58,10 @@ def test_answers_in_the_gold_document_are_counted_as_intended():
         question("none", "?", answer=None),
     ]
     found = find_leaks(questions, PAGES, {})
-    assert (found.answers, found.answers_in_documents) == (2, 1)
-    assert not found.flagged
+    assert (found.report.answers, found.report.answers_in_documents) == (2, 1)
+    assert not found.report.flagged
 
 
 def test_nothing_to_check_is_no_fault():
     found = find_leaks([], [], {})
-    assert found.flagged == {} and found.clusters == {}
+    assert found.report.flagged == {} and found.clusters == {}

@@ -3,7 +3,7 @@ import pytest
 from rag_vs_ft import settings
 from rag_vs_ft.evaluation.experiments import Arm, Choose
 from rag_vs_ft.evaluation.predictions import Outcome, Prediction
-from rag_vs_ft.evaluation.settling import choose_best, choose_threshold, settled, variants
+from rag_vs_ft.evaluation.settling import Tried, choose_best, choose_threshold, settled, variants
 from rag_vs_ft.records import Chunk, Hit, Question
 
 
@@ -56,8 +56,8 @@ def test_the_best_mean_over_all_arms_wins_and_of_equals_the_first():
     rows["bare"] = {"q": right_by_sum}
     score, candidate, table = choose_best(CHOOSE, tried, rows, [question])
     assert (score, candidate) == ("sum", ("hybrid", 3))
-    assert {"arm": "rag", "retriever": "hybrid", "k": 3, "pmi": 1.0, "sum": 1.0} in table
-    assert table[0] == {"arm": "bare", "retriever": None, "k": None, "pmi": 0.0, "sum": 1.0}
+    assert Tried("rag", "hybrid", 3, {"pmi": 1.0, "sum": 1.0}) in table
+    assert table[0] == Tried("bare", None, None, {"pmi": 0.0, "sum": 1.0})
 
 
 def searching(cosines):
