@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,8 +16,10 @@ from rag_vs_ft.cli.common import (
     verbs,
 )
 
-if TYPE_CHECKING:
-    pass
+DialectOption = Annotated[
+    str | None,
+    typer.Option("--dialect", help="Dialect of all Markdown, such as learn or github [default: recognised for each folder]."),
+]
 
 app = verbs("Documents: add, update, look.")
 
@@ -27,6 +29,7 @@ def corpus_add(
     name: Annotated[str, typer.Argument(help="What to call it.")],
     source: Annotated[str, typer.Argument(help="sample, a folder, a git URL, azure-docs, book:FILE or jsonl:FILE.")],
     include_faq: Annotated[bool, typer.Option("--include-faq", help="Take FAQ YAML in (questions are mined from it).")] = False,
+    dialect: DialectOption = None,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -36,7 +39,7 @@ def corpus_add(
     """
     from rag_vs_ft.corpus import store
 
-    info = store.add(name, source, include_faq=include_faq, home=settings.home(home), progress=StageBar())
+    info = store.add(name, source, include_faq=include_faq, dialect=dialect, home=settings.home(home), progress=StageBar())
     _show_corpus(info, as_json)
 
 
@@ -44,6 +47,7 @@ def corpus_add(
 def corpus_update(
     name: Annotated[str, typer.Argument(help="The corpus.")],
     source: Annotated[str | None, typer.Argument(help="Another source than the one it came from.")] = None,
+    dialect: DialectOption = None,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -53,7 +57,7 @@ def corpus_update(
     """
     from rag_vs_ft.corpus import store
 
-    info = store.update(name, source, home=settings.home(home), progress=StageBar())
+    info = store.update(name, source, dialect=dialect, home=settings.home(home), progress=StageBar())
     _show_corpus(info, as_json)
     if info.written:
         say("indexes of this corpus are brought up to it by: rag-vs-ft index update NAME")
@@ -89,6 +93,8 @@ def corpus_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
 
 
 def _show_corpus(info: Any, as_json: bool) -> None:
+    from rag_vs_ft.corpus import dialects
+
     if as_json:
         show(info.to_json())
         return
@@ -98,6 +104,9 @@ def _show_corpus(info: Any, as_json: bool) -> None:
     print(f"source: {info.manifest['source']}  ({info.manifest['created']})")
     for repository, commit in info.manifest["commits"].items():
         print(f"commit: {commit}  {repository}")
+    for found in info.manifest.get("dialects", ()):
+        known = dialects.Recognised(**found)
+        print(f"dialect: {known.dialect}  {known.folder or '.'}  ({known.reason()})")
     if info.changes:
         what = info.changes
         print(

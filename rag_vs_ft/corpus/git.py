@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from rag_vs_ft import settings
-from rag_vs_ft.errors import Busy, UserError
+from rag_vs_ft import files, settings
+from rag_vs_ft.errors import UserError
+from rag_vs_ft.progress import Progress, silent
 
 _SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
 _SCP_LIKE = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^\s]+")
@@ -40,7 +38,7 @@ def clone(
     *,
     branch: str | None = None,
     folders: Sequence[str] = (),
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = silent,
 ) -> tuple[Path, str]:
     """Folder and commit of the newest state of `branch` (default: the repository's own), Markdown and YAML only.
 
@@ -48,25 +46,20 @@ def clone(
     repository cannot be reached or the branch is not there, and Busy while another process fetches the same one.
     """
     url = normalise(url)
-    key = hashlib.sha256("\0".join([url, branch or "", *folders]).encode()).hexdigest()[:12]
+    key = files.sha256_text("\0".join([url, branch or "", *folders]))[:12]
     name = re.sub(r"[^A-Za-z0-9._-]", "-", url.rstrip("/").removesuffix(".git").rpartition("/")[2])[-60:]
     folder = settings.cache_folder() / "git" / f"{name}-{key}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    report = progress or (lambda _: None)
-    try:
-        with FileLock(f"{folder}.lock", timeout=0):
-            if not (folder / ".git").is_dir():
-                report(f"cloning {url}")
-                _first_time(url, branch, folders, folder)
-            else:
-                report(f"fetching {url}")
-            # A name such as "HEAD" or a branch; never an option, because "--" comes before it.
-            _git(folder, "fetch", "--quiet", "--depth", "1", "--no-tags", "--", "origin", branch or "HEAD", url=url)
-            _git(folder, "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", url=url)
-            commit = _git(folder, "rev-parse", "HEAD", url=url).strip()
-    except Timeout as error:
-        raise Busy(f"another process is reading {url}", "wait for it to end, then try again") from error
-    report(f"{url} at {commit[:12]}")
+    with files.lock(folder.with_name(f"{folder.name}.lock"), f"another process is reading {url}"):
+        if not (folder / ".git").is_dir():
+            progress(f"clone {url}")
+            _first_time(url, branch, folders, folder)
+        else:
+            progress(f"fetch {url}")
+        # A name such as "HEAD" or a branch; never an option, because "--" comes before it.
+        _git(folder, "fetch", "--quiet", "--depth", "1", "--no-tags", "--", "origin", branch or "HEAD", url=url)
+        _git(folder, "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", url=url)
+        commit = _git(folder, "rev-parse", "HEAD", url=url).strip()
+    progress(f"read {url} at {commit[:12]}")
     return folder, commit
 
 

@@ -36,15 +36,16 @@ class Cleaned:
     notes: Counter[str]
 
 
-def clean(raw: str, *, path: str = "", read: Read | None = None) -> Cleaned:
+def clean(raw: str, *, path: str = "", read: Read | None = None, navigation: bool = False) -> Cleaned:
     """Clean one document of the dialect; never raises.
 
+    `navigation` keeps sections such as "See also", which another dialect's readers may need.
     `path` is where it lies below the root of its source (POSIX), and `read(path)` gives the text of another file below
     that root or None; includes are resolved by it and reach nothing else.
     """
     notes: Counter[str] = Counter()
     metadata, body = split_front_matter(raw, notes)
-    blocks = _arrange(read_blocks(body, path, notes, read or (lambda _: None)), notes)
+    blocks = _arrange(read_blocks(body, path, notes, read or (lambda _: None)), notes, navigation=navigation)
     text = "\n".join(_write(blocks)).strip("\n")
     text = text + "\n" if text.strip() else ""
     headings = headings_of(text)
@@ -102,14 +103,14 @@ _LONGEST_POINTER = 150
 """Words over which a section under such a title is taken to say something of its own."""
 
 
-def _arrange(blocks: list[Block], notes: Counter[str], nested: bool = False) -> list[Block]:
+def _arrange(blocks: list[Block], notes: Counter[str], nested: bool = False, navigation: bool = False) -> list[Block]:
     """Alerts, navigation, tabs and zones of one level; lists and quotes below it are done the same way."""
     flat: list[Block] = []
     for block in blocks:
         flat.extend(_alert(block, notes))
     for block in flat:
         block.parts = [_arrange(part, notes, nested=True) for part in block.parts]
-    if not nested:
+    if not nested and not navigation:
         flat = _without_navigation(flat, notes)
     flat = _tabs(flat, notes, nested)
     flat = _zones(flat, notes, nested)

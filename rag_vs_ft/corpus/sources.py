@@ -1,50 +1,47 @@
 """SOURCE strings -> raw files: the packaged sample, a folder, git repositories, a book, a JSON Lines file.
 
-Every file that is met is either yielded or counted with the reason it was skipped; links are never followed.
+Every file that is met is either yielded or counted with the reason it was skipped; links are never followed. A new kind of
+source is a function and a line in `OPENERS`.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
 
-from rag_vs_ft.corpus import book, git
+from rag_vs_ft.corpus import azure, book, dialects, git
+from rag_vs_ft.corpus.readers import BY_ENDING
+from rag_vs_ft.corpus.text import NotText, decode, normalise
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.records import read_jsonl
+from rag_vs_ft.settings import user_path
 
 MAX_FILE_BYTES = 8_000_000
 """Files above this size are skipped and counted; the largest file of the Azure documents has 0.7 MB."""
 MAX_EXAMPLES = 20
 
 SAMPLE = Path(__file__).parent.parent / "sample"
-PRESETS = Path(__file__).with_name("azure_docs.toml")
 
-Progress = Callable[[str], None]
-Kind = Literal["markdown", "faq", "text"]
-
-_MARKDOWN = (".md", ".markdown")
-_YAML = (".yml", ".yaml")
 _LICENCES = ("LICENSE", "LICENSE-CODE", "LICENCE", "COPYING")
 _REPOSITORY_FILES = ("readme", "contributing", "thirdpartynotices", "security", "code_of_conduct", "support", "changelog")
 
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
-    """One file of a source: POSIX path below its root, and its bytes.
+    """One file of a source: POSIX path below its root, its bytes, and the kind of reader that it is for.
 
-    `kind` is "markdown" (Learn dialect), "faq" (FAQ YAML) or "text" (taken as it stands). `known` holds fields of the
-    document that the source itself states: title, url, service, date, commit.
+    `dialect` is that of a Markdown file's folder. `known` holds fields of the document that the source itself states: title,
+    url, service, date, commit.
     """
 
     path: str
     data: bytes
-    kind: Kind = "markdown"
+    kind: str
+    dialect: str = dialects.DEFAULT
     known: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,61 +65,44 @@ class Reading:
     """A source being read. `files` is consumed once, in order of path; `skipped` is complete when it is at its end.
 
     `source` is what reads the same again from any working folder; `commits` maps a repository's folder ("" for a single
-    one) to its commit; `notes` counts what a reader should know of documents that were taken. `read(path)` gives the bytes
-    of any regular file below the root, or None: nothing else can be reached.
+    one) to its commit; `dialects` says what the Markdown of each folder is taken for; `notes` counts what a reader should know
+    of documents that were taken. `read(path)` gives the text of any regular file below the root, or None: nothing else can be
+    reached.
     """
 
     source: str
     kind: str
     files: Iterator[RawFile]
-    read: Callable[[str], bytes | None]
+    read: Callable[[str], str | None]
     skipped: Tally = field(default_factory=Tally)
     notes: Tally = field(default_factory=Tally)
     commits: Mapping[str, str] = field(default_factory=dict)
+    dialects: Mapping[str, dialects.Recognised] = field(default_factory=dict)
 
 
-def read_source(source: str, *, progress: Progress | None = None) -> Reading:
-    """Open SOURCE: `sample`, `sample:update`, `azure-docs`, `book:FILE`, `jsonl:FILE`, a git URL or a folder.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user chose for a source: the dialect of its Markdown (None: found per folder), and where progress is told."""
 
-    Raises UserError when it does not exist, cannot be reached, or is none of these.
+    dialect: str | None = None
+    progress: Progress = silent
+
+
+Opener = Callable[[str, Options], Reading]
+"""Opens a SOURCE. Raises UserError when it cannot be read."""
+
+
+def read_source(source: str, options: Options | None = None) -> Reading:
+    """Open SOURCE: one of `OPENERS`, a git URL or a folder.
+
+    Raises UserError when it does not exist, cannot be reached, or is none of these, and for a dialect that is not known.
     """
-    if source in ("sample", "sample:update"):
-        return _sample(source)
-    if source == "azure-docs":
-        return _preset(progress)
-    if source.startswith("book:"):
-        return _book(source)
-    if source.startswith("jsonl:"):
-        return _jsonl(source)
-    if git.is_url(source):
-        clone, commit = git.clone(source, progress=progress)
-        url = git.normalise(source)
-        return _reading(url, "git", _walk(clone), {"": commit})
-    folder = Path(source).expanduser()
-    if not source or not folder.is_dir():
-        problem = "is a file, not a folder" if source and folder.is_file() else "is not a folder or a git URL"
-        raise UserError(
-            f"source {source!r} {problem}",
-            "give a folder, a git URL, sample, azure-docs, book:FILE or jsonl:FILE",
-        )
-    return _reading(str(folder.resolve()), "folder", _walk(folder.resolve()), {})
-
-
-def page_facts(path: str) -> dict[str, str]:
-    """`url` and `service` of a page of the preset's repositories by its path; empty for any other path."""
-    for repository in _repositories(PRESETS):
-        _, found, inside = f"/{path}".partition(f"/{repository['name']}/")
-        if found:
-            facts = {"url": "", "service": ""}
-            for prefix, address in repository["pages"].items():
-                if inside.startswith(prefix):
-                    page = inside[len(prefix) :].rsplit(".", 1)[0]
-                    facts["url"] = address.replace("{}", page.removesuffix("/index"))
-            for prefix, service in repository["services"].items():
-                if inside.startswith(prefix):
-                    facts["service"] = service
-            return facts
-    return {}
+    options = options or Options()
+    if options.dialect is not None and options.dialect not in dialects.DIALECTS:
+        raise UserError(f"there is no dialect {options.dialect!r}", f"use one of: {', '.join(sorted(dialects.DIALECTS))}")
+    prefix, colon, _ = source.partition(":")
+    opener = OPENERS.get(source) or OPENERS.get(prefix + colon) or (_git if git.is_url(source) else _folder)
+    return opener(source, options)
 
 
 # --- files on disk ---------------------------------------------------------------------------------------------------
@@ -165,35 +145,51 @@ def _walk(root: Path, prefix: str = "") -> _Walk:
     return found
 
 
-def _reading(source: str, kind: str, walk: _Walk, commits: Mapping[str, str]) -> Reading:
+def _reading(source: str, kind: str, walk: _Walk, options: Options, commits: Mapping[str, str] | None = None) -> Reading:
     """Reading of files on disk; `commits` maps path prefixes without their slash to commits."""
+    commits = commits or {}
     skipped = Tally()
     for reason, path in sorted(walk.skipped):
         skipped.add(reason, path)
 
-    def read(path: str) -> bytes | None:
+    def read(path: str) -> str | None:
         try:
-            return _read_regular(walk.files[path])
-        except (KeyError, OSError):
+            return normalise(decode(_read_regular(walk.files[path]))[0])
+        except (KeyError, OSError, NotText):
             return None
 
+    repositories = _repository_roots(walk)
+    kinds: dict[str, str] = {}
+    for path in sorted(walk.files):
+        found = BY_ENDING.get(Path(path).suffix.lower())
+        reason = _skip_by_name(path, repositories)
+        if found is None or reason:
+            skipped.add(reason or "not Markdown", path)
+        else:
+            kinds[path] = found.kind
+    # YAML tells of a dialect only where it is one of Learn's own page types.
+    pages = [path for path, kind in kinds.items() if kind == "markdown" or (kind == "faq" and _is_learn_page(read(path)))]
+    recognised = dialects.recognise(walk.files, pages, read, options.dialect)
+
     def files() -> Iterator[RawFile]:
-        repositories = _repository_roots(walk)
-        for path in sorted(walk.files):
-            reason = _skip_by_name(path, repositories)
-            if reason is None:
-                try:
-                    data = _read_regular(walk.files[path])
-                    reason, kind_of = _skip_by_content(path, data)
-                except OSError:
-                    reason = "unreadable"
-            if reason is not None:
+        for path, kind in kinds.items():
+            known = recognised.get(dialects.folder_of(path))
+            dialect = dialects.DIALECTS[known.dialect if known else dialects.DEFAULT]
+            if kind in ("markdown", "faq") and (reason := dialect.passed_over(path)):
                 skipped.add(reason, path)
                 continue
+            try:
+                data = _read_regular(walk.files[path])
+            except OSError:
+                skipped.add("unreadable", path)
+                continue
+            if len(data) > MAX_FILE_BYTES:
+                skipped.add(f"larger than {MAX_FILE_BYTES // 1_000_000} MB", path)
+                continue
             commit = commits.get("") or commits.get(path.split("/", 1)[0], "")
-            yield RawFile(path, data, kind_of, {"commit": commit, **page_facts(path)})
+            yield RawFile(path, data, kind, dialect.name, {"commit": commit, **dialect.facts(path)})
 
-    return Reading(source, kind, files(), read, skipped, commits=commits)
+    return Reading(source, kind, files(), read, skipped, commits=commits, dialects=recognised)
 
 
 def _read_regular(path: Path) -> bytes:
@@ -212,34 +208,37 @@ def _repository_roots(walk: _Walk) -> set[str]:
     return {path[: path.rfind("/") + 1] for path in marks}
 
 
-def _skip_by_name(path: str, repositories: set[str]) -> str | None:
+def _is_learn_page(text: str | None) -> bool:
+    return text is not None and text.startswith("### YamlMime:")
+
+
+def _skip_by_name(path: str, repositories: set[str]) -> str:
     name = Path(path)
     if path[: path.rfind("/") + 1] in repositories and (name.stem in _LICENCES or name.stem.lower() in _REPOSITORY_FILES):
         return "repository file (licence, readme and the like)"
-    if name.suffix.lower() not in _MARKDOWN + _YAML:
-        return "not Markdown"
-    if any(folder.lower() == "includes" for folder in name.parts[:-1]):
-        return "include (read where it is included)"
-    if name.stem.lower() == "toc":
-        return "table of contents"
-    return None
-
-
-def _skip_by_content(path: str, data: bytes) -> tuple[str | None, Kind]:
-    if len(data) > MAX_FILE_BYTES:
-        return f"larger than {MAX_FILE_BYTES // 1_000_000} MB", "markdown"
-    if path.lower().endswith(_MARKDOWN):
-        return None, "markdown"
-    first_line = data[:200].decode("utf-8-sig", errors="replace").split("\n", 1)[0].replace(" ", "")
-    if first_line.strip() == "###YamlMime:FAQ":
-        return None, "faq"
-    return "YAML other than FAQ", "markdown"
+    return ""
 
 
 # --- the other kinds -------------------------------------------------------------------------------------------------
 
 
-def _sample(source: str) -> Reading:
+def _folder(source: str, options: Options) -> Reading:
+    folder = user_path(source)
+    if not source or not folder.is_dir():
+        problem = "is a file, not a folder" if source and folder.is_file() else "is not a folder or a git URL"
+        raise UserError(
+            f"source {source!r} {problem}",
+            "give a folder, a git URL, sample, azure-docs, book:FILE or jsonl:FILE",
+        )
+    return _reading(str(folder.resolve()), "folder", _walk(folder.resolve()), options)
+
+
+def _git(source: str, options: Options) -> Reading:
+    clone, commit = git.clone(source, progress=options.progress)
+    return _reading(git.normalise(source), "git", _walk(clone), options, {"": commit})
+
+
+def _sample(source: str, options: Options) -> Reading:
     """The packaged sample; its update lays `update/` over `docs/` and leaves out what `update/removed.txt` lists."""
     if not (SAMPLE / "docs").is_dir():
         raise UserError(f"the packaged sample is missing ({SAMPLE})", "install the package again")
@@ -250,60 +249,46 @@ def _sample(source: str) -> Reading:
         gone = set(removed.read_text(encoding="utf-8").split("\n")) if removed else set()
         kept = {path: file for path, file in walk.files.items() if path not in gone}
         walk = _Walk(kept | update.files, walk.skipped + update.skipped)
-    return _reading(source, "sample", walk, {})
+    return _reading(source, "sample", walk, options)
 
 
-@cache
-def _repositories(file: Path) -> list[dict[str, Any]]:
-    """The entries of a list of repositories such as azure_docs.toml."""
-    try:
-        repositories = tomllib.loads(file.read_text(encoding="utf-8"))["repository"]
-        for repository in repositories:
-            missing = {"name", "git", "branch", "folders", "pages", "services"} - set(repository)
-            if missing:
-                raise UserError(f"{file}: a repository without {', '.join(sorted(missing))}", "see the top of the file")
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"cannot read {file}: {error}", "mend the file or install the package again") from error
-    return repositories
-
-
-def _preset(progress: Progress | None) -> Reading:
+def _azure(source: str, options: Options) -> Reading:
     walk = _Walk({}, [])
     commits = {}
-    for repository in _repositories(PRESETS):
+    for repository in azure.repositories(azure.REPOSITORIES):
         name = repository["name"]
         folder, commits[name] = git.clone(
-            repository["git"], branch=repository["branch"], folders=repository["folders"], progress=progress
+            repository["git"], branch=repository["branch"], folders=repository["folders"], progress=options.progress
         )
         part = _walk(folder, name + "/")
         walk.files.update(part.files)
         walk.skipped.extend(part.skipped)
-    return _reading("azure-docs", "git", walk, commits)
+    return _reading(source, "git", walk, replace(options, dialect=options.dialect or "learn"), commits)
 
 
 def _existing_file(source: str) -> Path:
     kind, _, name = source.partition(":")
-    path = Path(name).expanduser()
+    path = user_path(name)
     if not name or not path.is_file():
         raise UserError(f"source {source!r}: {name or 'no file name'} is not a file", f"give {kind}:FILE")
     return path.resolve()
 
 
-def _book(source: str) -> Reading:
+def _book(source: str, options: Options) -> Reading:
     path = _existing_file(source)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check its permissions") from error
     parts, notices = book.split(data, path.name)
-    files = (RawFile(part.id, part.text.encode(), "text", {"title": part.title}) for part in parts)
+    files = (RawFile(part.id, part.text.encode(), "text", known={"title": part.title}) for part in parts)
     reading = Reading(f"book:{path}", "book", files, lambda _: None)
     for notice in notices:
         reading.notes.add(notice, path.name)
     return reading
 
 
-def _jsonl(source: str) -> Reading:
+def _jsonl(source: str, options: Options) -> Reading:
     """One document a line: `id` (or BEIR's `_id`) and `text`, and optionally title, url, service, date; texts are taken as they
     stand."""
     path = _existing_file(source)
@@ -321,5 +306,15 @@ def _jsonl(source: str) -> Reading:
             raise UserError(f"{path}:{number}: id {record['id']!r} is there twice", "give each document its own id")
         # A lone surrogate is legal in JSON and is not text; it goes as it does from files.
         text = record["text"].encode("utf-8", "replace")
-        found[record["id"]] = RawFile(record["id"], text, "text", known)
+        found[record["id"]] = RawFile(record["id"], text, "text", known=known)
     return Reading(f"jsonl:{path}", "jsonl", iter([found[key] for key in sorted(found)]), lambda _: None)
+
+
+OPENERS: dict[str, Opener] = {
+    "sample": _sample,
+    "sample:update": _sample,
+    "azure-docs": _azure,
+    "book:": _book,
+    "jsonl:": _jsonl,
+}
+"""A whole SOURCE, or what it begins with up to its colon -> what opens it. Git URLs and folders are tried after these."""

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from rag_vs_ft import __version__, catalogue, settings
-from rag_vs_ft.corpus import learn_markdown
-from rag_vs_ft.corpus.sources import Progress, RawFile, Reading, Tally, read_source
-from rag_vs_ft.corpus.text import NotText, decode, headings_of, normalise
+from rag_vs_ft.corpus.readers import BY_KIND, Context, LeftOut
+from rag_vs_ft.corpus.sources import Options, RawFile, Reading, read_source
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
+from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.records import Document, Heading, sha256_text
 from rag_vs_ft.settings import Home, check_name
 
@@ -138,12 +138,14 @@ def add(
     source: str,
     *,
     include_faq: bool = False,
+    dialect: str | None = None,
     home: Home,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> CorpusInfo:
     """Read SOURCE into a new corpus.
 
-    Tokens are counted with the embedding model's tokenizer where it has been pulled; else the manifest says null. Raises
+    `dialect` names the Markdown dialect of all its files; without it each folder's is recognised (`corpus.dialects`). Tokens are
+    counted with the embedding model's tokenizer where it has been pulled; else the manifest says null. Raises
     UserError when the name is taken or unusable, the source cannot be read or has no documents, and Busy while another
     process writes it.
     """
@@ -151,24 +153,29 @@ def add(
     with _lock(home, name):
         if (home.corpora / name / "manifest.json").exists():
             raise UserError(f"corpus {name!r} exists", f"use another name, or: rag-vs-ft corpus update {name} {source}")
-        return _write(name, source, include_faq, home, None, progress)
+        return _write(name, source, include_faq, dialect, home, None, progress)
 
 
 def update(
     name: str,
     source: str | None = None,
     *,
+    dialect: str | None = None,
     home: Home,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> CorpusInfo:
     """Read the corpus's source again (or another one) and say what changed; writes nothing when nothing did.
+
+    A dialect that was chosen before stays chosen until another one is.
 
     Raises what `add` raises, and UserError when there is no such corpus.
     """
     old = open_corpus(name, home)
     with _lock(home, name):
         old = open_corpus(name, home)
-        return _write(name, source or old.manifest["source"], old.manifest["include_faq"], home, old, progress)
+        before = old.manifest
+        chosen = dialect or before.get("dialect")
+        return _write(name, source or before["source"], before["include_faq"], chosen, home, old, progress)
 
 
 def open_corpus(name: str, home: Home) -> Corpus:
@@ -199,54 +206,33 @@ def list_corpora(home: Home) -> list[CorpusInfo]:
 
 def _documents(reading: Reading, include_faq: bool) -> Iterator[tuple[Document, int]]:
     """Each document and the size of its source in bytes; what was skipped and what was mended is counted in the reading."""
-
-    def read_text(path: str) -> str | None:
-        data = reading.read(path)
-        try:
-            return None if data is None else normalise(decode(data)[0])
-        except NotText:
-            return None
-
     for file in reading.files:
-        if file.kind == "faq" and not include_faq:
-            reading.skipped.add("FAQ YAML (questions are mined from it; --include-faq takes it in)", file.path)
-            continue
         try:
-            raw, replaced = decode(file.data)
-        except NotText:
-            reading.skipped.add("binary", file.path)
-            continue
-        if replaced:
-            reading.notes.add("bytes that are not UTF-8 replaced", file.path)
-        document = _clean(file, normalise(raw), read_text, reading.notes)
-        if not document.text:
-            reading.skipped.add("empty", file.path)
-            continue
-        yield document, len(file.data)
+            document = _read(file, reading, include_faq)
+        except LeftOut as reason:
+            reading.skipped.add(str(reason), file.path)
+        else:
+            yield document, len(file.data)
 
 
-def _clean(file: RawFile, raw: str, read_text: Callable[[str], str | None], notes: Tally) -> Document:
+def _read(file: RawFile, reading: Reading, include_faq: bool) -> Document:
+    """The document that a file holds. Raises LeftOut."""
+    content = BY_KIND[file.kind].read(file.data, Context(file.path, reading.read, file.dialect, include_faq))
+    for what, count in content.notes.items():
+        reading.notes.add(what, file.path, count)
+    if not content.text:
+        raise LeftOut("empty")
     known = file.known
-    if file.kind == "text":
-        text = raw.strip("\n") + "\n" if raw.strip() else ""
-        headings = headings_of(text)
-        title = known.get("title") or (headings[0].text if headings else "") or file.path
-        return Document(file.path, title, text, headings, known.get("url", ""), known.get("service", ""), known.get("date", ""))
-    if file.kind == "faq":
-        raw = learn_markdown.faq_to_markdown(raw)
-    cleaned = learn_markdown.clean(raw, path=file.path, read=read_text)
-    for what, count in cleaned.notes.items():
-        notes.add(what, file.path, count)
     return Document(
         id=file.path,
-        title=cleaned.title or Path(file.path).stem,
-        text=cleaned.text,
-        headings=cleaned.headings,
+        title=known.get("title") or content.title or Path(file.path).stem,
+        text=content.text,
+        headings=content.headings,
         url=known.get("url", ""),
-        service=cleaned.service or known.get("service", ""),
-        date=cleaned.date,
+        service=content.service or known.get("service", ""),
+        date=content.date or known.get("date", ""),
         commit=known.get("commit", ""),
-        description=cleaned.description,
+        description=content.description,
     )
 
 
@@ -273,19 +259,19 @@ def _write(
     name: str,
     source: str,
     include_faq: bool,
+    dialect: str | None,
     home: Home,
     old: Corpus | None,
-    progress: Progress | None,
+    progress: Progress,
 ) -> CorpusInfo:
     """Read the source, write table and manifest if they differ from `old`, publish, sweep. The lock is held."""
-    report = progress or (lambda _: None)
-    reading = read_source(source, progress=progress)
+    reading = read_source(source, Options(dialect, progress))
     folder = home.corpora / name
     existed = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "documents.tmp"
     try:
-        summary = _write_table(temporary, _documents(reading, include_faq), report)
+        summary = _write_table(temporary, _documents(reading, include_faq), progress)
         if not summary.marks:
             reasons = "; ".join(f"{count} {reason}" for reason, count in sorted(reading.skipped.counts.items()))
             raise UserError(f"no documents in {source}", f"skipped: {reasons}" if reasons else "the source is empty")
@@ -300,6 +286,8 @@ def _write(
             "source": reading.source,
             "source_kind": reading.kind,
             "include_faq": include_faq,
+            "dialect": dialect,
+            "dialects": [asdict(found) for found in reading.dialects.values()],
             "commits": dict(reading.commits),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "code_version": __version__,
@@ -314,7 +302,8 @@ def _write(
             "notes": dict(sorted(reading.notes.counts.items())),
             "note_examples": dict(sorted(reading.notes.examples.items())),
         }
-        if old and all(old.manifest[key] == manifest[key] for key in ("source", "commits", "table_sha256", "skipped", "notes")):
+        same = ("source", "commits", "table_sha256", "skipped", "notes", "dialect", "dialects")
+        if old and all(old.manifest.get(key) == manifest[key] for key in same):
             return CorpusInfo(name, old.manifest, changes, written=False)
         _fsync(temporary)
         temporary.replace(folder / table)
@@ -335,7 +324,7 @@ class _Summary:
     counts: dict[str, int | None]
 
 
-def _write_table(path: Path, documents: Iterable[tuple[Document, int]], report: Progress) -> _Summary:
+def _write_table(path: Path, documents: Iterable[tuple[Document, int]], progress: Progress) -> _Summary:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -353,7 +342,7 @@ def _write_table(path: Path, documents: Iterable[tuple[Document, int]], report: 
                 tokens += count_tokens([row["text"] for row in rows])
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             rows.clear()
-            report(f"{counts['documents']} documents, {counts['characters'] / 1e6:.1f} million characters")
+            progress("read documents", counts["documents"])
 
         for document, size in documents:
             row = asdict(document)

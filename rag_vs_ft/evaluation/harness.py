@@ -317,7 +317,7 @@ class _Runner:
         experiment = self.experiment
         known = {info.name for info in store.list_corpora(self.home)}
         if experiment.source and experiment.corpus not in known:
-            store.add(experiment.corpus, experiment.source, home=self.home, progress=lambda message: None)
+            store.add(experiment.corpus, experiment.source, home=self.home)
         self.corpus = store.open_corpus(experiment.corpus, self.home)
         if experiment.source and not (self.home.indexes / experiment.index / "CURRENT").is_file():
             build.build(experiment.index, experiment.corpus, build.Recipe(), self.home, self.progress)

@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rag_vs_ft.corpus.sources import Progress
 from rag_vs_ft.corpus.store import Corpus
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.funnel import Funnel
@@ -21,6 +20,7 @@ from rag_vs_ft.mining.common import GAP, Mined, guess_rate, guess_rates, questio
 from rag_vs_ft.mining.sound import cell_fault, sentence_fault, span_fault, stems
 from rag_vs_ft.mining.spans import Span, spans, stated_in
 from rag_vs_ft.mining.statements import Statement, statements
+from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.records import Question
 
 PER_DOCUMENT = 20
@@ -75,7 +75,7 @@ def mine_cloze(
     The same corpus, seed and `only` give the same questions; a limit takes some of them from everywhere. The corpus is read
     three times and never held. Raises UserError when nothing can be asked.
     """
-    report = progress or (lambda _: None)
+    report = progress or silent
     funnel = Funnel()
     gathered = _gather(corpus, only, funnel, report)
     counts = count_mentions(corpus, (text for pool in gathered.pools.values() for text in pool))

@@ -11,12 +11,14 @@ from urllib.parse import unquote, urlsplit
 import yaml
 
 from rag_vs_ft.corpus import learn_markdown
-from rag_vs_ft.corpus.sources import Progress, RawFile, read_source
+from rag_vs_ft.corpus.readers.faq import is_faq
+from rag_vs_ft.corpus.sources import Options, RawFile, read_source
 from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.corpus.text import NotText, decode, normalise
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.funnel import Funnel
 from rag_vs_ft.mining.common import Mined, question_id
+from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.records import Question
 from rag_vs_ft.settings import Home
 
@@ -71,13 +73,12 @@ def _page(path: str) -> str:
     return _LOCALE.sub("", path.casefold()).removesuffix("/").removesuffix(".md").removesuffix("/index")
 
 
-def mine_faq(corpus: str, home: Home, *, progress: Progress | None = None) -> Mined:
+def mine_faq(corpus: str, home: Home, *, progress: Progress = silent) -> Mined:
     """The entries of the FAQ files that lie in the corpus's source, with the answers as clean Markdown.
 
     The corpus itself leaves these files out, so the source is read again. Raises UserError when the corpus holds them (the
     questions would not be held out), when the source is gone, or when there is no FAQ in it.
     """
-    report = progress or (lambda _: None)
     opened = open_corpus(corpus, home)
     if opened.manifest["include_faq"]:
         raise UserError(
@@ -87,14 +88,7 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress | None = None) -> Mi
     targets = _Targets()
     for document in opened.documents():
         targets.add(document.id, document.url)
-    reading = read_source(opened.manifest["source"], progress=progress)
-
-    def read_text(path: str) -> str | None:
-        data = reading.read(path)
-        try:
-            return None if data is None else normalise(decode(data)[0])
-        except NotText:
-            return None
+    reading = read_source(opened.manifest["source"], Options(progress=progress))
 
     funnel = Funnel()
     links: Counter[str] = Counter()
@@ -102,7 +96,7 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress | None = None) -> Mi
     files = 0
     unreadable: list[str] = []
     for file in reading.files:
-        if file.kind != "faq":
+        if file.kind != "faq" or not is_faq(file.data):
             continue
         files += 1
         entries = _entries(file)
@@ -120,7 +114,7 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress | None = None) -> Mi
                 links[f"links {kind}: {'to a document' if found else 'leading nowhere in the corpus'}"] += 1
                 if found:
                     gold[found] = None
-            clean = learn_markdown.clean(answer, path=file.path, read=read_text).text.strip()
+            clean = learn_markdown.clean(answer, path=file.path, read=reading.read).text.strip()
             mined = Question(
                 id=question_id("faq", file.path, question),
                 question=learn_markdown.clean(question).text.strip(),
@@ -136,7 +130,7 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress | None = None) -> Mi
                 funnel.drop("repeated in the same file")
             else:
                 questions[mined.id] = mined
-        report(f"{file.path}: {len(entries)} entries")
+        progress("read FAQ files", files)
     if not questions:
         seen = f"{files} FAQ files, none of which could be read ({', '.join(unreadable[:3])})" if files else "no FAQ files"
         raise UserError(

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-from rag_vs_ft.corpus.sources import Progress
 from rag_vs_ft.corpus.store import Corpus
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.funnel import Funnel
@@ -23,6 +22,7 @@ from rag_vs_ft.mining.common import GAP, Mined, guess_rates, question_id
 from rag_vs_ft.mining.sound import cell_fault, update_fault
 from rag_vs_ft.mining.spans import NUMBER_WORDS, is_made_up, spans
 from rag_vs_ft.mining.statements import Statement, statements
+from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.records import Question
 
 SIMILAR = 0.5
@@ -52,7 +52,7 @@ def mine_updates(old: Corpus, new: Corpus, *, seed: int, progress: Progress | No
 
     The answer is the new one. Raises UserError when the two have few documents in common, or when no fact changed.
     """
-    report = progress or (lambda _: None)
+    report = progress or silent
     if old.sha256 == new.sha256:
         raise UserError(f"corpora {old.name!r} and {new.name!r} are the same", "give two versions of a corpus, the older first")
     pairs, titles = _aligned(old, new, report)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from rag_vs_ft.corpus import git, sources, store
+from rag_vs_ft.corpus import azure, git, sources, store
 from rag_vs_ft.errors import Busy, UserError
 from rag_vs_ft.settings import Home
 
@@ -64,7 +64,7 @@ def test_add_and_update(repository: Repository, home: Home, own_cache: Path) -> 
     first = repository.commit(
         {
             "a.md": "# A\n\n[!INCLUDE [i](includes/i.md)]\n",
-            "b.md": "# B\n",
+            "b.md": "---\nms.topic: how-to\n---\n# B\n",
             "sub/c.md": "# C\n\nText that moves.\n",
             "gone.md": "# Gone\n",
             "includes/i.md": "Included.\n",
@@ -155,7 +155,7 @@ def test_the_preset_puts_each_repository_in_its_folder(tmp_path: Path, monkeypat
     ]
     presets = tmp_path / "azure_docs.toml"
     presets.write_text("\n".join(entries))
-    monkeypatch.setattr(sources, "PRESETS", presets)
+    monkeypatch.setattr(azure, "REPOSITORIES", presets)
     info = store.add("azure", "azure-docs", home=home)
     corpus = store.open_corpus("azure", home)
     assert {document.id: document.url for document in corpus.documents()} == {
@@ -169,7 +169,7 @@ def test_the_preset_puts_each_repository_in_its_folder(tmp_path: Path, monkeypat
 
 
 def test_the_packaged_list_is_sound() -> None:
-    names = [repository["name"] for repository in sources._repositories(sources.PRESETS)]
+    names = [repository["name"] for repository in azure.repositories(azure.REPOSITORIES)]
     assert len(names) == len(set(names)) >= 4
 
 
@@ -177,7 +177,7 @@ def test_the_packaged_list_is_sound() -> None:
 def test_a_broken_list_is_named(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     presets = tmp_path / "azure_docs.toml"
     presets.write_text(text)
-    monkeypatch.setattr(sources, "PRESETS", presets)
+    monkeypatch.setattr(azure, "REPOSITORIES", presets)
     with pytest.raises(UserError, match=r"azure_docs\.toml"):
         sources.read_source("azure-docs")
 

@@ -31,8 +31,8 @@ def test_add_and_read(write_files: Write, home: Home) -> None:
             "a.md": "# One\n\nText.\n",
         }
     )
-    said: list[str] = []
-    info = store.add("docs", str(root), home=home, progress=said.append)
+    said: list[tuple[object, ...]] = []
+    info = store.add("docs", str(root), home=home, progress=lambda *step: said.append(step))
     corpus = store.open_corpus("docs", home)
     assert len(corpus) == 2 and said
     one, two = corpus.documents()
@@ -283,7 +283,7 @@ def dying(step):
 os.fsync = dying(os.fsync)
 Path.replace = dying(Path.replace)
 Path.unlink = dying(Path.unlink)
-store.update("docs", home=Home(Path(sys.argv[1])), progress=dying(lambda _: None))
+store.update("docs", home=Home(Path(sys.argv[1])), progress=dying(lambda *step: None))
 """
 
 

@@ -1,0 +1,78 @@
+"""Files -> text: one reader for each format, in a table by file name ending.
+
+A reader is a module of this package with one function, `read(data, context) -> Content`. It raises `LeftOut` for a file that
+holds nothing to index. To add a format, write its module and add a line to `FORMATS`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+
+from rag_vs_ft.records import Heading
+
+Read = Callable[[str], str | None]
+"""POSIX path below the root of the source -> the text of that file; None for a file that is not there or not text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a reader knows of a file besides its bytes.
+
+    `path` is where it lies below the root of its source (POSIX), `read` opens other files of that source and nothing else,
+    `dialect` is the name of its folder's Markdown dialect, and `include_faq` says whether FAQ files are documents.
+    """
+
+    path: str
+    read: Read
+    dialect: str = "github"
+    include_faq: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a reader found in a file: clean Markdown, and what the file says of itself.
+
+    `headings` are those of `text`. `notes` counts what was resolved, dropped, or could not be resolved. An empty text means
+    that there is nothing to index.
+    """
+
+    text: str
+    title: str = ""
+    headings: tuple[Heading, ...] = ()
+    description: str = ""
+    service: str = ""
+    date: str = ""
+    notes: Counter[str] = field(default_factory=Counter)
+
+    def with_notes(self, notes: Counter[str]) -> Content:
+        """The same content with more notes."""
+        return replace(self, notes=self.notes + notes)
+
+
+class LeftOut(Exception):
+    """The file is not a document: the reason, in words that a user reads after a count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A kind of file: its reader's module in this package, and the endings of its file names."""
+
+    kind: str
+    endings: tuple[str, ...]
+
+    def read(self, data: bytes, context: Context) -> Content:
+        """Read one file. Raises LeftOut."""
+        return import_module(f"{__name__}.{self.kind}").read(data, context)
+
+
+FORMATS = (
+    Format("markdown", (".md", ".markdown")),
+    Format("faq", (".yml", ".yaml")),
+    Format("text", ()),
+)
+
+BY_KIND = {entry.kind: entry for entry in FORMATS}
+BY_ENDING = {ending: entry for entry in FORMATS for ending in entry.endings}
