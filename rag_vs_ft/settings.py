@@ -30,6 +30,8 @@ MAX_QUESTION_CHARACTERS = 2_000
 MAX_NEW_TOKENS = 160
 MAX_THREADS = 1024
 SEED = 1234
+VALIDATION_FRACTION = 0.05
+"""Share of the text that training holds out. With SEED it decides which documents: see `corpus.splits.default_split`."""
 
 
 MODEL_LOADING = threading.RLock()

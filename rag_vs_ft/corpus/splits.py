@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.language import words
 from rag_vs_ft.records import Document
+from rag_vs_ft.settings import SEED, VALIDATION_FRACTION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,7 @@ class Split:
     shared: float
 
 
-def split_documents(documents: Iterable[Document], *, fraction: float = 0.05, seed: int = 0) -> Split:
+def split_documents(documents: Iterable[Document], *, fraction: float, seed: int) -> Split:
     """Hold out about `fraction` of the text (by characters), whole clusters of near duplicates at a time.
 
     The order in which clusters are taken depends on `seed` and on the documents' ids alone. Clusters so large that they would
@@ -95,6 +96,11 @@ def split_documents(documents: Iterable[Document], *, fraction: float = 0.05, se
         largest_cluster=max(len(rows) for rows in members.values()),
         shared=_shared([sketches[row] for row in validation], [sketches[row] for row in train]),
     )
+
+
+def default_split(documents: Iterable[Document]) -> Split:
+    """The split that training makes by its default settings: what a question or a score must keep to that has to do with it."""
+    return split_documents(documents, fraction=VALIDATION_FRACTION, seed=SEED)
 
 
 def shingle_hashes(text: str) -> np.ndarray:

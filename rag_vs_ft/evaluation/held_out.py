@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rag_vs_ft.corpus.splits import split_documents
+from rag_vs_ft.corpus.splits import default_split
 from rag_vs_ft.corpus.store import Corpus
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.experiments import Experiment
@@ -21,17 +21,15 @@ from rag_vs_ft.evaluation.manifest import Identity
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.settling import Frozen
 from rag_vs_ft.records import Document, Question, read_jsonl, sha256_text
-from rag_vs_ft.settings import SEED
+from rag_vs_ft.settings import SEED, VALIDATION_FRACTION
 from rag_vs_ft.training.record import RunRecord
 
 LEDGER = "openings.jsonl"
-VALIDATION_FRACTION = 0.05
-"""Of the presets of training."""
 
 
 def validation_documents(corpus: Corpus, count: int) -> list[Document]:
     """The first `count` documents, by id, that training holds out by its default settings."""
-    held = split_documents(corpus.documents(), fraction=VALIDATION_FRACTION, seed=SEED).validation if count else ()
+    held = default_split(corpus.documents()).validation if count else ()
     return [corpus.get(name) for name in held[:count]]
 
 
@@ -41,7 +39,7 @@ def side_documents(corpus: Corpus, side: str, count: int) -> list[Document]:
         raise UserError(f"there is no side {side!r}", "use validation or train")
     if count < 0:
         raise UserError(f"{count} is not a number of documents", "use 1 or more, or 0 for all")
-    ids = getattr(split_documents(corpus.documents(), fraction=VALIDATION_FRACTION, seed=SEED), side)
+    ids = getattr(default_split(corpus.documents()), side)
     some = min(count, len(ids)) or len(ids)
     return [corpus.get(ids[number * len(ids) // some]) for number in range(some)]
 

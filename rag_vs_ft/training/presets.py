@@ -48,7 +48,9 @@ class Preset(BaseModel):
     lora_alpha: float = Field(0.0, ge=0)
     lora_dropout: float = Field(0.0, ge=0, lt=1)
 
-    validation_fraction: float = Field(0.05, gt=0, lt=1, description="of the text, held out by whole documents")
+    validation_fraction: float = Field(
+        settings.VALIDATION_FRACTION, gt=0, lt=1, description="of the text, held out by whole documents"
+    )
     eval_every: int = Field(ge=1, description="steps between evaluations; each writes a checkpoint")
     eval_rows: int = Field(0, ge=0, description="rows held out that an evaluation scores, the same each time; 0: all")
     log_every: int = Field(10, ge=1)

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.questions import check_questions
@@ -21,12 +22,15 @@ def corpus_of(texts, tmp_path, home, name="docs"):
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    from rag_vs_ft import settings
-
+def sample_home(tmp_path_factory):
     home = settings.home(tmp_path_factory.mktemp("sample"))
     store.add("sample", "sample", home=home)
-    return store.open_corpus("sample", home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def sample(sample_home):
+    return store.open_corpus("sample", sample_home)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,20 @@ def test_only_training_documents_are_asked_about(sample, mined):
     wanted = {question.gold_documents[0] for question in mined.questions[:30]}
     asked = {name for question in mine_cloze(sample, seed=7, only=wanted).questions for name in question.gold_documents}
     assert asked and asked <= wanted
+
+
+def test_the_verb_asks_about_what_training_reads_by_default(sample, sample_home, tmp_path):
+    from rag_vs_ft.cli.questions import mine_cloze as verb
+    from rag_vs_ft.corpus.splits import default_split, split_documents
+    from rag_vs_ft.evaluation.questions import load_questions
+    from rag_vs_ft.training.presets import load_preset
+
+    preset = load_preset("nano", "scratch", {})
+    held = split_documents(sample.documents(), fraction=preset.validation_fraction, seed=preset.seed).validation
+    assert held == default_split(sample.documents()).validation and len(held) > 1
+    verb("sample", tmp_path / "cloze.jsonl", seed=7, home=sample_home.root)
+    asked = {name for question in load_questions(tmp_path / "cloze.jsonl") for name in question.gold_documents}
+    assert len(asked) > 40 and not asked & set(held)
 
 
 def test_training_records_that_hold_a_mined_question_are_recognised(mined):
