@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import time
 import zlib
 from collections.abc import Sequence
@@ -33,11 +32,6 @@ SCORER_VERSION = 1
 NO_QUESTION = "Answer:"
 """Stands in the place of the question in the prompt that PMI compares with; it has no passages."""
 BATCH = 8
-_REFUSAL = re.compile(
-    r"\b(?:I|we|passages?|context|information|documents?|text|article)\b[^.]{0,60}?(?:\bnot\b|n't\b|\bno\b|\bcannot\b|\bunable\b)"
-    r"|\bno (?:information|mention|answer|passage)\b|\b(?:sorry|not sure|nothing relevant|unanswerable|unknown)\b",
-    re.IGNORECASE,
-)
 
 
 # --- passages ---------------------------------------------------------------------------------------------------------
@@ -64,11 +58,6 @@ def find_passages(arm: Arm, question: Question, index: Index | None, seed: int) 
     best = max(cosines) if context.is_search and cosines else None
     ranked = hits if context.is_search else [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
     return Passages(tuple(ranked), time.perf_counter() - start, best)
-
-
-def is_refusal(answer: str) -> bool:
-    """Whether a free answer says that it does not know, by its wording (a rule of thumb, shown as such in reports)."""
-    return not answer.strip() or bool(_REFUSAL.search(answer))
 
 
 # --- the model --------------------------------------------------------------------------------------------------------

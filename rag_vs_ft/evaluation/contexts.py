@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from rag_vs_ft import settings
 from rag_vs_ft.ask import distinct
-from rag_vs_ft.evaluation.metrics import normalise_answer
+from rag_vs_ft.evaluation.metrics import holds
 from rag_vs_ft.evaluation.questions import gold_answer, word_overlap
 from rag_vs_ft.index.search import Filters, Index
 from rag_vs_ft.records import Chunk, Hit, Question
@@ -133,12 +133,11 @@ WAYS = tuple(name for name, context in CONTEXTS.items() if not context.is_probe)
 
 def evidence_share(evidence: str, text: str) -> float:
     """How much of a piece of evidence a text holds: over 1 when it stands there in a row, else the share of its words."""
-    return 2.0 if normalise_answer(evidence) in normalise_answer(text) else word_overlap(evidence, text)
+    return 2.0 if holds(text, evidence) else word_overlap(evidence, text)
 
 
 def holds_answer(question: Question, chunk: Chunk) -> bool:
     """Whether a passage proves the answer: it holds evidence, or, for questions without, the answer in a gold document."""
     if question.evidence:
         return any(evidence_share(evidence, chunk.text) >= 0.8 for evidence in question.evidence)
-    answer = normalise_answer(gold_answer(question) or "")
-    return bool(answer) and chunk.document_id in question.gold_documents and answer in normalise_answer(chunk.text)
+    return chunk.document_id in question.gold_documents and holds(chunk.text, gold_answer(question) or "")

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rag_vs_ft.corpus.splits import default_split
 from rag_vs_ft.corpus.store import Corpus

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rag_vs_ft.corpus.splits import SHINGLE_WORDS, clusters_of, shingle_hashes
+from rag_vs_ft.evaluation.metrics import holds
 from rag_vs_ft.evaluation.questions import gold_answer
 from rag_vs_ft.language import words
 from rag_vs_ft.records import Document, Question
@@ -81,7 +82,7 @@ def find_leaks(questions: Sequence[Question], documents: Iterable[Document], tra
         sketches.append(sketch)
         look(document.id, document.text, sketch)
         if document.id in gold:
-            gold_text[document.id] = f" {_joined(document.text)} "
+            gold_text[document.id] = document.text
     for name, text in training_text.items():
         sketch = shingle_hashes(text)
         look(f"training text {name}", text, sketch)
@@ -104,8 +105,7 @@ def find_leaks(questions: Sequence[Question], documents: Iterable[Document], tra
         },
         answers=len(given),
         answers_in_documents=sum(
-            any(f" {_joined(answer)} " in gold_text.get(name, "") for name in question.gold_documents)
-            for question, answer in given
+            any(holds(gold_text.get(name, ""), answer) for name in question.gold_documents) for question, answer in given
         ),
     )
     return Leaks(report, {name: group[name][0] for name in sorted(gold) if name in group})

@@ -12,6 +12,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from rag_vs_ft.language import UNSPACED
 from rag_vs_ft.overlap import rouge_l as rouge_l
 
 Judgements = Mapping[str, int]
@@ -84,10 +85,40 @@ def mean_over_queries(
     return sum(scores) / len(scores)
 
 
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d*,)")
+_BARE_POINT = re.compile(r"(?<![\w.])\.(?=\d)")
+_DROPPED = re.compile(
+    rf"(?!(?<=\d)[.,:/-](?=\d))(?!(?<![\w)-])-(?=\d))[{re.escape(string.punctuation)}]",
+)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_TOKEN = re.compile(rf"(?:(?<![\w)-])-)?\d+(?:[.,]\d+)*|[{UNSPACED}]|[^\W\d_{UNSPACED}]+(?:['’][^\W\d_{UNSPACED}]+)*")
+
+
 def normalise_answer(text: str) -> str:
-    """Lower case, without ASCII punctuation and the articles a, an and the, single spaces (SQuAD's official script)."""
-    plain = "".join(letter for letter in text.lower() if letter not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", plain).split())
+    """Lower case, without ASCII punctuation and the articles a, an and the, single spaces (SQuAD's official script).
+
+    Unlike there, numbers stay what they are: "v1.27" is not "v12.7", "1.5" not "15", "-1" not "1", and "10:30" not "1030".
+    """
+    return " ".join(_ARTICLES.sub(" ", _DROPPED.sub("", _numbers(text.lower()))).split())
+
+
+def holds(text: str, answer: str) -> bool:
+    """Whether an answer stands in a text: its words and numbers in a row, each of them whole.
+
+    "5 GB" is in "up to 5GB." and "1-5 GB", but not in "15 GB" or "1.5 GB"; "no" is not in "node"; "v1.2" is not in "v1.27". Case,
+    punctuation, articles and the comma between thousands do not count. An answer without a word or number is in no text.
+    """
+    wanted = _answer_tokens(answer)
+    return bool(wanted) and f" {' '.join(wanted)} " in f" {' '.join(_answer_tokens(text))} "
+
+
+def _answer_tokens(text: str) -> list[str]:
+    return _TOKEN.findall(_ARTICLES.sub(" ", _numbers(text.lower())))
+
+
+def _numbers(text: str) -> str:
+    """The text with its numbers written one way: "1,000" as 1000 and ".5" as 0.5."""
+    return _BARE_POINT.sub("0.", _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text))
 
 
 def exact_match(prediction: str, reference: str) -> float:

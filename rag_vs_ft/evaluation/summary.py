@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from rag_vs_ft.evaluation.arms import is_refusal
 from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
 from rag_vs_ft.evaluation.costs import ArmCost
 from rag_vs_ft.evaluation.experiments import Arm, Score
@@ -38,6 +37,7 @@ from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, PAIRED, SCORES, Me
 from rag_vs_ft.evaluation.metrics import distinct, ndcg_at, recall_at, reciprocal_rank_at
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.questions import gold_answer
+from rag_vs_ft.evaluation.refusals import is_refusal
 from rag_vs_ft.evaluation.statistics import (
     Interval,
     calibration,

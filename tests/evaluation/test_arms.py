@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.arms import find_passages, is_refusal, predict, prepare, room_for, run_batch
+from rag_vs_ft.evaluation.arms import find_passages, predict, prepare, room_for, run_batch
 from rag_vs_ft.evaluation.contexts import CONTEXTS, Context, evidence_share, holds_answer
 from rag_vs_ft.evaluation.experiments import Arm
 from rag_vs_ft.evaluation.predictions import Prediction
@@ -147,22 +147,6 @@ def test_an_answer_is_held_by_evidence_or_by_its_words_in_a_gold_document():
     bare = replace(question, evidence=())
     assert holds_answer(bare, chunk("within 90 days"))
     assert not holds_answer(bare, chunk("within 90 days", "other.md"))
-
-
-@pytest.mark.parametrize(
-    ("text", "refuses"),
-    [
-        ("The passages do not say.", True),
-        ("I don't know.", True),
-        ("There is no information about that.", True),
-        ("", True),
-        ("Yes, up to 90 days.", False),
-        ("It cannot be changed after creation.", False),
-        ("Use az aks update; it does not restart nodes.", False),
-    ],
-)
-def test_refusals_are_told_by_their_words(text, refuses):
-    assert is_refusal(text) is refuses
 
 
 # --- the model --------------------------------------------------------------------------------------------------------

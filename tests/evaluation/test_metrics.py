@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rag_vs_ft.evaluation.metrics import (
     distinct,
     exact_match,
+    holds,
     mean_over_queries,
     ndcg_at,
     normalise_answer,
@@ -97,11 +98,15 @@ def test_a_query_without_relevant_documents_has_no_score_and_is_left_out_of_the_
         ("The  Premium tier.", "premium tier"),
         ("a node-pool", "nodepool"),
         ("An answer, another; theory", "answer another theory"),
-        ("99.95%", "9995"),
+        ("99.95%", "99.95"),
+        ("Since v1.27.", "since v1.27"),
+        ("10,000 nodes, 1.5 hours", "10000 nodes 1.5 hours"),
+        ("-1 (no limit); well-known", "-1 no limit wellknown"),
+        (".5 cores", "0.5 cores"),
         ("The", ""),
     ],
 )
-def test_normalisation_is_that_of_the_squad_script(text, normal):
+def test_normalisation_is_that_of_the_squad_script_but_for_numbers(text, normal):
     assert normalise_answer(text) == normal
 
 
@@ -114,11 +119,75 @@ def test_normalisation_is_that_of_the_squad_script(text, normal):
         ("7", "90 days", 0, 0),
         ("the", "an", 1, 1),
         ("", "90 days", 0, 0),
+        ("v1.27", "v12.7", 0, 0),
+        ("1.5 hours", "15 hours", 0, 0.5),
+        ("1,000", "1000", 1, 1),
+        ("-1", "1", 0, 0),
+        ("10:30", "1030", 0, 0),
     ],
 )
 def test_exact_match_and_token_f1_by_hand(prediction, reference, exact, f1):
     assert exact_match(prediction, reference) == exact
     assert token_f1(prediction, reference) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Up to 5GB a day.", "5 GB"),
+        ("1-5 GB", "5 GB"),
+        ("It takes (1.5 hours).", "1.5 hours"),
+        ("Needs v1.27.", "v1.27"),
+        ("Needs v1.27.", "1.27"),
+        ("up to 10,000 nodes", "10000 nodes"),
+        ("The answer is: no.", "No"),
+        ("Set it to -1.", "-1"),
+        ("A 0.5 share", ".5 share"),
+        ("in the node pool", "a node pool"),
+        ("pass --max-surge=33%", "max-surge 33%"),
+        ("最大值为 5 GB。", "最大值为5GB"),
+        ("don't", "Don't"),
+    ],
+)
+def test_an_answer_that_a_text_holds(text, answer):
+    assert holds(text, answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("15 GB", "5 GB"),
+        ("1.5 GB", "5 GB"),
+        ("node", "no"),
+        ("15 hours", "1.5 hours"),
+        ("v1.27", "v1.2"),
+        ("v12.7", "v1.27"),
+        ("v1.27.3", "v1.27"),
+        ("1,000 nodes", "000 nodes"),
+        ("1,000 nodes", "1 nodes"),
+        ("-1", "1"),
+        ("words only", "the"),
+        ("anything", "?!"),
+        ("", "5"),
+    ],
+)
+def test_an_answer_that_a_text_does_not_hold(text, answer):
+    assert not holds(text, answer)
+
+
+@given(
+    st.lists(st.sampled_from(["5", "15", "1.5", "1,000", "GB", "no", "node", "v1.2", "v1.27", "the", "."]), max_size=8), st.data()
+)
+def test_a_text_holds_each_of_its_runs_of_words(words, data):
+    start = data.draw(st.integers(0, len(words)))
+    run = words[start : data.draw(st.integers(start, len(words)))]
+    if any(word not in ("the", ".") for word in run):
+        assert holds(" ".join(words), " ".join(run))
+
+
+@given(st.integers(0, 99_999), st.integers(0, 99_999))
+def test_a_number_is_held_by_itself_alone(one, other):
+    assert holds(f"It is {one:,} GB.", f"{other} GB") is (one == other)
 
 
 @pytest.mark.parametrize(
