@@ -39,7 +39,7 @@ class Context:
 
     `uses_k` and `uses_retriever` say which settings change the passages; giving an arm another is a fault of its experiment.
     A probe knows the gold documents or ignores the question: it measures what search and reading contribute, and is no way to
-    answer, so it never wins a verdict.
+    answer, so it never wins a verdict. `shows` says to readers of a report what the model is shown.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Context:
     uses_retriever: bool
     is_probe: bool
     passages: Callable[[Source], Sequence[Hit]] | None
+    shows: str
 
     @property
     def shows_passages(self) -> bool:
@@ -110,17 +111,31 @@ CONTEXTS = {
     context.name: context
     for context in (
         # No passages.
-        Context("none", uses_k=False, uses_retriever=False, is_probe=False, passages=None),
+        Context("none", uses_k=False, uses_retriever=False, is_probe=False, passages=None, shows="no passages"),
         # The best `k` chunks of a search.
-        Context("retrieved", uses_k=True, uses_retriever=True, is_probe=False, passages=_retrieved),
+        Context("retrieved", uses_k=True, uses_retriever=True, is_probe=False, passages=_retrieved, shows="what a search finds"),
         # For each piece of evidence the gold chunk that holds most of it; without evidence, the best chunk of each gold document.
-        Context("oracle", uses_k=False, uses_retriever=True, is_probe=True, passages=_oracle),
+        Context("oracle", uses_k=False, uses_retriever=True, is_probe=True, passages=_oracle, shows="shown the right passage"),
         # The oracle's and, up to `k` passages but at least one, the best of other documents, in random order.
-        Context("oracle+distractors", uses_k=True, uses_retriever=True, is_probe=True, passages=_among_distractors),
+        Context(
+            "oracle+distractors",
+            uses_k=True,
+            uses_retriever=True,
+            is_probe=True,
+            passages=_among_distractors,
+            shows="shown the right passage among others",
+        ),
         # `k` chunks of documents that are not gold.
-        Context("random", uses_k=True, uses_retriever=False, is_probe=True, passages=_random),
+        Context("random", uses_k=True, uses_retriever=False, is_probe=True, passages=_random, shows="shown passages at random"),
         # The best `k` chunks of documents that are not gold.
-        Context("gold-removed", uses_k=True, uses_retriever=True, is_probe=True, passages=_gold_removed),
+        Context(
+            "gold-removed",
+            uses_k=True,
+            uses_retriever=True,
+            is_probe=True,
+            passages=_gold_removed,
+            shows="shown what a search finds without the right documents",
+        ),
     )
 }
 """Every context by its name, in the order in which they are listed to a user."""

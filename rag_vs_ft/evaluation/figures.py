@@ -31,7 +31,7 @@ AGAIN = "rag-vs-ft eval EXPERIMENT --resume writes it anew, from the predictions
 SUMMARY = "summary.json"
 UPDATES = "updates"
 """The tag of questions about facts that an update of the documents has changed."""
-MEASURED = ("seconds_per_question", "peak_memory_bytes", "break_even", "cost")
+MEASURED = ("seconds_per_question", "seconds_per_right_answer", "peak_memory_bytes", "break_even", "cost")
 """Keys of summary.json that hold measured time or memory: all others are the same whenever a run is repeated on a machine."""
 
 
@@ -157,6 +157,16 @@ class ArmFigures:
         """`accuracy` as a number to rank by; 0 without questions with choices."""
         return self.accuracy.value or 0.0
 
+    def is_a_guess(self, chance: float | None) -> bool:
+        """Whether the arm is not shown to be right more often than a guess."""
+        low = self.accuracy.interval[0] if self.accuracy.interval else self.right
+        return chance is not None and low <= chance
+
+    @property
+    def seconds_per_right_answer(self) -> float | None:
+        """Seconds of questions for each one that is right; None when none is."""
+        return self.seconds_per_question / self.right if self.seconds_per_question is not None and self.right else None
+
     def to_json(self) -> dict[str, Any]:
         """The object in summary.json: the name as `arm`, each measure under its own name, its interval as `NAME_ci`."""
         record = asdict(self)
@@ -165,12 +175,18 @@ class ArmFigures:
             record[measure.name] = self.of(measure).value
             if measure.paired:
                 record[f"{measure.name}_ci"] = self.of(measure).interval
+        record["seconds_per_right_answer"] = self.seconds_per_right_answer
         return {"arm": self.name, **record, "peak_memory_bytes": self.cost.peak_memory_bytes}
 
 
 @dataclass(frozen=True, slots=True)
 class PairFigures:
-    """b - a by one measure on the `n` questions that both have; see `statistics.Difference`. `better` counts for b."""
+    """b - a by one measure on the `n` questions that both have; see `statistics.Difference`. `better` counts for b.
+
+    A pair is `planned` when it is a way of answering against the baseline. Its `holm_p` is corrected for these contrasts alone,
+    that of two other ways for all pairs of ways; a pair with a probe has none. `detectable` is the smallest difference that
+    questions of this kind show with 80% power, at the level that is left after Bonferroni over as many contrasts.
+    """
 
     a: str
     b: str
@@ -183,11 +199,26 @@ class PairFigures:
     better: int
     worse: int
     same: int
-    holm_p: float
+    holm_p: float | None
+    planned: bool = False
+    detectable: float | None = None
 
     def against(self, arm: str) -> float:
         """The difference as the other arm's lead over `arm`."""
         return self.difference if self.a == arm else -self.difference
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFigures:
+    """Which way answers best by one score, and its lead over the baseline, corrected for all contrasts with the baseline; None
+    where it is the baseline itself or there is none."""
+
+    score: Score
+    best: str
+    choice_accuracy: float
+    difference: float | None
+    interval: Interval
+    holm_p: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +233,12 @@ class BreakEven:
 
 @dataclass(frozen=True, slots=True)
 class QuestionCounts:
-    """What was asked. `clusters` are groups by document. `chance` is the accuracy of a guess, `longest_choice` that of always
-    taking the longest choice: no arm should be praised for less."""
+    """What was asked. `chance` is the accuracy of a guess, `longest_choice` that of always taking the longest choice: no arm
+    should be praised for less.
+
+    `clusters` are the groups by document of the questions that are scored, and `effective_clusters` how many equally large ones
+    would say as much (see `statistics.effective_clusters`). Questions that nothing can answer are in neither.
+    """
 
     n: int
     with_choices: int
@@ -213,17 +248,23 @@ class QuestionCounts:
     tags: Mapping[str, int]
     chance: float | None
     longest_choice: float | None
+    effective_clusters: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Detectable:
-    """The smallest difference in choice accuracy that the set can show, for one planned pair and after Holm over `pairs`."""
+class Freshness:
+    """The questions about facts that an update of the documents has changed, and what they are worth.
 
-    assumed_discordant: float
-    power: float
-    one_pair: float
-    all_pairs: float
-    pairs: int
+    `larger_number` is the accuracy of a guesser that takes the choice with the larger number, and tosses a coin where the choices
+    have none or the same: most facts that change are versions and limits, and these grow. `with_numbers` counts questions whose
+    choices have different numbers.
+    """
+
+    n: int
+    clusters: int
+    effective_clusters: float
+    with_numbers: int
+    larger_number: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,12 +304,13 @@ class Summary:
     primary_score: Score
     baseline: str | None
     questions: QuestionCounts
-    detectable_difference: Detectable | None
     arms: tuple[ArmFigures, ...]
     pairs: tuple[PairFigures, ...]
     break_even: tuple[BreakEven, ...]
     verdict: str
     openings: Openings
+    by_score: tuple[ScoreFigures, ...] = ()
+    freshness: Freshness | None = None
     retrieval: Mapping[str, RetrievalFigures] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)

@@ -54,7 +54,7 @@ from rag_vs_ft.evaluation.manifest import (
 from rag_vs_ft.evaluation.predictions import Prediction, Store
 from rag_vs_ft.evaluation.retrieval import evaluate_retrieval
 from rag_vs_ft.evaluation.settling import Frozen, Tried
-from rag_vs_ft.evaluation.summary import Table, detectable, question_scores, summarise
+from rag_vs_ft.evaluation.summary import Table, question_scores, summarise
 from rag_vs_ft.index import build
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.loading import LanguageModel, load
@@ -215,13 +215,15 @@ class _Runner:
         if not arms:
             raise UserError("no arm is left to run", "make or pull a model: see the reasons above" if skipped else "")
         held_out = HeldOut(self.experiment, self.files, self.limit)
-        test_size, dev = held_out.count_test(), held_out.dev()
+        held_out.count_test()  # Faults of the files are told before anything is computed.
+        dev = held_out.dev()
         self._open_index()
         self._require_gold(dev)
         training_text = self._training_text()
         self.store = Store(self.folder)
         (self.folder / "experiment.toml").write_text(text, encoding="utf-8")
         frozen, dev_rows = self._settle(arms, dev, held_out.tried(dev))
+        embedder = self.index.manifest["embedder"]
         begun = RunManifest(
             run=name,
             experiment=self.experiment.name,
@@ -229,12 +231,11 @@ class _Runner:
             training_text=tuple(sorted(training_text)),
             identity=identity,
             frozen=frozen,
-            detectable_difference=detectable(test_size, len(arms)),
             skipped=skipped,
             seed=self.experiment.seed,
             scorer_version=asking.SCORER_VERSION,
             corpus=CorpusUsed(**self.index.manifest["corpus"]),
-            index=IndexUsed(self.index.name, self.index.generation.name),
+            index=IndexUsed(self.index.name, self.index.generation.name, embedder["name"], embedder["precision"]),
             versions=versions(),
             git_commit=git_commit(),
             machine=machine(),
@@ -288,7 +289,7 @@ class _Runner:
         self.store.finish(dev_rows, whole, question_scores(table), self.failed)
         files.write_json(self.folder / SUMMARY, summary.to_json())
         write_manifest(self.folder, manifest)
-        report.write(self.folder, summary, manifest.to_json(), table)
+        report.write(self.folder, summary, manifest, table)
         return RunSummary(name, self.folder, summary, skipped, self.failed)
 
     # --- what is there ------------------------------------------------------------------------------------------------

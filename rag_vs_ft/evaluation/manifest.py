@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rag_vs_ft import files
 from rag_vs_ft.environment import Machine
 from rag_vs_ft.errors import CheckFailed
-from rag_vs_ft.evaluation.figures import Detectable, Openings
+from rag_vs_ft.evaluation.figures import Openings
 from rag_vs_ft.evaluation.leaks import LeakReport
 from rag_vs_ft.evaluation.settling import Frozen
 
@@ -59,10 +59,12 @@ class CorpusUsed:
 
 @dataclass(frozen=True, slots=True)
 class IndexUsed:
-    """The index and the generation that was searched."""
+    """The index and the generation that was searched, and what embedded it: fp32 and int8 give other figures."""
 
     name: str
     generation: str
+    embedder: str = ""
+    precision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,6 @@ class RunManifest:
     training_text: tuple[str, ...]
     identity: Identity
     frozen: Frozen
-    detectable_difference: Detectable | None
     skipped: Mapping[str, str]
     seed: int
     scorer_version: int

@@ -14,7 +14,7 @@ from rag_vs_ft.evaluation.experiments import Score
 from rag_vs_ft.evaluation.metrics import exact_match, rouge_l, token_f1
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.questions import gold_answer
-from rag_vs_ft.evaluation.render import NONE, number, percent, span
+from rag_vs_ft.evaluation.render import NONE, number, percent, points, span
 from rag_vs_ft.evaluation.statistics import Interval
 from rag_vs_ft.records import Question
 
@@ -50,7 +50,7 @@ class Measure:
         """A difference with its sign: of shares in points."""
         if value is None:
             return NONE
-        return f"{value * 100:+.1f}" if self.share else f"{value:+.3f}"
+        return points(value) if self.share else f"{value:+.3f}"
 
 
 def choice_scores(prediction: Prediction, question: Question, score: Score) -> tuple[float, ...] | None:
@@ -105,6 +105,18 @@ def bits_per_byte(prediction: Prediction, question: Question, score: Score = "su
     return -prediction.outcome.answer_logprob / math.log(2) / len(answer.encode())
 
 
+def margin(prediction: Prediction, question: Question, score: Score = "sum") -> float | None:
+    """How many bits per byte the wrong choices cost more than the right one, on average; None without choices or outcome.
+
+    An arm that only learned to expect such texts expects all choices more, and gains nothing here.
+    """
+    scores = choice_scores(prediction, question, "per_byte")
+    if scores is None or question.answer_index is None or len(scores) < 2:
+        return None
+    wrong = [value for at, value in enumerate(scores) if at != question.answer_index]
+    return (scores[question.answer_index] - sum(wrong) / len(wrong)) / math.log(2)
+
+
 def _of_answer(metric: Callable[[str, str], float]) -> Callable[[Prediction, Question, Score], float | None]:
     """A metric of a free answer and the gold answer, for the questions that have both."""
 
@@ -117,10 +129,12 @@ def _of_answer(metric: Callable[[str, str], float]) -> Callable[[Prediction, Que
 
 ACCURACY = Measure("choice_accuracy", "right", choice_credit, share=True, paired=True)
 BITS = Measure("bits_per_byte", "bits per byte", bits_per_byte, lower_is_better=True, paired=True)
+MARGIN = Measure("margin", "margin, bits per byte", margin, paired=True)
 F1 = Measure("f1", "F1", _of_answer(token_f1), paired=True)
 MEASURES = (
     ACCURACY,
     BITS,
+    MARGIN,
     F1,
     Measure("em", "exact", _of_answer(exact_match)),
     Measure("rouge_l", "ROUGE-L", _of_answer(rouge_l)),

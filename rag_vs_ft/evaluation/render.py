@@ -10,7 +10,10 @@ from html import escape
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading, paragraphs, a table (its first row is the header), a figure, and parts that can be folded out."""
+    """A heading, paragraphs, a figure, a table (its first row is the header), notes to it, and parts that can be folded out.
+
+    `figure_says` stands for the figure where it cannot be seen; `drawing` is the figure in characters, for a terminal.
+    """
 
     title: str
     paragraphs: tuple[str, ...] = ()
@@ -18,6 +21,8 @@ class Section:
     svg: str = ""
     figure_says: str = ""
     folded: tuple[Fold, ...] = ()
+    notes: tuple[str, ...] = ()
+    drawing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,11 @@ def percent(value: float | None) -> str:
 def span(interval: Sequence[float] | None, *, scale: float = 100, digits: int = 1) -> str:
     """An interval, by default of shares as percentages."""
     return NONE if interval is None else f"[{interval[0] * scale:.{digits}f}, {interval[1] * scale:.{digits}f}]"
+
+
+def points(difference: float) -> str:
+    """A difference of shares, in points: 0.05 -> +5.0."""
+    return f"{difference * 100:+.1f}"
 
 
 def number(value: float | None) -> str:
@@ -88,28 +98,34 @@ def large(value: float) -> str:
 # --- Markdown and HTML ------------------------------------------------------------------------------------------------
 
 _STYLE = """
+:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --line: #ddd; --strong: #888; --soft: #f5f5f5 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e6e6; --paper: #161616; --line: #3a3a3a; --strong: #999; --soft: #242424 } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1a1a1a; background: #fff }
+  color: var(--ink); background: var(--paper) }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; margin: .7rem 0; font-size: .88rem }
-th, td { border-bottom: 1px solid #ddd; padding: .3rem .7rem .3rem 0; text-align: left; vertical-align: top;
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem .3rem 0; text-align: left; vertical-align: top;
   font-variant-numeric: tabular-nums }
-th { border-bottom: 2px solid #888 } details { margin: .35rem 0 } summary { cursor: pointer }
-details details { margin-left: 1rem } pre { white-space: pre-wrap; background: #f5f5f5; padding: .6rem; font-size: .8rem }
+th { border-bottom: 2px solid var(--strong) } details { margin: .35rem 0 } summary { cursor: pointer }
+details details { margin-left: 1rem } pre { white-space: pre-wrap; background: var(--soft); padding: .6rem; font-size: .8rem }
 figure { margin: 1rem 0 } svg { max-width: 100%; height: auto } .verdict { font-size: 1.1rem; font-weight: 600 }
 """
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
-    """The sections as Markdown; figures are left out, as their numbers stand in the tables."""
+    """The sections as Markdown. Of the figures only those that can be drawn in characters: their numbers stand in the tables."""
     return "\n\n".join([f"# {title}", *map(markdown_section, sections)]) + "\n"
 
 
 def markdown_section(section: Section) -> str:
     """One section of `markdown`."""
     parts = [f"## {section.title}", *map(_cell, section.paragraphs)]
+    if section.drawing:
+        parts.append(_indented(section.drawing))
     if section.table:
         parts.append(markdown_table(section.table))
+    parts += map(_cell, section.notes)
     for fold in section.folded:
         texts = "\n\n".join(f"{escape(name)}\n\n{_indented(text)}" for name, text in fold.texts)
         title = escape(" ".join(fold.title.split()))
@@ -133,33 +149,46 @@ def _indented(text: str) -> str:
 
 
 def html(title: str, sections: Sequence[Section]) -> str:
-    """The sections as one HTML page; of the first, the first paragraph and the table come first."""
-    body = [f"<h1>{escape(title)}</h1>", *(html_section(section, first=not number) for number, section in enumerate(sections))]
+    """The sections as one HTML page; the first paragraph is its verdict."""
+    body = "\n".join([f"<h1>{escape(title)}</h1>", *map(html_section, sections)]).replace("<p>", '<p class="verdict">', 1)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n'
-        + "\n".join(body)
-        + "\n</body></html>\n"
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
     )
 
 
-def html_section(section: Section, *, first: bool = False) -> str:
+def html_section(section: Section) -> str:
     """One section of `html`."""
-    body = [f"<h2>{escape(section.title)}</h2>"]
-    paragraphs = [f"<p>{escape(text)}</p>" for text in section.paragraphs]
-    table = _html_table(section.table) if section.table else ""
-    if first:  # the verdict, the table, then what to know about it
-        body += [paragraphs[0].replace("<p>", '<p class="verdict">'), table, *paragraphs[1:]]
-    else:
-        body += [*paragraphs, table]
+    body = [f"<h2>{escape(section.title)}</h2>", *(f"<p>{escape(text)}</p>" for text in section.paragraphs)]
     if section.svg:
         body.append(f'<figure role="img" aria-label="{escape(section.figure_says)}">{section.svg}</figure>')
+    if section.table:
+        body.append(_html_table(section.table))
+    body += [f"<p>{escape(text)}</p>" for text in section.notes]
     for fold in section.folded:
         texts = "".join(
             f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>" for name, text in fold.texts
         )
         body.append(f"<details><summary>{escape(fold.title)}</summary>{_html_table(fold.table)}{texts}</details>")
-    return "\n".join(filter(None, body))
+    return "\n".join(body)
+
+
+def intervals(rows: Sequence[tuple[str, float, Sequence[float] | None]], marked: float | None) -> str:
+    """Shares with their intervals as lines of characters on a scale from 0 to 100%: `|---o---|`. A colon is at `marked`."""
+    width = 50
+    longest = max((len(name) for name, *_ in rows), default=0)
+    lines = []
+    for name, value, interval in rows:
+        line = [" "] * (width + 1)
+        if marked is not None:
+            line[round(marked * width)] = ":"
+        if interval:
+            low, high = (round(bound * width) for bound in interval)
+            line[low : high + 1] = ["|", *"-" * (high - low - 1), "|"][: high - low + 1]
+        line[round(value * width)] = "o"
+        lines.append(f"{name:<{longest}}  {''.join(line)}  {percent(value):>6}")
+    scale = "0%" + "50%".rjust(width // 2) + "100%".rjust(width // 2 + 2)
+    return "\n".join([*lines, " " * (longest + 2) + scale + ("" if marked is None else "  (: a guess)")])
 
 
 def _html_table(rows: Sequence[Sequence[str]]) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rag_vs_ft import files
 from rag_vs_ft.evaluation import plots, ratings
-from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
 from rag_vs_ft.evaluation.figures import UPDATES, ArmFigures, ContextQuality, Known, PairFigures, Summary, TagFigures
+from rag_vs_ft.evaluation.leaks import LeakReport
+from rag_vs_ft.evaluation.manifest import FinishedManifest, ModelUsed
 from rag_vs_ft.evaluation.measures import ACCURACY, BITS, F1, MEASURES, PAIRED, SCORES, Measure, chosen
 from rag_vs_ft.evaluation.render import (
     NONE,
@@ -19,6 +20,7 @@ from rag_vs_ft.evaluation.render import (
     count,
     duration,
     html,
+    intervals,
     large,
     markdown,
     number,
@@ -28,7 +30,9 @@ from rag_vs_ft.evaluation.render import (
     size,
     span,
 )
+from rag_vs_ft.evaluation.settling import Frozen, Tried
 from rag_vs_ft.evaluation.summary import Table
+from rag_vs_ft.evaluation.verdict import is_probe
 from rag_vs_ft.records import Question
 
 T = TypeVar("T")
@@ -37,7 +41,7 @@ Columns = Sequence[tuple[str, Callable[[T], str]]]
 DISAGREEMENTS = 10
 
 
-def write(folder: Path, summary: Summary, manifest: Mapping[str, Any], table: Table) -> None:
+def write(folder: Path, summary: Summary, manifest: FinishedManifest, table: Table) -> None:
     """Write report.md and report.html of a run into its folder."""
     sections = _sections(summary, manifest, table)
     title = f"{summary.experiment}: run {summary.run}"
@@ -56,7 +60,7 @@ def _rows(columns: Columns[T], records: Sequence[T]) -> tuple[tuple[str, ...], .
 # --- what a report says -----------------------------------------------------------------------------------------------
 
 
-def _sections(summary: Summary, manifest: Mapping[str, Any], table: Table) -> list[Section]:
+def _sections(summary: Summary, manifest: FinishedManifest, table: Table) -> list[Section]:
     arms, scored = summary.arms, summary.scored
     sections = [_main(summary)]
     if pairs := summary.pairs_by(ACCURACY):
@@ -83,7 +87,7 @@ def _sections(summary: Summary, manifest: Mapping[str, Any], table: Table) -> li
                 figure_says="Reliability of each arm's confidence",
             )
         )
-    sections += [_cost(summary), _models(manifest), _settled(manifest), _leaks(summary, manifest)]
+    sections += [_cost(summary), _models(manifest.models), _settled(manifest.frozen), _leaks(summary, manifest.leaks)]
     if scored:
         sections.append(_disagreements(summary, table))
     sections.append(_repeat(summary, manifest))
@@ -91,47 +95,57 @@ def _sections(summary: Summary, manifest: Mapping[str, Any], table: Table) -> li
 
 
 def _main(summary: Summary) -> Section:
-    counts, found = summary.questions, summary.detectable_difference
-    text = [summary.verdict]
-    about = f"{counts.n} test questions in {counts.clusters} groups by document, {counts.with_choices} of them with choices"
-    if counts.chance is not None:
-        longest = percent(counts.longest_choice)
-        about += f" (a guess is right in {percent(counts.chance)}, always taking the longest choice in {longest})"
-    text.append(
-        f"{about}. Primary score: {summary.primary_score}. Intervals are 95%, BCa bootstrap over groups; there is none "
-        "where all groups are alike."
+    decision, _, grounds = summary.verdict.partition("\n")
+    counts, scored = summary.questions, summary.scored
+    notes = [grounds] if grounds else []
+    notes.append(
+        f"{counts.n} test questions, {counts.with_choices} of them with choices: a question is right when the right choice is "
+        f"the likeliest by the score {SCORES[summary.primary_score]}. What is scored is about "
+        f"{_groups(counts.clusters, counts.effective_clusters)}. A guess is right in {percent(counts.chance)}, always taking the "
+        f"longest choice in {percent(counts.longest_choice)}. Intervals are 95%, BCa bootstrap over groups; where all groups are "
+        "alike there is none."
     )
-    if found:
-        text.append(
-            f"Stated before the test questions were opened: with {counts.with_choices} questions a planned pair is told "
-            f"apart with 80% power from {found.one_pair * 100:.1f} points on, and from {found.all_pairs * 100:.1f} "
-            f"points on after correction for all {found.pairs} pairs, if a third of the questions are answered rightly "
-            "by just one of the two and questions are independent. A p-value over 0.05 does not exclude smaller "
-            "differences."
-        )
-    text.append(
+    notes.append(
         f"The test questions have been opened {plural(summary.openings.times, 'time')} here, by "
         f"{plural(summary.openings.configurations, 'frozen configuration')}."
     )
-    text += [f"SKIPPED {arm}: {reason}" for arm, reason in summary.skipped.items()]
-    text += [f"FAILED {arm}: {reason}" for arm, reason in summary.failed.items()]
+    notes += [f"SKIPPED {arm}: {reason}" for arm, reason in summary.skipped.items()]
+    notes += [f"FAILED {arm}: {reason}" for arm, reason in summary.failed.items()]
     if errors := [f"{arm.name} {arm.errors}" for arm in summary.arms if arm.errors]:
-        text.append(f"Questions that did not fit into the model's window and count as wrong: {', '.join(errors)}.")
+        notes.append(f"Questions that did not fit into the model's window and count as wrong: {', '.join(errors)}.")
     columns: Columns[ArmFigures] = [
-        ("arm", lambda arm: arm.name + (" (baseline)" if arm.name == summary.baseline else "")),
+        ("arm", lambda arm: _named(arm) + (" (baseline)" if arm.name == summary.baseline else "")),
         ("model", lambda arm: arm.model + (f" + {arm.adapter}" if arm.adapter else "")),
         ("context", _context),
         (ACCURACY.title, lambda arm: ACCURACY.show(arm.accuracy.value)),
         ("95% interval", lambda arm: ACCURACY.show_interval(arm.accuracy.interval)),
         *((one.title, lambda arm, one=one: one.show(arm.of(one).value)) for one in MEASURES if one is not ACCURACY),
         ("s/question", lambda arm: number(arm.seconds_per_question)),
+        ("s/right answer", lambda arm: number(arm.seconds_per_right_answer)),
         ("tokens/question", lambda arm: count(arm.tokens_per_question)),
     ]
-    return Section("Result", tuple(text), _rows(columns, summary.arms))
+    return Section(
+        "Result",
+        (decision,),
+        _rows(columns, summary.arms),
+        plots.accuracies(scored, counts.chance) if scored else "",
+        "Questions right by each way of answering and each probe, with 95% intervals",
+        notes=tuple(notes),
+        drawing=intervals([(_named(arm), arm.right, arm.accuracy.interval) for arm in scored], counts.chance) if scored else "",
+    )
+
+
+def _groups(clusters: int, effective: float | None) -> str:
+    worth = f", worth {effective:.1f} equally large ones" if effective and effective < clusters - 0.05 else ""
+    return f"{plural(clusters, 'group')} of documents{worth}"
+
+
+def _named(arm: ArmFigures) -> str:
+    return f"{arm.name} (probe)" if is_probe(arm) else arm.name
 
 
 def _context(arm: ArmFigures) -> str:
-    details = [arm.retriever] if arm.retriever and CONTEXTS[arm.context].uses_k else []
+    details = [arm.retriever] if arm.retriever and arm.k else []
     details += [f"k={arm.k}"] if arm.k else []
     return arm.context + (f" ({', '.join(details)})" if details else "")
 
@@ -139,11 +153,12 @@ def _context(arm: ArmFigures) -> str:
 def _pairs(summary: Summary, pairs: Sequence[PairFigures]) -> Section:
     others = {(pair.measure, pair.a, pair.b): pair for pair in summary.pairs}
     columns: Columns[PairFigures] = [
-        ("pair", lambda pair: f"{pair.b} − {pair.a}"),
+        ("pair", lambda pair: f"{pair.b} − {pair.a}" + (" *" if pair.planned else "")),
         ("difference", lambda pair: ACCURACY.show_difference(pair.difference)),
         ("95% interval", lambda pair: span(pair.interval)),
         ("p", lambda pair: p_value(pair.p_value)),
         ("Holm p", lambda pair: p_value(pair.holm_p)),
+        ("smallest difference", lambda pair: NONE if pair.detectable is None else f"{pair.detectable * 100:.1f}"),
         ("McNemar p", lambda pair: p_value(pair.mcnemar_p)),
         ("better / worse / same", lambda pair: f"{pair.better} / {pair.worse} / {pair.same}"),
         *(
@@ -155,13 +170,16 @@ def _pairs(summary: Summary, pairs: Sequence[PairFigures]) -> Section:
     shown = pairs
     if len(pairs) > 12 and summary.baseline:
         shown = [pair for pair in pairs if summary.baseline in (pair.a, pair.b)]
+    text = (
+        "Difference in questions right, in points. p: signs of whole groups flipped at random. Holm p: corrected for all "
+        "contrasts with the baseline, which were planned (*), or for all pairs of ways to answer; pairs with a probe have none. "
+        "Smallest difference: what questions of this kind show four times in five, after the correction."
+    )
+    if any(pair.mcnemar_p is not None for pair in pairs):
+        text += " McNemar: exact, for independent questions."
     return Section(
         "Every pair, on the same questions",
-        (
-            "Difference in questions right, in points. p: signs of whole documents flipped at random; Holm: corrected for "
-            "all pairs; McNemar: exact, but takes questions for independent. Bits per byte (lower is better) and F1 with "
-            "their Holm p.",
-        ),
+        (text, "Other measures with their Holm p; of bits per byte less is better."),
         _rows(columns, pairs),
         plots.forest(shown, "difference in questions right, points (filled: Holm p < 0.05)"),
         "Paired differences with 95% intervals",
@@ -169,22 +187,38 @@ def _pairs(summary: Summary, pairs: Sequence[PairFigures]) -> Section:
 
 
 def _difference(pair: PairFigures | None, measure: Measure) -> str:
-    return NONE if pair is None else f"{measure.show_difference(pair.difference)} (p {p_value(pair.holm_p)})"
+    return (
+        NONE
+        if pair is None
+        else f"{measure.show_difference(pair.difference)} (p {p_value(pair.holm_p if pair.holm_p is not None else pair.p_value)})"
+    )
 
 
 def _tags(summary: Summary, arms: Sequence[ArmFigures]) -> Section:
     tags = list(arms[0].by_tag)
+    guess = summary.freshness
     columns: Columns[str] = [
         ("tag", lambda tag: tag),
         ("n", lambda tag: str(arms[0].by_tag[tag].n)),
         *((arm.name, lambda tag, arm=arm: _tagged(arm.by_tag[tag])) for arm in arms),
+        ("the larger number", lambda tag: percent(guess.larger_number) if tag == UPDATES and guess else NONE),
     ]
-    text = ["Small groups have wide intervals; none of these differences is tested."]
-    if UPDATES in tags:
-        fresh = ", ".join(f"{arm.name} {percent(arm.by_tag[UPDATES].choice_accuracy)}" for arm in arms)
-        text.insert(0, f"Freshness, the new fact preferred to the old one in the questions tagged updates: {fresh}.")
+    text = [_freshness(summary, arms)] if UPDATES in tags else []
+    text.append("Small groups have wide intervals; none of these differences is tested.")
     svg = plots.by_tag(arms, summary.questions.chance) if len(tags) <= 12 else ""
     return Section("By kind of question", tuple(text), _rows(columns, tags), svg, "Questions right by tag")
+
+
+def _freshness(summary: Summary, arms: Sequence[ArmFigures]) -> str:
+    fresh = ", ".join(f"{arm.name} {_tagged(arm.by_tag[UPDATES])}" for arm in arms)
+    found = summary.freshness
+    if found is None:  # a run of before this was counted
+        return f"Freshness, the new fact preferred to the old one in the questions tagged {UPDATES}: {fresh}."
+    return (
+        f"Freshness, the new fact preferred to the old one in {plural(found.n, 'question')} tagged {UPDATES}, about "
+        f"{_groups(found.clusters, found.effective_clusters)}: {fresh}. Without a model, taking the larger number is right in "
+        f"{percent(found.larger_number)} ({found.with_numbers} have different numbers; for the others a coin is tossed)."
+    )
 
 
 def _tagged(found: TagFigures) -> str:
@@ -201,8 +235,9 @@ def _scores(summary: Summary) -> Section:
     return Section(
         "Does the score matter?",
         (
-            f"Questions right by three scores of the same log-likelihoods; the primary one is {summary.primary_score}. "
-            "Bits per byte are of the gold answer.",
+            "Questions right by three scores of the same log-likelihoods; the primary one is "
+            f"{SCORES[summary.primary_score]}. Bits per byte are of the gold answer. The margin is what the wrong choices cost "
+            "more: an arm that only learned to expect such texts has fewer bits and no margin.",
         ),
         _rows(columns, summary.arms),
     )
@@ -266,7 +301,7 @@ def _known(summary: Summary) -> Section:
     )
 
 
-def _abstention(summary: Summary, manifest: Mapping[str, Any]) -> Section:
+def _abstention(summary: Summary, manifest: FinishedManifest) -> Section:
     columns: Columns[ArmFigures] = [
         ("arm", lambda arm: arm.name),
         ("area under risk-coverage", lambda arm: number(arm.abstention.risk_coverage_area)),
@@ -279,7 +314,7 @@ def _abstention(summary: Summary, manifest: Mapping[str, Any]) -> Section:
         "Knowing what it does not know",
         (
             f"{summary.questions.unanswerable} questions cannot be answered from the documents. The search refuses "
-            f"when its best cosine is under {manifest['frozen']['refuse_below']}; whether an answer refuses is told by its "
+            f"when its best cosine is under {manifest.frozen.refuse_below}; whether an answer refuses is told by its "
             "wording. Area under risk-coverage: mean share of errors among the most confident (lower is better; it is the "
             "error rate when confidence says nothing).",
         ),
@@ -298,12 +333,13 @@ def _cost(summary: Summary) -> Section:
         ("trained in", lambda arm: duration(arm.cost.training_seconds)),
         ("training FLOPs", lambda arm: large(arm.cost.training_flops)),
         ("s/question", lambda arm: number(arm.seconds_per_question)),
+        ("s/right answer", lambda arm: number(arm.seconds_per_right_answer)),
         ("FLOPs/question", lambda arm: large(arm.flops_per_question)),
         ("peak memory", lambda arm: size(arm.cost.peak_memory_bytes)),
     ]
     text = [
-        f"Seconds per question are of {arms[0].seconds_are_of}, as measured when the question was first asked; FLOPs are "
-        "2 x parameters x tokens. Memory is of the whole process, the index included."
+        f"Seconds per question are of {arms[0].seconds_are_of}, as measured when the question was first asked; those of a right "
+        "answer count the wrong ones too. FLOPs are 2 x parameters x tokens. Memory is of the whole process, the index included."
     ]
     right = {arm.name: percent(arm.accuracy.value) for arm in arms}
     text += [
@@ -311,9 +347,15 @@ def _cost(summary: Summary) -> Section:
         f"for itself after {_after(one.questions_by_seconds)} by time, {_after(one.questions_by_flops)} by operations."
         for one in summary.break_even
     ]
+    if guessing := [arm.name for arm in summary.scored if arm.is_a_guess(summary.questions.chance) and not is_probe(arm)]:
+        text.append(f"Not shown to be better than a guess, so that nothing is paid back: {', '.join(guessing)}.")
     timed = [arm for arm in summary.scored if arm.seconds_per_question]
     return Section(
-        "Cost", tuple(text), _rows(columns, arms), plots.quality_and_cost(timed) if timed else "", "Quality against time"
+        "Cost",
+        tuple(text),
+        _rows(columns, arms),
+        plots.quality_and_cost(timed) if timed else "",
+        "Questions right against seconds per question; the dotted line joins the ways that no other beats in both",
     )
 
 
@@ -321,35 +363,33 @@ def _after(questions: int | None) -> str:
     return "no number of questions" if questions is None else f"{questions:,} questions"
 
 
-def _settled(manifest: Mapping[str, Any]) -> Section:
-    frozen = manifest["frozen"]
+def _settled(frozen: Frozen) -> Section:
     text = (
-        f"Frozen before the test questions were opened: k={frozen['k']}, retriever {frozen['retriever']}, primary score "
-        f"{frozen['score']}, by {plural(frozen['tried_questions'], 'dev question')}; the search refuses below "
-        f"{frozen['refuse_below']}, by {plural(frozen['dev_questions'], 'dev question')}, which cost no more than a search each."
+        f"Frozen before the test questions were opened: k={frozen.k}, retriever {frozen.retriever}, primary score "
+        f"{SCORES[frozen.score]}, by {plural(frozen.tried_questions, 'dev question')}; the search refuses below "
+        f"{frozen.refuse_below}, by {plural(frozen.dev_questions, 'dev question')}, which cost no more than a search each."
     )
-    rows: list[tuple[str, ...]] = []
-    if frozen["dev"]:
-        scores = [key for key in frozen["dev"][0] if key not in ("arm", "retriever", "k")]
-        rows = [("arm", "retriever", "k", *scores)]
-        rows += [
-            (row["arm"], row["retriever"] or NONE, str(row["k"] or NONE), *(percent(row[score]) for score in scores))
-            for row in frozen["dev"]
-        ]
-    return Section("Settled on dev questions", (text,), tuple(rows))
-
-
-def _leaks(summary: Summary, manifest: Mapping[str, Any]) -> Section:
-    found = manifest["leaks"]
-    text = [
-        f"{len(found['flagged'])} of {summary.questions.n} test questions share a run of {found['run_of_words']} "
-        "words with a document or with training text; accuracies without them are in the table of scores. "
-        f"{found['answers_in_documents']} of {found['answers']} answers stand word for word in their gold document, which "
-        f"is the point. {plural(len(found['duplicated_gold_documents']), 'gold document')} with near duplicates."
+    columns: Columns[Tried] = [
+        ("arm", lambda row: row.arm),
+        ("retriever", lambda row: row.retriever or NONE),
+        ("k", lambda row: str(row.k or NONE)),
+        *((title, lambda row, score=score: percent(row.scores.get(score))) for score, title in SCORES.items()),
     ]
-    rows: list[tuple[str, ...]] = [("flagged question", "why")]
-    rows += [(name, "; ".join(reasons[:2])) for name, reasons in list(found["flagged"].items())[:10]]
-    return Section("Leaks", tuple(text), tuple(rows) if len(rows) > 1 else ())
+    return Section("Settled on dev questions", (text,), _rows(columns, frozen.dev))
+
+
+def _leaks(summary: Summary, found: LeakReport) -> Section:
+    text = (
+        f"{len(found.flagged)} of {summary.questions.n} test questions share a run of {found.run_of_words} "
+        "words with a document or with training text; accuracies without them are in the table of scores. "
+        f"{found.answers_in_documents} of {found.answers} answers stand word for word in their gold document, which "
+        f"is the point. {plural(len(found.duplicated_gold_documents), 'gold document')} with near duplicates."
+    )
+    columns: Columns[tuple[str, Sequence[str]]] = [
+        ("flagged question", lambda row: row[0]),
+        ("why", lambda row: "; ".join(row[1][:2])),
+    ]
+    return Section("Leaks", (text,), _rows(columns, list(found.flagged.items())[:10]))
 
 
 def _disagreements(summary: Summary, table: Table) -> Section:
@@ -359,7 +399,7 @@ def _disagreements(summary: Summary, table: Table) -> Section:
         question for question in table.with_choices() if 0 < sum(right[name][question.id] > 0.5 for name in names) < len(names)
     ]
     base = summary.baseline or names[0]
-    real = [arm for arm in summary.arms if arm.name != base and arm.context in WAYS]
+    real = [arm for arm in summary.arms if arm.name != base and not is_probe(arm)]
     rival = max(real, key=lambda arm: arm.right).name if real else base
     lost = [question for question in split if right[base][question.id] > right[rival][question.id]]
     won = [question for question in split if right[rival][question.id] > right[base][question.id]]
@@ -397,53 +437,54 @@ def _fold(question: Question, table: Table) -> Fold:
     return Fold(f"{question.question} [{choices}]", tuple(rows), tuple(texts))
 
 
-def _models(manifest: Mapping[str, Any]) -> Section:
-    columns: Columns[tuple[str, Any]] = [
+def _models(models: Mapping[str, ModelUsed]) -> Section:
+    columns: Columns[tuple[str, ModelUsed]] = [
         ("model", lambda row: row[0]),
-        ("parameters", lambda row: f"{row[1]['parameters'] / 1e6:,.1f} M"),
+        ("parameters", lambda row: f"{row[1].parameters / 1e6:,.1f} M"),
         ("bits per byte of held-out documents", lambda row: _held_out(row[1])),
-        ("window", lambda row: str(row[1]["window"])),
-        ("precision", lambda row: row[1]["dtype"]),
-        ("device", lambda row: row[1]["device"]),
-        ("weights SHA-256", lambda row: row[1]["weights_sha256"][:16]),
+        ("window", lambda row: str(row[1].window)),
+        ("precision", lambda row: row[1].dtype),
+        ("device", lambda row: row[1].device),
+        ("weights SHA-256", lambda row: row[1].weights_sha256[:16]),
     ]
     text = ["Every model that arms use, by the hash of its weights and adapter."]
-    if scored := [model["validation"] for model in manifest["models"].values() if model["validation"]]:
+    if scored := [model.validation for model in models.values() if model.validation]:
         text.append(
-            f"Bits per byte of {plural(scored[0]['documents'], 'document')} that training holds out by its defaults: how well a "
+            f"Bits per byte of {plural(scored[0].documents, 'document')} that training holds out by its defaults: how well a "
             "model expects such text, whatever its tokenizer. Lower is better."
         )
-    return Section("Models", tuple(text), _rows(columns, list(manifest["models"].items())))
+    return Section("Models", tuple(text), _rows(columns, list(models.items())))
 
 
-def _held_out(model: Mapping[str, Any]) -> str:
-    found = number(model["validation"]["bits_per_byte"]) if model["validation"] else NONE
-    return found + (" (it may have been trained on them)" if model["trained_on_validation"] else "")
+def _held_out(model: ModelUsed) -> str:
+    found = number(model.validation.bits_per_byte if model.validation else None)
+    return found + (" (it may have been trained on them)" if model.trained_on_validation else "")
 
 
-def reproduce(summary: Summary, manifest: Mapping[str, Any]) -> str:
+def reproduce(summary: Summary, manifest: FinishedManifest) -> str:
     """The command that runs this experiment again under another name, from the home that holds the run."""
-    options = [f"--limit {manifest['limit']}"] if manifest["limit"] else []
-    options += [f"--questions {shlex.quote(entry['path'])}" for entry in manifest["questions"]]
+    options = [f"--limit {manifest.identity.limit}"] if manifest.identity.limit else []
+    options += [f"--questions {shlex.quote(entry.path)}" for entry in manifest.identity.questions]
     options += ["--skip-missing"] if summary.skipped else []
     # Training texts are named relative to the file that was read; the copy stands elsewhere.
-    file = manifest["experiment_file"] if manifest["training_text"] else f"eval/results/{summary.run}/experiment.toml"
+    file = manifest.experiment_file if manifest.training_text else f"eval/results/{summary.run}/experiment.toml"
     return " ".join(["rag-vs-ft eval", shlex.quote(file), f"--run {summary.run}-again", *options])
 
 
-def _repeat(summary: Summary, manifest: Mapping[str, Any]) -> Section:
-    machine, versions = manifest["machine"], manifest["versions"]
+def _repeat(summary: Summary, manifest: FinishedManifest) -> Section:
+    machine, index, predictions = manifest.machine, manifest.index, manifest.predictions
+    accelerators = f", {', '.join(machine.accelerators)}" if machine.accelerators else ""
+    embedder = f" by {index.embedder} in {index.precision}" if index.embedder else ""
     text = (
         reproduce(summary, manifest),
         "in the working folder of this run. Predictions that are there are taken over; with --home and another folder (with "
         "corpus and index of these names) all are computed anew.",
-        f"Machine: {machine['processor']}, {machine['threads']} threads, {size(machine['memory_bytes'])}, {machine['system']}"
-        + (f", {', '.join(machine['accelerators'])}" if machine["accelerators"] else "")
-        + f". Seed {manifest['seed']}. Corpus {manifest['corpus']['name']} {manifest['corpus']['sha256'][:12]}, index generation "
-        f"{manifest['index']['generation']}. Commit {manifest['git_commit'] or 'none'}. "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        f"Machine: {machine.processor}, {machine.threads} threads, {size(machine.memory_bytes)}, {machine.system}{accelerators}. "
+        f"Seed {manifest.seed}. Corpus {manifest.corpus.name} {manifest.corpus.sha256[:12]}, index generation {index.generation}"
+        f"{embedder}. Commit {manifest.git_commit or 'none'}. "
+        + ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
         + ".",
-        f"{manifest['predictions']['computed']} predictions computed, {manifest['predictions']['reused']} taken over from equal "
-        "prompts to equal weights. Everything else is in manifest.json, every prompt and score in predictions.jsonl.",
+        f"{predictions.computed} predictions computed, {predictions.reused} taken over from equal prompts to equal weights. "
+        "Everything else is in manifest.json, every prompt and score in predictions.jsonl.",
     )
     return Section(ratings.STANDS_BEFORE, text)

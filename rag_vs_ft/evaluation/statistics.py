@@ -7,6 +7,7 @@ pure and, given the same numbers, give the same result.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,8 +24,9 @@ EXACT_CLUSTERS = 12
 class Difference:
     """b - a on the same questions: the mean, its 95% interval, and how surprising it is if the two are equal.
 
-    `p_value` flips the signs of whole clusters at random; `mcnemar_p` (None unless every value is 0 or 1) is the exact test
-    that takes questions for independent. `better`, `worse` and `same` count questions by which of the two b does.
+    `p_value` flips the signs of whole clusters at random. `mcnemar_p` is the exact test that takes questions for independent;
+    it is None where two questions share a cluster, as it then rejects too many true nulls, and where a value is neither 0 nor 1.
+    `better`, `worse` and `same` count questions by which of the two b does.
     """
 
     difference: float
@@ -67,12 +69,13 @@ def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence
     """Compare two arms question by question; `a[i]`, `b[i]` and `clusters[i]` belong to the same question."""
     values = [after - before for before, after in zip(a, b, strict=True)]
     better, worse = sum(value > 0 for value in values), sum(value < 0 for value in values)
+    independent = len(set(clusters)) == len(values)
     binary = all(value in (0.0, 1.0) for value in (*a, *b))
     return Difference(
         difference=math.fsum(values) / len(values),
         interval=clustered_interval(values, clusters),
         p_value=sign_flip_p(values, clusters),
-        mcnemar_p=mcnemar_p(better, worse) if binary else None,
+        mcnemar_p=mcnemar_p(better, worse) if binary and independent else None,
         better=better,
         worse=worse,
         same=len(values) - better - worse,
@@ -118,18 +121,40 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def detectable_difference(questions: int, *, discordant: float, comparisons: int = 1, power: float = 0.8) -> float:
-    """The smallest paired difference in accuracy that `questions` independent questions show with this power at level 5%.
+def detectable_difference(
+    a: Sequence[float], b: Sequence[float], clusters: Sequence[str], *, comparisons: int = 1, power: float = 0.8
+) -> float | None:
+    """The smallest true mean difference that `sign_flip_p` finds with this power, at level 5% over all `comparisons`.
 
-    `discordant` is the share of questions that just one of the two arms gets right; the level is divided by `comparisons`. From
-    the normal approximation to McNemar's test (Connor, 1987): d = z sqrt((discordant - d^2) / n).
+    Taken from how much the observed differences vary between clusters. With V the variance of the mean (robust to clusters), w
+    the sum of squared shares of the clusters, and normal quantiles z of 1 - level / 2 and p of the power, it solves
+    d = z sqrt(V + w d^2) + p sqrt(V): flipped signs spread with the mean too, and the larger for unequal clusters. A test checks
+    the power by simulation. None where differences do not vary, or clusters are too few for any difference to be found.
     """
+    import numpy as np
     from scipy.stats import norm
 
-    if questions < 1 or not 0 < discordant <= 1 or comparisons < 1:
-        raise ValueError("at least one question, one comparison and a share of questions over 0 are needed")
-    z = float(norm.ppf(1 - 0.025 / comparisons) + norm.ppf(power))
-    return min(discordant, z * math.sqrt(discordant / (questions + z * z)))
+    values = np.asarray(b, dtype=float) - np.asarray(a, dtype=float)
+    names, members = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(names) < 2:
+        return None
+    sums, counts = np.bincount(members, weights=values), np.bincount(members)
+    spread = sums - counts * values.mean()
+    variance = len(names) / (len(names) - 1) * float(spread @ spread) / len(values) ** 2
+    z, p = float(norm.ppf(1 - 0.025 / comparisons)), float(norm.ppf(power))
+    room = 1 - z * z / effective_clusters(clusters)
+    if variance < 1e-24 or room <= 0:
+        return None
+    return math.sqrt(variance) * (p + math.sqrt(p * p + room * (z * z - p * p))) / room
+
+
+def effective_clusters(clusters: Sequence[str]) -> float:
+    """How many equally large clusters would say as much about a mean: n^2 over the sum of squared sizes (Kish, 1965).
+
+    This is the least that the questions are worth: it holds where the questions of a cluster are all answered alike.
+    """
+    sizes = Counter(clusters).values()
+    return sum(sizes) ** 2 / sum(size * size for size in sizes) if sizes else 0.0
 
 
 def risk_coverage_area(correct: Sequence[float], confidence: Sequence[float]) -> float:

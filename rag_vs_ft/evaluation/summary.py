@@ -7,9 +7,10 @@ choices and has no bits per byte; `errors` counts them.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -17,19 +18,21 @@ from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
 from rag_vs_ft.evaluation.costs import ArmCost
 from rag_vs_ft.evaluation.experiments import Arm, Score
 from rag_vs_ft.evaluation.figures import (
+    UPDATES,
     Abstention,
     ArmFigures,
     BreakEven,
     Calibration,
     Citations,
     ContextQuality,
-    Detectable,
     Estimate,
+    Freshness,
     Known,
     Openings,
     PairFigures,
     QuestionCounts,
     RetrievalFigures,
+    ScoreFigures,
     Summary,
     TagFigures,
 )
@@ -39,18 +42,21 @@ from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.questions import gold_answer
 from rag_vs_ft.evaluation.refusals import is_refusal
 from rag_vs_ft.evaluation.statistics import (
+    Difference,
     Interval,
     calibration,
     clustered_interval,
     detectable_difference,
+    effective_clusters,
     holm,
     paired_difference,
     risk_coverage_area,
 )
+from rag_vs_ft.evaluation.verdict import verdict
 from rag_vs_ft.records import Question
 
-DISCORDANT = 1 / 3
-"""Share of questions that just one of two arms gets right, as assumed for the smallest detectable difference."""
+Pair = tuple[str, str]
+_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +115,20 @@ def summarise(
     for done, arm in enumerate(table.arms):
         progress("figures of the arms", done, len(table.arms))
         arms.append(_arm(table, arm, baseline, costs[arm.name]))
-    pairs = _pairs(table, progress)
+    pairs = _pairs(table, baseline, progress)
+    scores, counts = _by_score(table, baseline), _counts(table)
     return Summary(
         run=run,
         experiment=experiment,
         primary_score=table.score,
         baseline=baseline,
-        questions=_counts(table),
-        detectable_difference=detectable(len(table.with_choices()), len(table.arms)),
+        questions=counts,
         arms=tuple(arms),
         pairs=pairs,
-        break_even=_break_even(arms),
-        verdict=verdict(arms, pairs, baseline),
+        break_even=_break_even(arms, counts.chance),
+        verdict=verdict(arms, pairs, scores, counts, baseline),
+        by_score=scores,
+        freshness=_freshness(table),
         openings=openings,
         retrieval=dict(retrieval),
         skipped=dict(skipped),
@@ -131,29 +139,18 @@ def summarise(
 def _counts(table: Table) -> QuestionCounts:
     chosen = table.with_choices()
     tags = Counter(tag for question in table.questions for tag in question.tags)
+    scored = chosen or [question for question in table.questions if gold_answer(question) is not None]
+    clusters = [table.clusters[question.id] for question in scored]
     return QuestionCounts(
         n=len(table.questions),
         with_choices=len(chosen),
         unanswerable=sum(question.answerable is False for question in table.questions),
         flagged=len(table.flagged),
-        clusters=len({table.clusters[question.id] for question in table.questions}),
+        clusters=len(set(clusters)),
+        effective_clusters=effective_clusters(clusters),
         tags=dict(sorted(tags.items())),
         chance=_mean([1 / len(question.choices or "1") for question in chosen]),
         longest_choice=_mean([_longest(question) for question in chosen]),
-    )
-
-
-def detectable(questions: int, arms: int) -> Detectable | None:
-    """The smallest difference in choice accuracy that the set can show, for one planned pair and after Holm over all pairs."""
-    if not questions:
-        return None
-    comparisons = max(arms * (arms - 1) // 2, 1)
-    return Detectable(
-        assumed_discordant=round(DISCORDANT, 4),
-        power=0.8,
-        one_pair=detectable_difference(questions, discordant=DISCORDANT),
-        all_pairs=detectable_difference(questions, discordant=DISCORDANT, comparisons=comparisons),
-        pairs=comparisons,
     )
 
 
@@ -161,6 +158,69 @@ def _longest(question: Question) -> float:
     """Whether always taking the longest choice is right; equally long ones share the credit."""
     lengths = [len(choice) for choice in question.choices or ()]
     return (lengths[question.answer_index or 0] == max(lengths)) / lengths.count(max(lengths))
+
+
+def _freshness(table: Table) -> Freshness | None:
+    asked = [question for question in table.with_choices() if UPDATES in question.tags]
+    if not asked:
+        return None
+    clusters = [table.clusters[question.id] for question in asked]
+    guesses = [_larger_number(question) for question in asked]
+    return Freshness(
+        n=len(asked),
+        clusters=len(set(clusters)),
+        effective_clusters=effective_clusters(clusters),
+        with_numbers=sum(guess is not None for guess in guesses),
+        larger_number=sum(
+            1 / len(question.choices or "1") if guess is None else guess for question, guess in zip(asked, guesses, strict=True)
+        )
+        / len(asked),
+    )
+
+
+def _larger_number(question: Question) -> float | None:
+    """Whether the choice with the larger number is right, versions compared part by part; None where numbers do not differ."""
+    numbers = [
+        tuple(int(part) for run in _NUMBER.findall(choice) for part in run.replace(",", "").split("."))
+        for choice in question.choices or ()
+    ]
+    if len(set(numbers)) == 1:
+        return None
+    return (numbers[question.answer_index or 0] == max(numbers)) / numbers.count(max(numbers))
+
+
+def _by_score(table: Table, baseline: str | None) -> tuple[ScoreFigures, ...]:
+    ways = [arm.name for arm in table.arms if arm.context in WAYS]
+    if not ways or not table.with_choices():
+        return ()
+    result = []
+    for score in SCORES:
+        values = {name: replace(table, score=score).values(name, ACCURACY) for name in ways}
+        contrasts = {}
+        if baseline in ways:
+            rivals = (name for name in ways if name != baseline)
+            contrasts = {name: _compared(table, values[baseline], values[name]) for name in rivals}
+        adjusted = dict(zip(contrasts, holm([one.p_value for one in contrasts.values()]), strict=True))
+        best = max(ways, key=lambda name: sum(values[name].values()))
+        lead = contrasts.get(best)
+        result.append(
+            ScoreFigures(
+                score=score,
+                best=best,
+                choice_accuracy=_mean(list(values[best].values())) or 0.0,
+                difference=lead.difference if lead else None,
+                interval=lead.interval if lead else None,
+                holm_p=adjusted.get(best),
+            )
+        )
+    return tuple(result)
+
+
+def _compared(table: Table, a: Mapping[str, float], b: Mapping[str, float]) -> Difference:
+    """b - a on the questions that both have."""
+    both = [name for name in a if name in b]
+    clusters = [table.clusters[name] for name in both]
+    return paired_difference([a[name] for name in both], [b[name] for name in both], clusters)
 
 
 # --- one arm ----------------------------------------------------------------------------------------------------------
@@ -302,28 +362,30 @@ def _known(table: Table, arm: str, baseline: str | None, credits: Mapping[str, f
 # --- pairs ------------------------------------------------------------------------------------------------------------
 
 
-def _pairs(table: Table, progress: Callable[[str, int, int], None]) -> tuple[PairFigures, ...]:
+def _pairs(table: Table, baseline: str | None, progress: Callable[[str, int, int], None]) -> tuple[PairFigures, ...]:
+    ways = {arm.name for arm in table.arms if arm.context in WAYS}
     pairs = list(combinations([arm.name for arm in table.arms], 2))
     result: list[PairFigures] = []
     for measure in PAIRED:
         values = {arm.name: table.values(arm.name, measure) for arm in table.arms}
-        found = []
+        found = {}
         for done, (a, b) in enumerate(pairs):
             progress(f"pairs by {measure.title}", done, len(pairs))
-            both = [name for name in values[a] if name in values[b]]
-            if both:
-                clusters = [table.clusters[name] for name in both]
-                found.append(
-                    (a, b, paired_difference([values[a][one] for one in both], [values[b][one] for one in both], clusters))
-                )
-        for (a, b, test), adjusted in zip(found, holm([test.p_value for *_, test in found]), strict=True):
+            if values[a].keys() & values[b].keys():
+                found[a, b] = _compared(table, values[a], values[b])
+        real = [pair for pair in found if set(pair) <= ways]
+        planned = [pair for pair in real if baseline in pair]
+        # The best way is picked by looking: what it is compared with besides the baseline is corrected for all that there was.
+        holm_p = _corrected(real, found) | _corrected(planned, found)
+        for (a, b), test in found.items():
             better, worse = (test.worse, test.better) if measure.lower_is_better else (test.better, test.worse)
+            contrasts = len(planned) if (a, b) in planned else len(real)
             result.append(
                 PairFigures(
                     a=a,
                     b=b,
                     measure=measure.name,
-                    n=test.better + test.worse + test.same,
+                    n=better + worse + test.same,
                     difference=test.difference,
                     interval=test.interval,
                     p_value=test.p_value,
@@ -331,17 +393,33 @@ def _pairs(table: Table, progress: Callable[[str, int, int], None]) -> tuple[Pai
                     better=better,
                     worse=worse,
                     same=test.same,
-                    holm_p=adjusted,
+                    holm_p=holm_p.get((a, b)),
+                    planned=(a, b) in planned,
+                    detectable=_detectable(table, values[a], values[b], contrasts) if (a, b) in holm_p else None,
                 )
             )
     return tuple(result)
 
 
-def _break_even(arms: Sequence[ArmFigures]) -> tuple[BreakEven, ...]:
+def _corrected(family: Sequence[Pair], found: Mapping[Pair, Difference]) -> dict[Pair, float]:
+    return dict(zip(family, holm([found[pair].p_value for pair in family]), strict=True))
+
+
+def _detectable(table: Table, a: Mapping[str, float], b: Mapping[str, float], contrasts: int) -> float | None:
+    both = [name for name in a if name in b]
+    clusters = [table.clusters[name] for name in both]
+    return detectable_difference([a[name] for name in both], [b[name] for name in both], clusters, comparisons=contrasts)
+
+
+def _break_even(arms: Sequence[ArmFigures], chance: float | None) -> tuple[BreakEven, ...]:
     """For each arm that retrieves with an untrained model and each that was trained and does not: from how many questions on
-    the training has paid for itself, in seconds as measured and in FLOPs (embedding the documents is not counted there)."""
-    retrieving = [arm for arm in arms if CONTEXTS[arm.context].is_search and not arm.cost.training_seconds]
-    trained = [arm for arm in arms if not CONTEXTS[arm.context].shows_passages and arm.cost.training_seconds]
+    the training has paid for itself, in seconds as measured and in FLOPs (embedding the documents is not counted there).
+
+    An arm that is not shown to be better than a guess pays for nothing and is left out.
+    """
+    able = [arm for arm in arms if not arm.is_a_guess(chance)]
+    retrieving = [arm for arm in able if CONTEXTS[arm.context].is_search and not arm.cost.training_seconds]
+    trained = [arm for arm in able if not CONTEXTS[arm.context].shows_passages and arm.cost.training_seconds]
     return tuple(
         BreakEven(
             retrieval=one.name,
@@ -360,30 +438,3 @@ def _break_even(arms: Sequence[ArmFigures]) -> tuple[BreakEven, ...]:
 def _crossing(ahead: float, saved: float) -> int | None:
     """Questions after which a saving of `saved` each makes up for `ahead`; None when it never does."""
     return max(0, math.ceil(ahead / saved)) if saved > 0 else None
-
-
-def verdict(arms: Sequence[ArmFigures], pairs: Sequence[PairFigures], baseline: str | None) -> str:
-    """One sentence that says no more than the intervals do. Arms that are shown the gold passage are no candidates."""
-    scored = [arm for arm in arms if arm.accuracy.value is not None]
-    real = [arm for arm in scored if arm.context in WAYS] or scored
-    if not real:
-        return "No arm answered a question with choices."
-    best = max(real, key=lambda arm: arm.right)
-    shown = f"{best.name} answers best: {best.right:.1%} of the questions right{_percent(best.accuracy.interval)}"
-    others = [arm.name for arm in real if arm is not best]
-    if not others:
-        return shown + "; there is no other arm to compare it with."
-    mine = [pair for pair in pairs if pair.measure == ACCURACY.name and best.name in (pair.a, pair.b)]
-    apart = {pair.b if pair.a == best.name else pair.a: pair for pair in mine}
-    unclear = [name for name in others if apart[name].holm_p > 0.05]
-    if not unclear:
-        return f"{shown}, more than every other way to answer (Holm p at most 0.05)."
-    text = f"{shown}, but this set does not tell it apart from {', '.join(unclear)}"
-    if baseline is not None and baseline in others:
-        pair = apart[baseline]
-        text += f"; against {baseline} it is {pair.against(baseline) * 100:+.1f} points (Holm p {pair.holm_p:.3f})"
-    return text + "."
-
-
-def _percent(interval: Interval) -> str:
-    return f" [{interval[0]:.1%}, {interval[1]:.1%}]" if interval else ""

@@ -86,6 +86,7 @@ def test_the_manifest_says_what_is_needed_to_repeat_the_run(finished, world):
     assert len(model["weights_sha256"]) == 64 and model["dtype"] == "float32"
     assert model["validation"]["documents"] == 1 and model["validation"]["bits_per_byte"] > 0
     assert {"versions", "git_commit", "machine", "seed", "frozen", "leaks", "index", "corpus"} <= manifest.keys()
+    assert manifest["index"]["embedder"] and manifest["index"]["precision"] == "fp32"
     assert manifest["frozen"]["dev_questions"] == 7 and manifest["frozen"]["tried_questions"] == 6
     assert manifest["frozen"]["refuse_below"] == settings.RELEVANT_COSINE  # one unanswerable dev question settles nothing
 
@@ -386,7 +387,7 @@ def test_what_is_frozen_is_on_disk_before_the_test_questions_are_opened(world, r
     monkeypatch.setattr(HeldOut, "open_test", closed)
     with pytest.raises(RuntimeError, match="stop here"):
         run_experiment(world / "experiment.toml", home=results_home, limit=2)
-    assert seen["frozen"]["score"] in ("pmi", "sum") and seen["detectable_difference"]["pairs"] == 3
+    assert seen["frozen"]["score"] in ("pmi", "sum")
     assert "question_ids" not in seen
 
 

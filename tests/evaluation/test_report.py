@@ -13,7 +13,7 @@ from rag_vs_ft.evaluation import plots
 from rag_vs_ft.evaluation.compare import compare_runs, write_report
 from rag_vs_ft.evaluation.figures import MEASURED, Openings, PairFigures, QuestionCounts, Summary
 from rag_vs_ft.evaluation.harness import run_experiment
-from rag_vs_ft.evaluation.render import Fold, Section, duration, html, markdown, percent, size, span
+from rag_vs_ft.evaluation.render import Fold, Section, duration, html, intervals, markdown, percent, size, span
 from rag_vs_ft.feedback import database_path, store_rating
 
 NASTY = '<script>alert("x")</script> & | pipe'
@@ -65,12 +65,31 @@ def test_the_page_is_whole_and_fetches_nothing(folder):
     assert page.fetched == []
     assert "script" not in page.seen and "link" not in page.seen
     assert not re.search(r"@import|url\((?!#)", text)
-    assert page.seen.count("svg") == 4
+    assert page.seen.count("svg") == 5
 
 
-def test_the_table_comes_first_and_every_section_is_there(folder):
+def test_a_report_opens_with_the_verdict_then_a_picture_then_the_table(folder):
+    text, summary = (folder / "report.html").read_text(), json.loads((folder / "summary.json").read_text())
+    places = [
+        text.index(mark) for mark in ('<p class="verdict">', "<svg", "<table", "Probes, which no user can be given: oracle")
+    ]
+    assert places == sorted(places)
+    decision = summary["verdict"].splitlines()[0]
+    assert "a guess" in decision and f"of {summary['questions']['with_choices']} questions" in decision
+    plain = (folder / "report.md").read_text()
+    drawn = [line for line in plain.splitlines() if line.startswith("    ") and "o" in line]
+    assert plain.index(drawn[0]) < plain.index("| arm |") and any(line.startswith("    oracle (probe)  ") for line in drawn)
+
+
+def test_pictures_have_the_colour_of_the_page(folder):
     text = (folder / "report.html").read_text()
-    assert text.index("<table") < text.index("<svg")
+    assert "currentColor" in text and "#010203" not in text and "prefers-color-scheme: dark" in text
+    svg = text[text.index("<svg") : text.index("</svg>")]
+    assert "currentColor" not in plots.as_image(svg, "#ffffff") and "#ffffff" in plots.as_image(svg, "#ffffff")
+
+
+def test_every_section_is_there(folder):
+    text = (folder / "report.html").read_text()
     titles = re.findall(r"<h2>(.*?)</h2>", text)
     assert titles[0] == "Result" and titles[-1] == "How to repeat this"
     for title in (
@@ -192,6 +211,13 @@ def test_a_table_survives_pipes_in_markdown_and_tags_in_html():
     parsed(html("Title", [section]))
 
 
+def test_intervals_are_drawn_to_scale():
+    bare, rag, scale = intervals([("bare", 0.3, (0.2, 0.4)), ("rag", 1.0, None)], 0.25).splitlines()
+    assert bare == "bare  " + " " * 10 + "|----o----|" + " " * 30 + "   30.0%"
+    assert rag.index("o") == len("bare  ") + 50 and rag[len("bare  ") + 12] == ":" and rag.endswith("100.0%")
+    assert scale.index("50%") + 2 == len("bare  ") + 26
+
+
 def test_numbers_are_shown_as_they_are_said():
     assert (percent(0.1234), percent(None)) == ("12.3%", "–")
     assert (span((0.1, 0.25)), span((1.0, 2.0), scale=1, digits=3), span(None)) == ("[10.0, 25.0]", "[1.000, 2.000]", "–")
@@ -206,7 +232,7 @@ def results(folder, credit, score="pmi"):
     """A results folder with just what a comparison reads: `credit[arm]` is a text of 0 and 1, one question a letter."""
     folder.mkdir()
     counts = QuestionCounts(9, 9, 0, 0, 9, {}, 0.25, 0.3)
-    summary = Summary(folder.name, "e", score, None, counts, None, (), (), (), "none", Openings(1, 1))
+    summary = Summary(folder.name, "e", score, None, counts, (), (), (), "none", Openings(1, 1))
     (folder / "summary.json").write_text(json.dumps(summary.to_json()))
     rows = [
         {

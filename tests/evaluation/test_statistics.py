@@ -11,6 +11,7 @@ from rag_vs_ft.evaluation.statistics import (
     calibration,
     clustered_interval,
     detectable_difference,
+    effective_clusters,
     holm,
     mcnemar_p,
     paired_difference,
@@ -126,28 +127,51 @@ def test_holm_raises_every_p_value_and_keeps_their_order(p_values):
     assert all(adjusted[a] <= adjusted[b] for a, b in pairwise(order))
 
 
-@given(st.integers(1, 5000), st.floats(0.05, 1), st.integers(1, 50))
-def test_the_detectable_difference_solves_its_equation(questions, discordant, comparisons):
-    found = detectable_difference(questions, discordant=discordant, comparisons=comparisons)
-    z = stats.norm.ppf(1 - 0.025 / comparisons) + stats.norm.ppf(0.8)
-    assert found == discordant or found == pytest.approx(z * math.sqrt((discordant - found**2) / questions))
+def clustered_answers(draw, effect, clusters=40):
+    """Two arms on documents of one to six questions, whose answers hang together; b is right more often by `effect`."""
+    sizes = draw.integers(1, 7, clusters)
+    names = [f"d{at}" for at, size in enumerate(sizes) for _ in range(size)]
+    shift = np.repeat(draw.normal(0, 0.15, clusters), sizes)
+    a = (draw.random(len(names)) < 0.4).astype(float)
+    b = (draw.random(len(names)) < np.clip(0.4 + effect + shift, 0, 1)).astype(float)
+    return a.tolist(), b.tolist(), names
 
 
-def test_a_difference_that_is_said_to_be_detectable_is_detected():
-    found = detectable_difference(200, discordant=1 / 3)
+def test_a_difference_that_is_said_to_be_detectable_is_found_four_times_in_five():
     draw = np.random.default_rng(6)
-    share_better = (1 / 3 + found) / 2
-    hits = 0
-    for _ in range(400):
-        better = draw.random(200) < 1 / 3
-        wins = int((draw.random(int(better.sum())) < share_better * 3).sum())
-        hits += mcnemar_p(wins, int(better.sum()) - wins) < 0.05
-    assert hits / 400 == pytest.approx(0.8, abs=0.08)
+    said = float(np.mean([detectable_difference(*clustered_answers(draw, 0.15)) for _ in range(100)]))
+    found = sum(paired_p(*clustered_answers(draw, said)) <= 0.05 for _ in range(400))
+    assert found / 400 == pytest.approx(0.8, abs=0.06)  # three standard errors
+    corrected = float(np.mean([detectable_difference(*clustered_answers(draw, 0.15), comparisons=5) for _ in range(100)]))
+    found = sum(paired_p(*clustered_answers(draw, corrected)) <= 0.05 / 5 for _ in range(400))
+    assert found / 400 == pytest.approx(0.8, abs=0.06)
 
 
-def test_detectable_difference_refuses_nonsense():
-    with pytest.raises(ValueError):
-        detectable_difference(0, discordant=0.3)
+def paired_p(a, b, names):
+    return sign_flip_p([after - before for before, after in zip(a, b, strict=True)], names)
+
+
+def test_the_detectable_difference_solves_its_equation():
+    a, b, names = clustered_answers(np.random.default_rng(7), 0.1)
+    found = detectable_difference(a, b, names)
+    values = np.array(b) - np.array(a)
+    apart = (values - values.mean()).tolist()
+    sums = np.array([sum(value for value, name in zip(apart, names, strict=True) if name == one) for one in set(names)])
+    variance = len(sums) / (len(sums) - 1) * (sums**2).sum() / len(values) ** 2
+    shares = sum((names.count(one) / len(names)) ** 2 for one in set(names))
+    assert found == pytest.approx(1.959964 * math.sqrt(variance + shares * found**2) + 0.841621 * math.sqrt(variance))
+
+
+def test_no_difference_can_be_found_with_too_few_documents_or_without_variation():
+    assert detectable_difference([0, 1], [1, 0], ["a", "a"]) is None
+    assert detectable_difference([0, 0], [0, 0], ["a", "b"]) is None
+    assert detectable_difference([0, 0, 0], [1, 0, 0], ["a", "b", "c"]) is None, "three flips leave p at 0.25"
+
+
+def test_effective_clusters_by_hand():
+    assert effective_clusters(list("abcd")) == 4
+    assert effective_clusters(["a"] * 40 + [f"b{at}" for at in range(18)]) == pytest.approx(58**2 / (40**2 + 18))
+    assert effective_clusters([]) == 0
 
 
 def test_risk_coverage_by_hand():
@@ -176,5 +200,6 @@ def test_paired_difference_by_hand():
     assert (found.difference, found.better, found.worse, found.same) == (0.25, 2, 1, 1)
     assert found.mcnemar_p == 1.0 and found.p_value == 1.0
     assert paired_difference([0.5, 0], [1, 0], ["a", "b"]).mcnemar_p is None
+    assert paired_difference([1, 0, 0], [1, 1, 1], ["a", "b", "b"]).mcnemar_p is None, "two questions on one document"
     with pytest.raises(ValueError):
         paired_difference([1], [1, 0], ["a", "b"])

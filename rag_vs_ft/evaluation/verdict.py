@@ -1,0 +1,112 @@
+"""What a run's figures allow to be said, in sentences: for who decides, and for who doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
+from rag_vs_ft.evaluation.figures import ArmFigures, PairFigures, QuestionCounts, ScoreFigures
+from rag_vs_ft.evaluation.measures import ACCURACY, SCORES
+from rag_vs_ft.evaluation.render import percent, points, span
+
+LEVEL = 0.05
+"""Of a Holm p, up to which a difference is called one."""
+
+
+def is_probe(arm: ArmFigures) -> bool:
+    """Whether the arm's context is a probe, which no user can be given."""
+    return arm.context not in WAYS
+
+
+def verdict(
+    arms: Sequence[ArmFigures],
+    pairs: Sequence[PairFigures],
+    scores: Sequence[ScoreFigures],
+    counts: QuestionCounts,
+    baseline: str | None,
+) -> str:
+    """The verdict in two lines: the decision, then what it rests on. It says no more than the intervals do.
+
+    Arms whose context is a probe are no candidates: they are named as what they are.
+    """
+    scored = [arm for arm in arms if arm.accuracy.value is not None]
+    ways = [arm for arm in scored if not is_probe(arm)]
+    if not scored:
+        return "No arm answered a question with choices."
+    probes = _probes([arm for arm in scored if is_probe(arm)])
+    if not ways:
+        return f"No arm that a user could be given answered a question with choices.\n{probes}".strip()
+    best = max(ways, key=lambda arm: arm.right)
+    mine = [pair for pair in pairs if pair.measure == ACCURACY.name and best.name in (pair.a, pair.b)]
+    apart = {pair.b if pair.a == best.name else pair.a: pair for pair in mine}
+    others = [arm.name for arm in ways if arm is not best]
+    decision = [_headline(best, counts), *_comparison(best, others, apart, baseline)]
+    details = [
+        _smallest([apart[name] for name in ([baseline] if baseline in others else others)]),
+        _scores(scores, baseline),
+        probes,
+    ]
+    return "\n".join(" ".join(filter(None, sentences)) for sentences in (decision, details)).strip()
+
+
+def _headline(best: ArmFigures, counts: QuestionCounts) -> str:
+    share = f"{percent(best.accuracy.value)} of {counts.with_choices} questions right"
+    share += f" {span(best.accuracy.interval)}" if best.accuracy.interval else ""
+    if best.is_a_guess(counts.chance):
+        return f"No way is shown to answer better than a guess ({percent(counts.chance)}). The best, {best.name}, has {share}."
+    return f"{best.name} answers best: {share}; a guess has {percent(counts.chance)}."
+
+
+def _comparison(best: ArmFigures, others: Sequence[str], apart: dict[str, PairFigures], baseline: str | None) -> list[str]:
+    if not others:
+        return ["There is no other way to compare it with."]
+    unclear = [name for name in others if (apart[name].holm_p or 0.0) > LEVEL]
+    if not unclear:
+        return [f"It is ahead of every other way ({_holm(max(apart[name].holm_p or 0.0 for name in others))})."]
+    said = []
+    if baseline is not None and baseline in others:
+        pair = apart[baseline]
+        chance = ", which chance can explain" if baseline in unclear else ""
+        lead = f"{points(pair.against(baseline))} points"
+        said.append(f"Against {baseline}, the baseline, that is {lead} ({_holm(pair.holm_p)}){chance}.")
+    if rest := [name for name in unclear if name != baseline]:
+        said.append(f"These questions cannot separate it from {', '.join(rest)}.")
+    return said
+
+
+def _smallest(pairs: Sequence[PairFigures]) -> str:
+    if not pairs:
+        return ""
+    found = [pair.detectable for pair in pairs]
+    if any(one is None or one > 1 for one in found):
+        return "The questions are too few, or the answers too alike, for a difference to show."
+    largest = max(one for one in found if one is not None)
+    return f"The smallest difference that these questions show four times in five is {largest * 100:.1f} points."
+
+
+def _scores(scores: Sequence[ScoreFigures], baseline: str | None) -> str:
+    if not scores:
+        return ""
+    parts = [_by_score(one, baseline) for one in scores]
+    same = len({(one.best, one.holm_p is not None and one.holm_p <= LEVEL) for one in scores}) == 1
+    return f"{'The three scores agree' if same else 'THE SCORES DISAGREE'} ({'; '.join(parts)})."
+
+
+def _by_score(found: ScoreFigures, baseline: str | None) -> str:
+    text = f"{SCORES[found.score]}: {found.best} {percent(found.choice_accuracy)}"
+    if found.difference is None:
+        return text
+    return f"{text} ({points(found.difference)} against {baseline}, {_holm(found.holm_p)})"
+
+
+def _probes(probes: Sequence[ArmFigures]) -> str:
+    if not probes:
+        return ""
+    shown = [
+        f"{arm.name} {percent(arm.accuracy.value)} ({CONTEXTS[arm.context].shows})" for arm in probes if arm.context in CONTEXTS
+    ]
+    return f"Probes, which no user can be given: {'; '.join(shown)}."
+
+
+def _holm(p: float | None) -> str:
+    return "p not tested" if p is None else f"Holm p {p:.3f}" if p >= 0.001 else "Holm p < 0.001"
