@@ -1,10 +1,9 @@
 """The app: `rag-vs-ft app` runs this file. Pages are thin; what they do is in the library."""
 
 import streamlit as st
+from frame import draw_frame
+from progress_panel import forget_ended
 from resources import shown_errors
-
-# No icons here or on the pages: for the browser's tab they are fetched from a server of Google's.
-st.set_page_config(page_title="rag-vs-ft", layout="wide")
 
 page = st.navigation(
     {
@@ -20,8 +19,15 @@ page = st.navigation(
         "Experiment": [
             st.Page("views/evaluate.py", title="Evaluate"),
             st.Page("views/train.py", title="Training", url_path="training"),
+            st.Page("views/work.py", title="Work"),
         ],
     }
 )
+# No icons here or on the pages: for the browser's tab they are fetched from a server of Google's.
+st.set_page_config(page_title=f"{page.title} - rag-vs-ft", layout="wide")
+if st.session_state.get("page") != page.title:
+    st.session_state["page"] = page.title
+    forget_ended()
+draw_frame()
 with shown_errors(f"The page {page.title}"):
     page.run()

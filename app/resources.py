@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 import secrets
 import string
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -117,4 +119,40 @@ def _checkpoint(run: Path) -> str:
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _model(root: str, name: str, checkpoint: str) -> SharedModel:
-    return SharedModel(load(name, engine=settings.engine(), home=Path(root)))
+    shared = SharedModel(load(name, engine=settings.engine(), home=Path(root)))
+    gc.collect()
+    gc.freeze()  # the million objects of torch and transformers that stay are not looked at by every later collection
+    return shared
+
+
+def page_title(text: str) -> None:
+    """The page's one first heading."""
+    st.title(plain(text), anchor=False)
+
+
+def is_missing(label: str, options: Sequence[str], key: str, instead: str = "") -> bool:
+    """Say that what the address or an earlier visit names under `key` is not there, and offer `instead`.
+
+    Streamlit would take another option without a word, and answers would come from something that nobody chose.
+    """
+    wanted = st.query_params.get_all(key) or st.session_state.get(key) or []
+    gone = [one for one in ([wanted] if isinstance(wanted, str) else wanted) if one not in options]
+    if not gone:
+        return False
+
+    def use() -> None:
+        st.query_params.pop(key, None)
+        st.session_state[key] = instead
+
+    st.error(plain(f"{label} {', '.join(gone)}: not there (any more)."), icon=":material/error:")
+    if instead:
+        st.button(f"Use {plain(instead)}", key=f"instead-{key}", on_click=use)
+    return True
+
+
+def choose(label: str, options: Sequence[str], key: str, first: str = "", **about: Any) -> str:
+    """A select box of names that is kept in the address; a name that is not there is said, and the page stops."""
+    default = first if first in options else options[0]
+    if is_missing(label, options, key, default):
+        st.stop()
+    return str(st.selectbox(label, options, index=list(options).index(default), key=key, bind="query-params", **about))

@@ -14,7 +14,8 @@ from rag_vs_ft import settings
 from rag_vs_ft.evaluation.experiments import SAMPLE
 from rag_vs_ft.evaluation.questions import load_questions, sample_questions_path
 from rag_vs_ft.feedback import Verdict, rated_questions
-from rag_vs_ft.records import Progress, Question
+from rag_vs_ft.progress import Progress
+from rag_vs_ft.records import Question
 from rag_vs_ft.settings import Home
 
 
@@ -67,7 +68,7 @@ def prepare(wanted: Wanted, place: Home, progress: Progress) -> Round:
         question, expected = chosen.question, chosen.answer or ""
 
     def going_on(_: str = "") -> None:
-        progress("answering", 0, 0)  # which ends the work when it was cancelled
+        progress("answering")  # which ends the work when it was cancelled
 
     found = [
         answer_with(

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import streamlit as st
+from background import shared
 from conversation import Turn, as_markdown
 from first_start import index_names
-from jobs import start_job
 from passages import show_passages
 from resources import home, load_model, model_names, open_index, plain, show_error, shown_errors
 
@@ -221,7 +221,7 @@ def main() -> None:
             st.rerun()
     else:
         # While the first question is being typed. What fails here fails again when it is asked, and is told then.
-        start_job(f"load {chosen['model']} {chosen['index']}", "Loading", lambda _: load(chosen))
+        shared(f"load {chosen['model']} {chosen['index']}", "Loading", lambda _: load(chosen))
 
 
 def load(chosen: dict[str, Any]) -> None:

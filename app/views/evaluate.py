@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from jobs import find_job, show_job, start_job
+from progress_panel import show_job, start_job
 from resources import home, plain, shown_errors
 
 from rag_vs_ft.evaluation import plots, ratings
 from rag_vs_ft.evaluation.compare import compare_runs
 from rag_vs_ft.evaluation.experiments import Score, load_experiment
 from rag_vs_ft.evaluation.figures import UPDATES, ArmFigures, Summary, read_scores, read_summary
-from rag_vs_ft.evaluation.harness import DEMO, RunSummary, run_experiment
+from rag_vs_ft.evaluation.harness import DEMO
 from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, chosen
 from rag_vs_ft.evaluation.predictions import PREDICTIONS, Prediction
 from rag_vs_ft.evaluation.questions import load_questions
-from rag_vs_ft.records import Progress, Question, read_jsonl
+from rag_vs_ft.records import Question, read_jsonl
 
 
 def experiment_files() -> dict[str, Path]:
@@ -33,13 +33,7 @@ def run_form() -> None:
     """Choose an experiment and run it in the background."""
     files = experiment_files()
     names = sorted(files, key=lambda name: (name != "demo", name))
-    key = f"eval {home().root}"
-    running = show_job(key)
-    job = find_job(key)
-    if job is not None and job.result is not None:
-        st.success(f"The run {plain(job.result.name)} is finished; it stands below.")
-        for arm, reason in {**job.result.skipped, **job.result.failed}.items():
-            st.warning(f"{plain(arm)} is not in it: {plain(reason)}")
+    running = show_job("evaluate") is not None
     with st.expander("Run an experiment", icon=":material/play_arrow:", expanded=not finished_runs()):
         name = st.selectbox("Experiment", names)
         with shown_errors("Reading the experiment"):
@@ -55,20 +49,8 @@ def run_form() -> None:
                 "when it is run again under its name."
             )
             if st.button("Run", type="primary", disabled=running or not run_name):
-                start_run(key, files[name], run_name, limit)
-
-
-def start_run(key: str, path: Path, run_name: str, limit: int) -> None:
-    """Run an experiment in the background; what an earlier attempt has computed is used again."""
-    place = home()
-
-    def work(progress: Progress) -> RunSummary:
-        return run_experiment(
-            path, home=place, limit=limit or None, run_name=run_name, resume=True, skip_missing=True, progress=progress
-        )
-
-    start_job(key, f"Running {run_name}", work)
-    st.rerun()
+                start_job("evaluate", f"Running {run_name}", experiment=str(files[name]), run=run_name, limit=limit or None)
+                st.rerun()
 
 
 def finished_runs() -> list[str]:

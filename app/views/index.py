@@ -9,18 +9,18 @@ from typing import Any
 
 import streamlit as st
 from first_start import index_names
-from jobs import find_job, show_job, start_job
 from passages import show_passages
+from progress_panel import show_job, start_job
 from resources import home, open_index, plain, shown_errors
 
 from rag_vs_ft.corpus import store
 from rag_vs_ft.demo import NAME as SAMPLE
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.index import build, generations
+from rag_vs_ft.index import generations
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.search import RETRIEVERS, Index
 from rag_vs_ft.index.table import ChunkTable
-from rag_vs_ft.records import Chunk, Progress
+from rag_vs_ft.records import Chunk
 from rag_vs_ft.settings import Home
 
 VIEWS = ("Documents", "Search", "Generations")
@@ -113,15 +113,12 @@ def show_generations(index: Index) -> None:
     st.dataframe([_row(one, one.name == index.generation.name, checked.get(str(one.folder))) for one in kept], hide_index=True)
     for fault in (*(fault for one in kept for fault in checked.get(str(one.folder), [])), *generations.unreadable(folder)):
         st.error(plain(fault))
-    key = f"update {home().root} {name}"
-    running = show_job(key)
-    job = find_job(key)
-    if job is not None and job.result is not None:
-        st.success(plain(job.result))
+    title = f"Updating {name}"
+    running = show_job("update", title=title) is not None
     with st.container(horizontal=True):
         place, corpus = home(), index.manifest["corpus"]["name"]
         if st.button("Update", icon=":material/sync:", disabled=running, help="Read the documents again and index what is new"):
-            start_job(key, f"Updating {name}", lambda progress: update(place, corpus, name, progress))
+            start_job("update", title, name=name, corpus=corpus)
             st.rerun()
         if read_from(place, corpus) == SAMPLE and st.button(
             "Try an update",
@@ -129,7 +126,7 @@ def show_generations(index: Index) -> None:
             disabled=running,
             help="A later state of the sample comes with it: 12 of its articles say something else, one is gone",
         ):
-            start_job(key, f"Updating {name}", lambda progress: update(place, corpus, name, progress, f"{SAMPLE}:update"))
+            start_job("update", title, name=name, corpus=corpus, source=f"{SAMPLE}:update")
             st.rerun()
         if st.button("Verify", icon=":material/verified:", help="Compare every file with its checksum"):
             with st.spinner("Reading every file"):
@@ -150,18 +147,6 @@ def read_from(place: Home, corpus: str) -> str:
         return str(store.open_corpus(corpus, place).manifest["source"])
     except UserError:
         return ""
-
-
-def update(place: Home, corpus: str, name: str, progress: Progress, source: str | None = None) -> str:
-    """Read the documents again, or from another source, then index what is new; what it did, in one sentence."""
-    progress("reading the documents", 0, 0)
-    store.update(corpus, source, home=place)
-    result = build.update(name, place, progress)
-    counts = result.counts
-    if not result.published:
-        return f"Nothing has changed; {result.generation.name} answers."
-    changed = f"{counts['chunks_added']:,} passages added, {counts['chunks_removed']:,} removed"
-    return f"{result.generation.name} answers now: {changed}."
 
 
 def _row(generation: Generation, answers: bool, faults: list[str] | None) -> dict[str, Any]:

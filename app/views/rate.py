@@ -6,8 +6,8 @@ from typing import Any
 
 import streamlit as st
 from arms import LIMIT, arms_by_name
+from background import Background
 from first_start import index_names
-from jobs import Job
 from resources import home, plain, shown_errors
 from rounds import Round, Wanted, prepare, question_files
 
@@ -23,14 +23,14 @@ VERDICTS: tuple[tuple[str, Verdict, str], ...] = (
 )
 
 
-def prepared(wanted: Wanted) -> Job:
+def prepared(wanted: Wanted) -> Background:
     """The work that prepares a round, begun unless it is already; one for other settings is stopped."""
     wish, job = st.session_state.get("next round", (None, None))
     if wish != wanted:
         if job is not None:
             job.cancelled = True
         place = home()
-        job = Job("Asking two arms", lambda progress: prepare(wanted, place, progress))
+        job = Background("Asking two arms", lambda progress: prepare(wanted, place, progress))
         st.session_state["next round"] = (wanted, job)
     assert job is not None
     return job

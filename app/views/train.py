@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
+import shlex
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from jobs import find_job, show_job, start_job
-from resources import home, load_model, plain, shown_errors
+from progress_panel import show_job, start_job
+from resources import choose, home, load_model, page_title, plain, shown_errors
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
-from rag_vs_ft.errors import CheckFailed
+from rag_vs_ft.errors import Busy, UserError
 from rag_vs_ft.models.generation import generate
 from rag_vs_ft.models.prompting import continue_text
-from rag_vs_ft.records import Progress
 from rag_vs_ft.training import runs
 from rag_vs_ft.training.record import RECORD, read_record
 
 PRESET = "nano"
+POLL_SECONDS = 5.0
 CURVES = (
     ("Loss (nats per token)", ("loss", "validation_loss")),
     ("Bits per byte", ("bits_per_byte",)),
@@ -32,60 +28,30 @@ CURVES = (
 )
 
 
-def train_command(corpus: str, run: str, steps: int, *, resume: bool) -> list[str]:
+def train_command(corpus: str, run: str, steps: int) -> list[str]:
     """The words of the command that trains the preset on a corpus."""
-    if resume:
-        return ["train", "--run", run, "--resume", "--home", str(home().root)]
     words = ["train", "scratch", "--corpus", corpus, "--preset", PRESET, "--run", run, "--home", str(home().root)]
     return [*words, *(["--set", f"steps={steps}"] if steps else [])]
 
 
-def training(command: list[str], folder: Path) -> Callable[[Progress], str]:
-    """The work of training in a process of its own, which a failure or a cancel ends and the app survives."""
-
-    def work(progress: Progress) -> str:
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
-            words = [sys.executable, "-m", "rag_vs_ft", *command]
-            process = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, text=True)
-            try:
-                while process.poll() is None:
-                    progress("steps", *_steps(folder))
-                    time.sleep(0.5)
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                    process.wait(30)
-            said.seek(0)
-            lines = said.read().strip().splitlines() or ["it said nothing"]
-        if process.returncode:
-            raise CheckFailed(f"the training ended with exit code {process.returncode}: {' '.join(lines[-3:])}", shown(command))
-        return lines[-1]
-
-    return work
-
-
-def _steps(folder: Path) -> tuple[int, int]:
-    rows = runs.read_metrics(folder)
-    plan = read_record(folder).plan if (folder / RECORD).is_file() else None
-    return (rows[-1]["step"] if rows else 0), plan.steps if plan else 0
-
-
 def shown(command: list[str]) -> str:
     """A command as it is typed."""
-    return " ".join(["rag-vs-ft", *command])
+    return shlex.join(["rag-vs-ft", *command])
 
 
-def start_form(names: list[str]) -> None:
+def start_training(work: str, run: str, **arguments: Any) -> None:
+    """Train in a process of its own; the page then shows this run."""
+    start_job(work, f"Training {run}", run=run, **arguments)
+    st.session_state["follow"] = run
+    st.rerun()
+
+
+def start_form(names: list[str], *, running: bool) -> None:
     """Start the smallest preset from here; larger ones are for the command line."""
-    key = f"train {home().root}"
-    running = show_job(key)
-    job = find_job(key)
-    if job is not None and job.result is not None:
-        st.success(plain(job.result))
     with st.expander(f"Train a {PRESET} model from scratch", icon=":material/play_arrow:", expanded=not names):
-        corpora = [info.name for info in store.list_corpora(home())]
+        corpora = usable_corpora()
         if not corpora:
-            st.caption("There is no corpus yet. In a terminal:")
+            st.caption("There is no corpus yet: build an index on the page Documents, or in a terminal:")
             st.code("rag-vs-ft corpus add sample sample", language=None, wrap_lines=True)
             return
         st.caption(
@@ -94,21 +60,50 @@ def start_form(names: list[str]) -> None:
         corpus = st.selectbox("Corpus", corpora)
         name = st.text_input("Name of the run", f"{PRESET}-{corpus}", max_chars=100)
         steps = st.number_input("Steps (0: as the preset says)", 0, 100_000, 0)
-        resume = name in names
-        command = train_command(corpus, name, steps, resume=resume)
-        st.code(shown(command), language=None, wrap_lines=True)
-        if st.button("Resume" if resume else "Train", type="primary", disabled=running or not name):
+        st.code(shown(train_command(corpus, name, steps)), language=None, wrap_lines=True)
+        if name in names:
+            st.caption(f"There is a run {plain(name)}: choose it below to look at it or to go on with it, or use another name.")
+        if st.button("Train", type="primary", disabled=running or not name or name in names):
             with shown_errors("Starting the training"):
-                start_job(key, f"Training {name}", training(command, runs.run_folder(home(), name)))
-                st.rerun()
+                runs.run_folder(home(), name)  # a name that no folder can have is told here
+                overrides = {"steps": str(steps)} if steps else {}
+                start_training("train", name, arm="scratch", corpus=corpus, preset=PRESET, overrides=overrides)
+
+
+def usable_corpora() -> list[str]:
+    """The corpora that can be read; the others are named with what is wrong with them."""
+    found = []
+    for folder in sorted(path.parent for path in home().corpora.glob("*/manifest.json")):
+        with shown_errors(f"Opening the corpus {folder.name}"):
+            store.open_corpus(folder.name, home())
+            found.append(folder.name)
+    return found
+
+
+def being_trained(folder: Path) -> bool:
+    """Whether a process holds the run."""
+    try:
+        with runs.lock(folder):
+            return False
+    except Busy:
+        return True
+    except (UserError, OSError):  # a folder that cannot be written: nothing of ours trains there
+        return False
+
+
+def kept_so_far(folder: Path) -> str:
+    """What is there of a run that was stopped."""
+    steps = sorted(runs.read_step(place) for place in (folder / "checkpoints").glob("step-*"))
+    return f"Its last checkpoint is step {steps[-1]:,}." if steps else "No checkpoint was written yet, so it begins again."
 
 
 def show_run(folder: Path) -> None:
     """What the run is, how it goes, and what it writes."""
     record = read_record(folder)
     plan, result = record.plan, record.result
+    going = record.state != "finished" and being_trained(folder)
     with st.container(horizontal=True):
-        st.metric("State", record.state)
+        st.metric("State", record.state if going or record.state == "finished" else "stopped")
         st.metric("Parameters", _short(plan.parameters if plan else None))
         st.metric("Trained tokens", _short(plan.train_tokens if plan else None))
         if result:
@@ -117,11 +112,9 @@ def show_run(folder: Path) -> None:
     st.caption(plain(f"{record.arm}, preset {record.preset}, {learned}, {plan.device if plan else ''}"))
     for warning in plan.warnings if plan else ():
         st.warning(plain(warning))
-    show_curves(folder)
-    if record.state != "finished":
-        words = ["train", "--run", folder.name, "--resume"]
-        st.caption("Should it be stopped, it goes on with:")
-        st.code(shown([*words, "--home", str(home().root)]), language=None, wrap_lines=True)
+    show_curves(folder, going=going)
+    if record.state != "finished" and not going:
+        offer_resume(folder)
     with st.expander("Settings", icon=":material/tune:"):
         st.json(record.settings)
     if (folder / "last").exists():
@@ -137,10 +130,16 @@ def _short(number: int | None) -> str:
     return str(number)
 
 
-def show_curves(folder: Path) -> None:
-    """The metrics so far, drawn again every few seconds while the run goes on."""
-    going = read_record(folder).state != "finished"
-    st.fragment(_curves, run_every=3 if going else None)(folder)
+def offer_resume(folder: Path) -> None:
+    """Go on with a run that was stopped; it remembers what it was started with."""
+    st.caption(kept_so_far(folder))
+    if st.button("Resume", type="primary", icon=":material/resume:"):
+        start_training("resume", folder.name)
+
+
+def show_curves(folder: Path, *, going: bool) -> None:
+    """The metrics so far, drawn again every few seconds while the run is being trained."""
+    st.fragment(_curves, run_every=POLL_SECONDS if going else None)(folder)
 
 
 def _curves(folder: Path) -> None:
@@ -192,10 +191,12 @@ def show_sample(name: str) -> None:
 
 
 def main() -> None:
-    st.header("Training")
+    page_title("Training")
     found = [path.parent for path in home().runs.glob(f"*/{RECORD}")]
-    start_form([folder.name for folder in found])
-    if not found:
+    names = [folder.name for folder in sorted(found, key=lambda folder: -(folder / RECORD).stat().st_mtime)]
+    running = show_job("train", "resume")
+    start_form(names, running=running is not None)
+    if not names:
         st.info("No run yet. Larger models are trained in a terminal, such as:")
         st.code(
             f"rag-vs-ft train lora --corpus sample --preset {settings.LANGUAGE_MODEL} --run first-lora",
@@ -203,8 +204,10 @@ def main() -> None:
             wrap_lines=True,
         )
         return
-    newest = sorted(found, key=lambda folder: -(folder / RECORD).stat().st_mtime)
-    name = st.selectbox("Run", [folder.name for folder in newest], key="run", bind="query-params")
+    if (follow := st.session_state.get("follow")) in names:
+        del st.session_state["follow"]
+        st.session_state["run"] = follow
+    name = choose("Run", names, "run")
     with shown_errors(f"Reading the run {name}"):
         show_run(home().runs / name)
 

@@ -15,7 +15,7 @@ import tiny
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
-from rag_vs_ft import catalogue, settings
+from rag_vs_ft import catalogue, jobs, settings
 from rag_vs_ft.cli.app import OPTIONS, find_main
 from rag_vs_ft.corpus import store
 from rag_vs_ft.index import build
@@ -155,6 +155,21 @@ def hostile_index(place, tmp_path, hostile) -> str:
     store.add("hostile", f"jsonl:{source}", home=place)
     build.build("hostile", "hostile", build.Recipe(precision="fp32"), place)
     return "hostile"
+
+
+@pytest.fixture
+def ended_job(place):
+    """Waits for the newest job that does some work, and fails unless it ended as expected."""
+
+    def wait(work: str, state: str = "finished") -> jobs.Job:
+        newest = jobs.latest(place, work)
+        assert newest is not None, f"no job does {work}"
+        job = jobs.wait(place, newest.id, 200)
+        log = (jobs.folder(place) / f"{job.id}.log").read_text(encoding="utf-8")
+        assert job.state == state, (job, log)
+        return job
+
+    return wait
 
 
 @pytest.fixture

@@ -26,18 +26,12 @@ def ask(at, question: str, max_new_tokens: int = 16):
     return at
 
 
-def wait_for_job(key: str) -> None:
-    job = importlib.import_module("jobs").find_job(key)
-    job.wait(120)
-    assert not job.running and job.error is None, job.error
-
-
-def test_first_start_builds_the_sample(place, open_page) -> None:
+def test_first_start_builds_the_sample(place, open_page, ended_job) -> None:
     at = open_page()
-    assert "Nothing has been indexed yet" in at.header[0].value
+    assert "Nothing has been indexed yet" in at.title[0].value
     assert "nothing is downloaded" in " ".join(element.value for element in at.markdown)
     at.button[0].click().run()
-    wait_for_job("first-start")
+    ended_job("sample")
     at.run()
     assert "74 documents" in at.caption[0].value and at.chat_input
     assert at.button[0].label == QUESTIONS[0]

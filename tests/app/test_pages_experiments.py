@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import time
 import tomllib
 
 import pytest
 from tiny import train
 
+from rag_vs_ft import jobs as work_jobs
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.index import build
+from rag_vs_ft.training import runs
 
 EXPERIMENT = f"""
 name = "small"
@@ -46,15 +48,15 @@ context = "none"
 """
 
 
+SCRATCH = {"arm": "scratch", "corpus": "docs", "preset": "nano"}
+SIZES = {
+    **{"steps": "4", "eval_every": "2", "log_every": "1", "layers": "1", "heads": "2", "width": "16", "window": "16"},
+    **{"vocab_size": "300", "rows_per_step": "2", "batch_size": "2", "validation_fraction": "0.3", "warmup_steps": "1"},
+}
+
+
 def button(at, label: str):
     return next(one for one in at.button if one.label == label)
-
-
-def wait_for_job(key: str):
-    job = importlib.import_module("jobs").find_job(key)
-    job.wait(120)
-    assert not job.running
-    return job
 
 
 @pytest.fixture
@@ -95,13 +97,12 @@ def test_nothing_was_run_yet(place, open_page) -> None:
     assert "demo" in at.selectbox[0].options
 
 
-def test_an_experiment_runs_in_the_background_and_its_questions_can_be_read(experiment, open_page, hostile) -> None:
+def test_an_experiment_runs_in_the_background_and_its_questions_can_be_read(experiment, open_page, hostile, ended_job) -> None:
     at = open_page("evaluate")
     at.selectbox[0].set_value("small").run()
     at.number_input[0].set_value(0).run()
     button(at, "Run").click().run()
-    job = wait_for_job(f"eval {experiment.root}")
-    assert job.error is None, job.error
+    ended_job("evaluate")
     at.run()
     assert not at.exception and not at.error
     assert "small is finished" in at.success[0].value and "missing is not in it" in at.warning[0].value
@@ -173,28 +174,71 @@ def test_the_command_is_shown_before_it_is_run(built, open_page) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_is_trained_from_the_page_and_a_failure_is_told(built, open_page) -> None:
+def test_a_run_is_trained_from_the_page_and_a_failure_is_told(built, open_page, ended_job) -> None:
     at = open_page("train")
     at.text_input[0].set_value("mine").run()
     at.number_input[0].set_value(2).run()
     button(at, "Train").click().run()
-    job = wait_for_job(f"train {built.root}")
-    assert job.error is None, job.error
+    ended_job("train")
     at.run()
-    assert at.success and {metric.label: metric.value for metric in at.metric}["State"] == "finished"
+    assert "mine is trained" in at.success[0].value
+    assert {metric.label: metric.value for metric in at.metric}["State"] == "finished"
     table = next((built.corpora / "docs").glob("*.parquet"))
-    table.write_bytes(b"damaged")
+    table.write_bytes(b"x" * table.stat().st_size)
     at.text_input[0].set_value("other").run()
     button(at, "Train").click().run()
-    assert wait_for_job(f"train {built.root}").error is not None
+    ended_job("train", "failed")
     at.run()
-    assert "exit code 1" in at.error[0].value and "damaged" in at.error[0].value
+    assert "Training other failed" in at.error[0].value and "damaged" in at.error[0].value
+
+
+@pytest.mark.slow
+def test_a_run_with_changed_settings_is_stopped_and_resumed_from_the_page(built, open_page, ended_job) -> None:
+    sizes = {**SIZES, "steps": "100000", "eval_every": "5"}
+    job = work_jobs.start(built, "train", "Training first", {**SCRATCH, "run": "first", "overrides": sizes})
+    while work_jobs.find(built, job.id).running and not list((built.runs / "first").glob("checkpoints/step-*")):
+        time.sleep(0.1)
+    at = open_page("train")
+    state = {metric.label: metric.value for metric in at.metric}["State"]
+    assert state == "training" and not [one for one in at.button if one.label == "Resume"]
+    button(at, "Cancel").click().run()
+    ended_job("train", "cancelled")
+    at.run()
+    assert {metric.label: metric.value for metric in at.metric}["State"] == "stopped"
+    assert any("Its last checkpoint is step" in caption.value for caption in at.caption)
+    first = button(at, "Resume").click().run()
+    assert not first.exception and not first.error
+    reached = last_step(built)
+    resumed = work_jobs.latest(built, "resume")
+    assert resumed.id != job.id
+    while work_jobs.find(built, resumed.id).running and last_step(built) <= reached + 5:
+        time.sleep(0.1)
+    work_jobs.cancel(built, resumed.id)
+    ended = work_jobs.wait(built, resumed.id, 60)
+    assert ended.state in ("cancelled", "finished") and last_step(built) > reached, "on it went, with the settings it had"
+
+
+def last_step(home) -> int:
+    return max(row["step"] for row in runs.read_metrics(home.runs / "first"))
+
+
+def test_a_damaged_corpus_or_run_is_named_and_the_others_are_offered(built, open_page) -> None:
+    for name in ("broken", "cut"):
+        (built.corpora / name).mkdir()
+        (built.corpora / name / "manifest.json").write_text("[]" if name == "cut" else "{", encoding="utf-8")
+        (built.runs / name).mkdir(parents=True)
+        (built.runs / name / "run.json").write_text("[]" if name == "cut" else "{", encoding="utf-8")
+    at = open_page("train")
+    assert at.selectbox[0].options == ["docs"]
+    told = " ".join(error.value for error in at.error)
+    assert "corpora/broken".replace("/", r"\/") in told and "corpora/cut".replace("/", r"\/") in told, told
+    assert set(at.selectbox(key="run").options) == {"broken", "cut"} and r"runs\/" in at.error[-1].value
+    for page in ("", "index", "compare", "rate", "tokens", "evaluate", "work"):
+        assert not open_page(page).exception, page
 
 
 def test_a_run_with_curves_and_what_it_writes(built, open_page) -> None:
-    sizes = {"steps": "4", "eval_every": "2", "log_every": "1", "layers": "1", "heads": "2", "width": "16", "window": "16"}
-    sizes |= {"vocab_size": "300", "rows_per_step": "2", "batch_size": "2", "validation_fraction": "0.3", "warmup_steps": "1"}
-    train("scratch", "docs", "nano", "first", overrides=sizes, home=built.root)
+    train("scratch", "docs", "nano", "first", overrides=SIZES, home=built.root)
     at = open_page("train")
     assert not at.error
     values = {metric.label: metric.value for metric in at.metric}

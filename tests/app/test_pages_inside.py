@@ -8,14 +8,8 @@ import pytest
 import tiny
 
 from rag_vs_ft import settings
+from rag_vs_ft.corpus import store
 from rag_vs_ft.index import build, generations
-
-
-def wait_for_job(key: str):
-    job = importlib.import_module("jobs").find_job(key)
-    job.wait(60)
-    assert not job.running
-    return job
 
 
 def button(at, label: str):
@@ -29,7 +23,7 @@ def texts(at) -> str:
 def test_first_start_is_offered_on_every_page_that_needs_an_index(place, open_page) -> None:
     for page in ("index", "compare", "rate"):
         at = open_page(page)
-        assert "Nothing has been indexed yet" in at.header[0].value and at.button[0].label == "Build the sample", page
+        assert "Nothing has been indexed yet" in at.title[0].value and at.button[0].label == "Build the sample", page
 
 
 def test_documents_are_listed_found_and_opened_at_the_linked_passage(built, open_page) -> None:
@@ -64,16 +58,15 @@ def test_search_shows_hits_with_their_legs(built, open_page) -> None:
     assert "443" in marked.text[0].value
 
 
-def test_update_goes_on_in_the_background_and_is_told(built, documents, open_page) -> None:
+def test_update_goes_on_in_the_background_and_is_told(built, documents, open_page, ended_job) -> None:
     at = open_page("index", view="Generations")
     assert list(at.dataframe[0].value["answers"]) == ["now"]
     (documents / "new.md").write_text("# New\n\nA new article.\n", encoding="utf-8")
     (documents / "hostile.md").unlink()
     button(at, "Update").click().run()
-    job = wait_for_job(f"update {built.root} docs")
-    assert job.error is None
+    ended_job("update")
     at.run()
-    assert r"gen\-000002 answers now" in at.success[0].value
+    assert "The index was updated" in at.success[0].value
     assert list(at.dataframe[0].value["answers"]) == ["", "now"]
     changes = at.dataframe[1].value
     assert sorted(zip(changes["change"], changes["document"], strict=True)) == [("added", "new.md"), ("removed", "hostile.md")]
@@ -83,14 +76,12 @@ def test_update_goes_on_in_the_background_and_is_told(built, documents, open_pag
 
 
 @pytest.mark.slow
-def test_the_sample_can_be_updated_to_what_comes_with_it(place, open_page) -> None:
-    from rag_vs_ft.corpus import store
-
+def test_the_sample_can_be_updated_to_what_comes_with_it(place, open_page, ended_job) -> None:
     store.add("sample", "sample", home=place)
     build.build("sample", "sample", build.Recipe(precision="fp32"), place)
     at = open_page("index", view="Generations")
     button(at, "Try an update").click().run()
-    assert wait_for_job(f"update {place.root} sample").error is None
+    ended_job("update")
     at.run()
     changes = at.dataframe[1].value
     assert (
@@ -111,35 +102,27 @@ def test_verify_names_the_damaged_file(built, open_page) -> None:
     assert list(at.dataframe[0].value["files"]) == ["1 damaged"] and r"faiss\.index" in at.error[0].value
 
 
-def test_update_while_another_process_builds_is_told(built, documents, open_page) -> None:
+def test_update_while_another_process_builds_is_told(built, documents, open_page, ended_job) -> None:
     at = open_page("index", view="Generations")
     (documents / "new.md").write_text("# New\n\nA new article.\n", encoding="utf-8")
     with generations.building(built.indexes / "docs"):
         button(at, "Update").click().run()
-        wait_for_job(f"update {built.root} docs")
+        ended_job("update", "failed")
         at.run()
     assert "another process is building" in at.error[0].value
 
 
-def test_cancelled_build_leaves_the_old_generation(built, documents, open_page) -> None:
-    jobs = importlib.import_module("jobs")
-    open_page()
-    (documents / "new.md").write_text("# New\n\nA new article.\n", encoding="utf-8")
-    from rag_vs_ft.corpus import store
-
-    store.update("docs", home=built)
-
-    def work(progress):
-        def reported(stage: str, done: int, total: int) -> None:
-            jobs.find_job("one").cancelled = True
-            progress(stage, done, total)
-
-        return build.update("docs", built, reported)
-
-    jobs.start_job("one", "Updating", work)
-    job = wait_for_job("one")
-    assert job.result is None and job.error is None
+def test_cancelled_build_leaves_the_old_generation(built, documents, open_page, ended_job) -> None:
+    at = open_page("index", view="Generations")
+    for number in range(300):  # enough work that it is not over before it is cancelled
+        (documents / f"new{number}.md").write_text(f"# New {number}\n\n{'A new article. ' * 50}\n", encoding="utf-8")
+    button(at, "Update").click().run()
+    button(at, "Cancel").click().run()
+    ended_job("update", "cancelled")
+    at.run()
+    assert "was cancelled" in at.info[0].value
     assert generations.current(built.indexes / "docs").name == "gen-000001"
+    store.update("docs", home=built)
     assert build.update("docs", built).published, "the lock is free and nothing is in the way"
 
 

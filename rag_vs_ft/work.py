@@ -1,0 +1,112 @@
+"""What a job can do: each entry of `WORK` is a plain function of (home, progress, its arguments) that says what it made.
+
+The first sentence that it returns is the result, the others are what the reader should know besides. Arguments are JSON values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rag_vs_ft.progress import Progress
+from rag_vs_ft.settings import Home
+
+if TYPE_CHECKING:
+    from rag_vs_ft.training.train import RunResult
+
+
+def build_sample(home: Home, progress: Progress) -> list[str]:
+    """Pull the default models, add the packaged sample and index it."""
+    from rag_vs_ft import settings
+    from rag_vs_ft.demo import NAME
+
+    for name in (settings.EMBEDDER, settings.LANGUAGE_MODEL):
+        pull(home, progress, name)
+    return build_index(home, progress, NAME, NAME)
+
+
+def build_index(home: Home, progress: Progress, name: str, source: str, chunk_size: int = 0) -> list[str]:
+    """Read the documents of `source` into the corpus `name`, or read them again, and index them under the same name."""
+    from rag_vs_ft.corpus import store
+    from rag_vs_ft.index import build
+
+    progress("read")
+    known = [info.name for info in store.list_corpora(home)]
+    info = (
+        store.update(name, source, home=home, progress=progress)
+        if name in known
+        else store.add(name, source, home=home, progress=progress)
+    )
+    recipe = build.Recipe(chunk_size=chunk_size) if chunk_size else build.Recipe()
+    result = build.build(name, name, recipe, home, progress)
+    counts = info.manifest["counts"]
+    made = f"{counts['documents']:,} documents are indexed in {result.counts['chunks']:,} passages."
+    return [made, *(f"Left out: {count:,} {reason}." for reason, count in info.manifest["skipped"].items())]
+
+
+def update_index(home: Home, progress: Progress, name: str, corpus: str, source: str | None = None) -> list[str]:
+    """Read the documents again, or from another source, then index what is new."""
+    from rag_vs_ft.corpus import store
+    from rag_vs_ft.index import build
+
+    progress("read")
+    store.update(corpus, source, home=home, progress=progress)
+    result = build.update(name, home, progress)
+    counts = result.counts
+    if not result.published:
+        return ["Nothing has changed."]
+    return [f"The index was updated: {counts['chunks_added']:,} passages added, {counts['chunks_removed']:,} removed."]
+
+
+def evaluate(home: Home, progress: Progress, experiment: str, run: str, limit: int | None = None) -> list[str]:
+    """Run an experiment; what an earlier attempt has computed is used again."""
+    from rag_vs_ft.evaluation.harness import run_experiment
+
+    path = Path(experiment)
+    result = run_experiment(path, home=home, limit=limit, run_name=run, resume=True, skip_missing=True, progress=progress)
+    left_out = {**result.skipped, **result.failed}
+    return [f"The run {result.name} is finished.", *(f"{arm} is not in it: {reason}" for arm, reason in left_out.items())]
+
+
+def train(
+    home: Home, progress: Progress, run: str, arm: str, corpus: str, preset: str, overrides: Mapping[str, str] | None = None
+) -> list[str]:
+    """Train a model on a corpus."""
+    from rag_vs_ft.training import train as training
+    from rag_vs_ft.training.presets import checked_arm
+
+    request = training.Request(checked_arm(arm), preset, corpus, overrides=overrides or {})
+    return _trained(training.train(request, run, home, progress=progress))
+
+
+def resume(home: Home, progress: Progress, run: str) -> list[str]:
+    """Go on with a run from its last whole checkpoint."""
+    from rag_vs_ft.training import train as training
+
+    return _trained(training.resume(run, home, progress=progress))
+
+
+def _trained(result: RunResult) -> list[str]:
+    ended = result.outcome
+    best = f"{ended.best_bits_per_byte:.3f} bits per byte on held-out documents at step {ended.best_step:,}"
+    return [f"{result.name} is trained: {ended.steps:,} steps, {best}."]
+
+
+def pull(home: Home, progress: Progress, name: str) -> list[str]:
+    """Fetch a model's weights and check them."""
+    from rag_vs_ft import catalogue
+
+    catalogue.pull(name, progress=progress)
+    return [f"{name} is on this machine."]
+
+
+WORK: dict[str, Callable[..., list[str]]] = {
+    "sample": build_sample,
+    "index": build_index,
+    "update": update_index,
+    "evaluate": evaluate,
+    "train": train,
+    "resume": resume,
+    "pull": pull,
+}
