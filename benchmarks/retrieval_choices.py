@@ -1,4 +1,4 @@
-"""What each choice of the retrieval is worth on dev questions: Markdown tables for docs/results.md.
+"""What each choice of the retrieval is worth on dev questions: Markdown tables for docs/notebook.md.
 
     python benchmarks/retrieval_choices.py --home HOME --set NAME=INDEX=QUESTIONS [--set ...] [--rows NAMES]
 

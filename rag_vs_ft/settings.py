@@ -23,7 +23,7 @@ RRF_K = 60
 RERANK_DEPTH = 20
 """Hits that a reranker reads: it takes a passage at a time, and few answers stand further down."""
 RELEVANT_COSINE = 0.24
-"""Best cosine of a hit under which `ask` says that nothing relevant was found; chosen on dev questions (docs/results.md)."""
+"""Best cosine of a hit under which `ask` says that nothing relevant was found; chosen on dev questions (docs/notebook.md)."""
 MAX_HITS = 1000
 """Hits that a search gives at most."""
 MAX_QUESTION_CHARACTERS = 2_000
