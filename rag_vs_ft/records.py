@@ -211,6 +211,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise UserError(f"{path}:{number}: not UTF-8 (byte {error.start})", "save the file as UTF-8") from error
             except json.JSONDecodeError as error:
                 raise UserError(f"{path}:{number}: not JSON: {error.msg} (column {error.colno})", "one object a line") from error
+            except (ValueError, RecursionError) as error:
+                reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+                raise UserError(f"{path}:{number}: not JSON that can be read: {reason}", "one object a line") from error
             if record is None and not text:
                 continue
             if not isinstance(record, dict):

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from rag_vs_ft.corpus.text import normalise
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.language import language, stemmer, words
 from rag_vs_ft.records import Document, Question
@@ -69,7 +70,7 @@ def load_questions(path: Path, *, split: Literal["dev", "test"] | None = "dev", 
 
     Raises UserError naming every fault of the format, or when the split is empty or test questions are asked for unnamed.
     """
-    numbered, faults = _read(path)
+    numbered, faults, _ = _read(path)
     if faults:
         raise UserError(
             f"{path}: {len(faults)} fault{'s' if len(faults) > 1 else ''}\n" + "\n".join(f"  {fault}" for fault in faults),
@@ -100,8 +101,8 @@ def check_questions(path: Path, documents: Iterable[Document] | None = None) -> 
     With documents: every gold document exists, every evidence and every number of an answer stands in a gold document, and
     no question is worded as a document is. Raises UserError only when the file cannot be read.
     """
-    numbered, faults = _read(path)
-    faults += _split_faults(numbered)
+    numbered, faults, remarks = _read(path)
+    faults += remarks + _split_faults(numbered)
     balance, balance_faults = _balance([question for _, question in numbered])
     faults += balance_faults
     questions = [question for _, question in numbered]
@@ -124,8 +125,12 @@ def check_questions(path: Path, documents: Iterable[Document] | None = None) -> 
 # --- the format -------------------------------------------------------------------------------------------------------
 
 
+_ENDS = " .,;:!?"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and not _SURROGATE.search(value)
 
 
 def _texts(value: Any) -> bool:
@@ -140,7 +145,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "answer_index": (lambda value: value is None or type(value) is int, "a whole number, or null"),
     "gold_documents": (_texts, "a list of document ids"),
     "answerable": (lambda value: value is None or type(value) is bool, "true, false or null"),
-    "source": (lambda value: isinstance(value, str), "a text"),
+    "source": (lambda value: isinstance(value, str) and not _SURROGATE.search(value), "a text"),
     "tags": (_texts, "a list of texts"),
     "evidence": (_texts, "a list of texts"),
     "split": (lambda value: value in ("dev", "test", ""), '"dev", "test" or ""'),
@@ -148,19 +153,21 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 assert list(_FIELDS) == [field.name for field in fields(Question)]
 
 
-def _read(path: Path) -> tuple[list[tuple[int, Question]], list[Fault]]:
-    """The well-formed questions with their line numbers, and the faults of all other lines."""
+def _read(path: Path) -> tuple[list[tuple[int, Question]], list[Fault], list[Fault]]:
+    """The well-formed questions with their line numbers, the faults of all other lines, and what was put right in reading."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
     numbered: list[tuple[int, Question]] = []
     faults: list[Fault] = []
+    remarks: list[Fault] = []
     first_line_of: dict[str, int] = {}
     for line, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not raw.strip():
             continue
-        record, found = _parse(line, raw)
+        record, found, mended = _parse(line, raw)
+        remarks += mended
         if isinstance(name := record.get("id"), str):
             if name in first_line_of:
                 found.append(Fault(line, "id", f"{name!r} is also the id of line {first_line_of[name]}"))
@@ -173,11 +180,11 @@ def _read(path: Path) -> tuple[list[tuple[int, Question]], list[Fault]]:
     if any(question.split for _, question in numbered):
         missing = [line for line, question in numbered if not question.split]
         faults += [Fault(line, "split", "missing, while other questions of the set have one") for line in missing]
-    return numbered, faults
+    return numbered, faults, remarks
 
 
-def _parse(line: int, raw: bytes) -> tuple[dict[str, Any], list[Fault]]:
-    """One line's object ({} if it is none) and its faults."""
+def _parse(line: int, raw: bytes) -> tuple[dict[str, Any], list[Fault], list[Fault]]:
+    """One line's object ({} if it is none), its faults, and what was put right in reading it."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if repeated := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
@@ -187,11 +194,14 @@ def _parse(line: int, raw: bytes) -> tuple[dict[str, Any], list[Fault]]:
     try:
         record = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
     except UnicodeDecodeError as error:
-        return {}, [Fault(line, "line", f"not UTF-8 (byte {error.start})")]
-    except (ValueError, RecursionError) as error:
-        return {}, [Fault(line, "line", f"not JSON: {error}")]
+        return {}, [Fault(line, "line", f"not UTF-8 (byte {error.start})")], []
+    except RecursionError:
+        return {}, [Fault(line, "line", "not a question: nested too deep")], []
+    except ValueError as error:
+        return {}, [Fault(line, "line", f"not JSON: {error}")], []
     if not isinstance(record, dict):
-        return {}, [Fault(line, "line", f"an object was expected, found {_shown(record)}")]
+        return {}, [Fault(line, "line", f"an object was expected, found {_shown(record)}")], []
+    mended = list(_mend(line, record))
     unknown = [Fault(line, key, f"unknown key; known are {', '.join(_FIELDS)}") for key in record if key not in _FIELDS]
     missing = [Fault(line, key, "missing") for key in ("id", "question") if key not in record]
     wrong = [
@@ -199,7 +209,31 @@ def _parse(line: int, raw: bytes) -> tuple[dict[str, Any], list[Fault]]:
         for key, (accepts, expected) in _FIELDS.items()
         if key in record and not accepts(record[key])
     ]
-    return record, unknown + missing + wrong or list(_contradictions(line, record))
+    return record, unknown + missing + wrong or list(_contradictions(line, record)), mended
+
+
+def _mend(line: int, record: dict[str, Any]) -> Iterator[Fault]:
+    """Put the texts that are scored into their normal form, in place, and tell each that was not.
+
+    A model finds " 90 days" several nats less likely than "90 days", so white space or an invisible mark would decide.
+    """
+    choices = record.get("choices")
+    if isinstance(choices, list):
+        record["choices"] = plain = [normalise(choice).strip() if isinstance(choice, str) else choice for choice in choices]
+        for given, read in zip(choices, plain, strict=True):
+            if given != read:
+                yield Fault(
+                    line, "choices", f"{_shown(given)} has white space around it or marks that are not seen: read without"
+                )
+        texts = [choice for choice in plain if isinstance(choice, str)]
+        bare = [_fold(choice).rstrip(_ENDS) for choice in texts]
+        for place, choice in enumerate(bare):
+            if choice in bare[:place] and _fold(texts[place]) not in map(_fold, texts[:place]):
+                yield Fault(line, "choices", f"{_shown(texts[place])} differs from another choice by what it ends with alone")
+    answer = record.get("answer")
+    if isinstance(answer, str) and (read := normalise(answer).strip()) != answer:
+        record["answer"] = read
+        yield Fault(line, "answer", f"{_shown(answer)} has white space around it or unseen marks: read without")
 
 
 def _contradictions(line: int, record: dict[str, Any]) -> Iterator[Fault]:
@@ -231,7 +265,12 @@ def _contradictions(line: int, record: dict[str, Any]) -> Iterator[Fault]:
 
 
 def _shown(value: Any) -> str:
-    shown = json.dumps(value, ensure_ascii=False)
+    """A value as JSON on one line, cut short; what a terminal cannot show is escaped."""
+    try:
+        shown = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return f"a {type(value).__name__} nested deep"
+    shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in shown)
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
@@ -287,7 +326,24 @@ def _balance(questions: Sequence[Question]) -> tuple[dict[str, Any], list[Fault]
         if chances and binomtest(count, len(chances), chance).pvalue < ALPHA:
             message = f"the right choice is the {name} in {count} of {len(chances)} questions; chance is {chance:.2f}"
             faults.append(Fault(None, "choices", message))
+    odd = [_odd_end(choices) for choices, _ in chosen]
+    telling = [(place, index, len(choices)) for place, (choices, index) in zip(odd, chosen, strict=True) if place is not None]
+    right = sum(place == index for place, index, _ in telling)
+    chance = sum(1 / count for *_, count in telling) / len(telling) if telling else 0.0
+    balance["right_ends_unlike_the_others"] = {"count": right, "of": len(telling), "chance": round(chance, 4)}
+    if telling and binomtest(right, len(telling), chance).pvalue < ALPHA:
+        message = f"the one choice that ends unlike the others is right in {right} of {len(telling)}; chance is {chance:.2f}"
+        faults.append(Fault(None, "choices", message))
     return balance, faults
+
+
+def _odd_end(choices: Sequence[str]) -> int | None:
+    """The one choice that ends with a mark (or without one) while all others do not; None where there is none."""
+    ends = [choice[-1] in _ENDS for choice in choices]
+    for kind in (True, False):
+        if ends.count(kind) == 1 and len(ends) > 2:
+            return ends.index(kind)
+    return None
 
 
 # --- the documents ----------------------------------------------------------------------------------------------------
@@ -304,6 +360,11 @@ def _fold(text: str) -> str:
 def _plain(text: str) -> str:
     """`_fold` of the text with Markdown's marks (emphasis, code, tables, quotes, links and their targets) taken off."""
     return _fold(_MARKS.sub(lambda mark: " " if mark[0] == "|" or mark[0].startswith("<") else "", text))
+
+
+def _stands_in(evidence: str, text: str) -> bool:
+    """Whether a text holds the evidence, with no part of a word or number cut off at its ends."""
+    return bool(re.search(rf"(?<!\w){re.escape(evidence)}(?!\w)", text)) if evidence[:1].isalnum() else evidence in text
 
 
 def _numbers(text: str) -> set[str]:
@@ -345,7 +406,7 @@ def _check_against(numbered: Sequence[tuple[int, Question]], documents: Iterable
             continue
         texts = [_plain(gold[name].text) for name in there]
         for evidence in question.evidence:
-            if not any(_plain(evidence) in text for text in texts):
+            if not any(_stands_in(_plain(evidence), text) for text in texts):
                 faults.append(Fault(line, "evidence", f"{_shown(evidence)} is not in {', '.join(there)}"))
         if len(there) == len(question.gold_documents):
             numbers = set().union(*(_numbers(text) for text in texts))

@@ -8,9 +8,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-import yaml
-
 from rag_vs_ft.corpus import learn_markdown
+from rag_vs_ft.corpus.front_matter import BrokenYaml, load_yaml
 from rag_vs_ft.corpus.readers.faq import is_faq
 from rag_vs_ft.corpus.sources import Options, RawFile, read_source
 from rag_vs_ft.corpus.store import open_corpus
@@ -151,8 +150,8 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress = silent) -> Mined:
 def _entries(file: RawFile) -> list[tuple[str, str]] | None:
     """The questions and answers of an FAQ file as they stand in it; None when it is no FAQ."""
     try:
-        faq = yaml.safe_load(normalise(decode(file.data)[0]))
-    except (yaml.YAMLError, NotText, ValueError, RecursionError):
+        faq = load_yaml(normalise(decode(file.data)[0]))
+    except (BrokenYaml, NotText):
         return None
     sections = faq.get("sections") if isinstance(faq, dict) else None
     if not isinstance(sections, list):

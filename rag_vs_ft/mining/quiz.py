@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rag_vs_ft.corpus import learn_markdown
+from rag_vs_ft.corpus.front_matter import BrokenYaml, load_yaml
 from rag_vs_ft.corpus.sources import MAX_FILE_BYTES
 from rag_vs_ft.corpus.text import NotText, decode, normalise
 from rag_vs_ft.errors import UserError
@@ -62,10 +61,10 @@ def _entries(file: Path) -> list[Any] | None:
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
             return None
-        unit = yaml.safe_load(normalise(decode(file.read_bytes())[0]))
+        unit = load_yaml(normalise(decode(file.read_bytes())[0]))
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}", "check its permissions") from error
-    except (yaml.YAMLError, NotText, ValueError, RecursionError):
+    except (BrokenYaml, NotText):
         return None
     quiz = unit.get("quiz") if isinstance(unit, dict) else None
     entries = quiz.get("questions") if isinstance(quiz, dict) else None

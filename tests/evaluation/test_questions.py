@@ -1,14 +1,17 @@
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rag_vs_ft.corpus.text import normalise
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation import questions
 from rag_vs_ft.evaluation.questions import check_questions, load_questions, word_overlap
+from rag_vs_ft.overlap import HeldOut
 from rag_vs_ft.records import Document, Question, write_jsonl
 
 POOLS = Document(
@@ -72,7 +75,7 @@ def test_only_id_and_question_are_required(write):
     assert load_questions(write({"id": "a", "question": "Why?"})) == [Question("a", "Why?")]
 
 
-texts = st.text(min_size=1).filter(str.strip)
+texts = st.text(min_size=1).filter(lambda text: normalise(text).strip())
 
 
 @given(
@@ -86,7 +89,8 @@ texts = st.text(min_size=1).filter(str.strip)
 def test_what_is_written_is_read_back_whatever_its_characters(tmp_path_factory, questions):
     path = tmp_path_factory.mktemp("any") / "q.jsonl"
     write_jsonl(path, (q.to_json() for q in questions))
-    assert load_questions(path) == questions
+    # Choices and answers are scored, so they come back in their normal form.
+    assert load_questions(path) == [replace(q, answer=q.answer and normalise(q.answer).strip()) for q in questions]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +133,83 @@ def test_each_fault_of_a_line_is_named_with_line_and_field(write, changes, field
     assert (3, field) in found(check_questions(path))
     with pytest.raises(UserError, match=f"line 3: {field}: "):
         load_questions(path)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(sorted(question())), json_values)
+@settings(max_examples=200, deadline=None)
+def test_a_field_of_any_shape_is_read_or_named(tmp_path_factory, field, value):
+    path = tmp_path_factory.getbasetemp() / "shapes.jsonl"
+    path.write_text(json.dumps(question(**{field: value})) + "\n", encoding="utf-8")
+    report = check_questions(path, [POOLS, VAULTS])
+    json.dumps(report.to_json()).encode()
+    "".join(map(str, report.faults)).encode()
+    try:
+        assert len(load_questions(path, opened_by="a test")) == 1
+    except UserError as error:
+        str(error).encode()
+
+
+SHAPES = ["null", "[]", "7", '"x"', "{", "[" * 100_000, '{"id":' * 100_000, "9" * 5000, '{"id": 1e999}', "\x00"]
+
+
+@pytest.mark.parametrize("line", SHAPES)
+def test_a_line_of_any_shape_is_named(write, line):
+    path = write(question(), line)
+    assert {fault.line for fault in check_questions(path).faults} == {2}
+    with pytest.raises(UserError, match="line 2"):
+        load_questions(path)
+    with pytest.raises(UserError, match=":2:"):
+        HeldOut.read([path])
+
+
+@pytest.mark.parametrize("field", ["id", "question", "answer", "source"])
+def test_a_lone_surrogate_is_named(write, field):
+    text = json.dumps(question(**{field: "90 days \ud800"}))
+    if field == "answer":  # what is scored is put into its normal form, which has none
+        assert found(check_questions(write(text))) == [(1, "answer")]
+        assert load_questions(write(text))[0].answer == "90 days"
+    else:
+        with pytest.raises(UserError, match=rf"line 1: {field}: .*\\ud800"):
+            load_questions(write(text))
+
+
+UNSEEN = [" 90 days", "90 days ", "90 days\n", "\u00a090 days", "90\u200b days", "90\u00a0days", "\ufeff90 days"]
+
+
+@pytest.mark.parametrize("choice", UNSEEN)
+def test_a_choice_is_read_without_what_is_not_seen_and_the_check_says_so(write, choice):
+    path = write(question(choices=["7 days", "30 days", "60 days", choice], answer=choice))
+    assert load_questions(path)[0].choices == ("7 days", "30 days", "60 days", "90 days")
+    assert load_questions(path)[0].answer == "90 days"
+    assert found(check_questions(path)) == [(1, "choices"), (1, "answer")]
+
+
+def test_choices_that_differ_by_their_end_alone_are_told(write):
+    path = write(question(choices=["90 days.", "30 days", "60 days", "90 days"]))
+    assert found(check_questions(path)) == [(1, "choices")]
+    assert load_questions(path)
+    with pytest.raises(UserError, match="occurs twice"):  # the same text twice is no question
+        load_questions(write(question(choices=["90 days ", "30 days", "60 days", "90 days"])))
+    with pytest.raises(UserError, match="two or more texts"):  # nor is a choice of which nothing is left
+        load_questions(write(question(choices=["\u200b", "30 days", "60 days", "90 days"])))
+
+
+def test_an_end_that_gives_the_right_choice_away_is_told(write):
+    def asked(number, right):
+        marks = ["." if (place == right) == (number % 2 == 0) else "" for place in range(4)]
+        choices = [f"{days} days{mark}" for days, mark in zip((7, 30, 60, 90), marks, strict=True)]
+        return question(number, choices=choices, answer=None, answer_index=right, evidence=[], split="")
+
+    report = check_questions(write(*(asked(number, number % 4) for number in range(12))))
+    assert [fault.field for fault in report.faults if "ends unlike" in fault.message] == ["choices"]
+    assert report.summary["right_ends_unlike_the_others"] == {"count": 12, "of": 12, "chance": 0.25}
 
 
 def test_an_unanswerable_question_has_no_answer_choices_gold_or_evidence(write):

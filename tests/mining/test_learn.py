@@ -105,6 +105,32 @@ def test_a_broken_faq_beside_a_good_one_is_counted(source, home):
     assert len(mined.questions) == 2 and mined.funnel["FAQ files that could not be read"] == 1
 
 
+def laughs() -> str:
+    """Nine aliases of nine aliases of ...: a small file of many values."""
+    lines = ["### YamlMime:FAQ", 'a: &a ["lol"]']
+    for inner, name in zip("abcdefgh", "bcdefghi", strict=True):
+        lines.append(f"{name}: &{name} [{', '.join([f'*{inner}'] * 9)}]")
+    return "\n".join([*lines, "sections: *i"])
+
+
+HOSTILE = [
+    laughs(),
+    "### YamlMime:FAQ\nsections: " + "[" * 20_000,
+    "### YamlMime:FAQ\nsections: !!python/name:os.system",
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_yaml_that_grows_or_recurses_is_counted_and_never_read(source, home, tmp_path, hostile):
+    (source / "azure-aks-docs" / "articles" / "kv" / "other.yml").write_text(hostile)
+    store.add("docs", str(source), home=home)
+    assert mine_faq("docs", home).funnel["FAQ files that could not be read"] == 1
+    (tmp_path / "quiz").mkdir()
+    (tmp_path / "quiz" / "bad.yml").write_text(hostile.replace("sections", "quiz"))
+    (tmp_path / "quiz" / "good.yml").write_text(QUIZ)
+    assert mine_quiz(tmp_path / "quiz").funnel["YAML files with a quiz"] == 1
+
+
 QUIZ = """### YamlMime:ModuleUnit
 uid: learn.vaults.knowledge-check
 title: Knowledge check
