@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 from progress_panel import show_job, start_job
@@ -14,12 +14,16 @@ from resources import home, plain, shown_errors
 from rag_vs_ft.evaluation import plots, ratings
 from rag_vs_ft.evaluation.compare import compare_runs
 from rag_vs_ft.evaluation.experiments import Score, load_experiment
-from rag_vs_ft.evaluation.figures import UPDATES, ArmFigures, Summary, read_scores, read_summary
+from rag_vs_ft.evaluation.figures import SUMMARY, UPDATES, Summary, read_answers, read_summary
 from rag_vs_ft.evaluation.harness import DEMO
-from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, chosen
-from rag_vs_ft.evaluation.predictions import PREDICTIONS, Prediction
+from rag_vs_ft.evaluation.manifest import FinishedManifest, read_finished
+from rag_vs_ft.evaluation.measures import ACCURACY, chosen
+from rag_vs_ft.evaluation.predictions import Passage, Prediction
 from rag_vs_ft.evaluation.questions import load_questions
-from rag_vs_ft.records import Question, read_jsonl
+from rag_vs_ft.evaluation.render import NONE, Section, p_value, percent, points, span
+from rag_vs_ft.evaluation.report import sections
+from rag_vs_ft.evaluation.verdict import why_wrong
+from rag_vs_ft.records import Question
 
 
 def experiment_files() -> dict[str, Path]:
@@ -55,59 +59,56 @@ def run_form() -> None:
 
 def finished_runs() -> list[str]:
     """Runs that have a summary, newest first."""
-    found = list(home().results.glob("*/summary.json"))
+    found = [path for path in home().results.glob(f"*/{SUMMARY}") if path.is_file()]
     return [path.parent.name for path in sorted(found, key=lambda path: -path.stat().st_mtime)]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _read(folder: Path, written: int) -> tuple[Summary, FinishedManifest, list[Section]]:
+    """Figures and manifest of a run, and what a report says of them; `written` changes when the run is written anew."""
+    summary, manifest = read_summary(folder), read_finished(folder)
+    return summary, manifest, sections(summary, manifest, None)
+
+
+def read_run(folder: Path) -> tuple[Summary, FinishedManifest, list[Section]]:
+    """What `_read` says, of the files as they are now."""
+    return _read(folder, (folder / SUMMARY).stat().st_mtime_ns)
 
 
 def show_run(folder: Path) -> None:
     """One run: its result, its questions, and how it differs from another one."""
-    summary, manifest = read_summary(folder), read_json(folder / "manifest.json")
+    summary, manifest, said = read_run(folder)
     scored = summary.scored
-    views = ["Result"]
+    views = ["Result", "Report"]
     views += ["Questions"] if len(scored) > 1 else []
-    views += ["Freshness"] if any(UPDATES in arm.by_tag for arm in scored) else []
+    views += ["Freshness"] if summary.freshness or any(UPDATES in arm.by_tag for arm in scored) else []
     views += ["Against another run"] if scored and len(finished_runs()) > 1 else []
     if st.session_state.get("shown") not in views:  # another run was chosen, which has no such view
         st.session_state.pop("shown", None)
     view = st.segmented_control("View", views, default="Result", required=True, key="shown", label_visibility="collapsed")
     if view == "Questions":
-        ranked = sorted(scored, key=lambda arm: -arm.right)
-        show_disagreements(folder, summary, manifest, [arm.name for arm in ranked])
+        show_disagreements(folder, summary, manifest)
     elif view == "Freshness":
-        show_freshness(folder, manifest, scored)
+        show_freshness(folder, manifest, summary)
     elif view == "Against another run":
         show_other_run(folder)
+    elif view == "Report":
+        for section in said[1:]:
+            with st.expander(plain(section.title)):
+                show_section(section)
     else:
-        show_result(folder, summary)
+        show_result(folder, summary, said[0])
 
 
-def show_result(folder: Path, summary: Summary) -> None:
-    """Verdict, table and figures."""
-    scored = summary.scored
-    st.info(plain(summary.verdict), icon=":material/gavel:")
-    st.dataframe([_arm_row(arm) for arm in summary.arms], hide_index=True)
-    for arm, reason in {**summary.skipped, **summary.failed}.items():
-        st.caption(f"{plain(arm)} is not in it: {plain(reason)}")
-    pairs = summary.pairs_by(ACCURACY)
-    left, right = st.columns(2)
-    if pairs:
-        with left:
-            says = "Differences of pairs of arms, 95% intervals; filled: p under 0.05 after Holm's correction"
-            show_figure(says, plots.forest(pairs, "difference, percentage points"))
-    if scored:
-        with right:
-            show_figure("Questions right against seconds per question", plots.quality_and_cost(scored))
-    if scored and len(scored[0].by_tag) > 1:
-        with st.expander("By kind of question", icon=":material/sell:"):
-            show_figure("Questions right by tag", plots.by_tag(scored, summary.questions.chance))
+def show_result(folder: Path, summary: Summary, result: Section) -> None:
+    """The verdict, the picture, the table and what they rest on."""
+    decision, *_ = result.paragraphs
+    st.info(plain(decision), icon=":material/gavel:")
+    show_section(replace(result, paragraphs=()))
     if (report := folder / "report.html").is_file():
         ratings.update(folder, summary)
         st.download_button(
-            "The whole report",
+            "The report as a file",
             report.read_bytes(),
             f"{folder.name}.html",
             "text/html",
@@ -116,34 +117,45 @@ def show_result(folder: Path, summary: Summary) -> None:
         )
 
 
-def show_figure(says: str, svg: str) -> None:
-    """A figure under what it says, which stands for it where it cannot be seen."""
-    st.caption(says)
-    st.image(svg, width="stretch", alt=says)
+def show_section(section: Section) -> None:
+    """A section of a report: paragraphs, figure, table and notes."""
+    for text in section.paragraphs:
+        st.markdown(plain(text))
+    if section.svg:
+        ink = "#fafafa" if st.context.theme.type == "dark" else "#31333f"
+        st.image(plots.as_image(section.svg, ink), width="stretch", alt=section.figure_says)
+        st.caption(plain(section.figure_says))
+    if section.table:
+        heads, *rows = section.table
+        # An arm may be called like another column.
+        names = [head + "\u200b" * heads[:at].count(head) for at, head in enumerate(heads)]
+        st.dataframe([dict(zip(names, row, strict=True)) for row in rows], hide_index=True)
+    for text in section.notes:
+        st.caption(plain(text))
 
 
-def show_freshness(folder: Path, manifest: Mapping[str, Any], scored: Sequence[ArmFigures]) -> None:
+def show_freshness(folder: Path, manifest: FinishedManifest, summary: Summary) -> None:
     """Do the arms know what the documents say since they were changed?"""
     st.caption("Questions about facts that an update of the documents has changed: does an arm find the new fact likelier?")
-    st.dataframe(
-        [
-            {
-                "arm": arm.name,
-                "questions": found.n,
-                "new fact preferred": _percent(found.choice_accuracy),
-                "95% interval": _interval(found.choice_accuracy_ci),
-            }
-            for arm in scored
-            if (found := arm.by_tag.get(UPDATES))
-        ],
-        hide_index=True,
-    )
-    st.caption(plain(f"Index {manifest['index']['name']}, {manifest['index']['generation']}."))
+    rows = [
+        {
+            "arm": arm.name,
+            "questions": found.n,
+            "new fact preferred": percent(found.choice_accuracy),
+            "95% interval": span(found.choice_accuracy_ci),
+        }
+        for arm in summary.scored
+        if (found := arm.by_tag.get(UPDATES))
+    ]
+    if guess := summary.freshness:
+        larger = {"questions": guess.n, "new fact preferred": percent(guess.larger_number), "95% interval": NONE}
+        rows.append({"arm": "no model: the larger number", **larger})
+    st.dataframe(rows, hide_index=True)
+    st.caption(plain(f"Index {manifest.index.name}, {manifest.index.generation}."))
     if len(finished_runs()) < 2:
         st.caption("Run the experiment on the index before the update too, and both runs are compared here.")
         return
-    updates = {key for key, question in run_questions(manifest).items() if UPDATES in question.tags}
-    show_other_run(folder, only=updates)
+    show_other_run(folder, only={key for key, question in run_questions(manifest).items() if UPDATES in question.tags})
 
 
 def show_other_run(folder: Path, only: Collection[str] | None = None) -> None:
@@ -152,82 +164,75 @@ def show_other_run(folder: Path, only: Collection[str] | None = None) -> None:
     other = st.selectbox("What was it before? Another run of these arms", others, key="other")
     with shown_errors("Comparing the runs"):
         found = compare_runs(folder.parent / other, folder, only=only)
-        ran = {run: read_json(folder.parent / run / "manifest.json")["index"] for run in (other, folder.name)}
+        ran = {run: read_finished(folder.parent / run).index for run in (other, folder.name)}
         st.dataframe(
             [
                 {
                     "arm": arm.arm,
                     "questions": arm.questions,
-                    other: _percent(arm.before),
-                    folder.name: _percent(arm.after),
-                    "difference": f"{arm.difference * 100:+.1f}",
-                    "95% interval": _interval(arm.interval),
-                    "p (Holm)": _rounded(arm.holm_p, 3),
+                    other: percent(arm.before),
+                    folder.name: percent(arm.after),
+                    "difference": points(arm.difference),
+                    "95% interval": span(arm.interval),
+                    "p (Holm)": p_value(arm.holm_p),
                     "better / worse": f"{arm.better} / {arm.worse}",
                 }
                 for arm in found.arms
             ],
             hide_index=True,
         )
-        told = ", ".join(f"{run}: index {index['name']}, {index['generation']}" for run, index in ran.items())
+        told = ", ".join(f"{run}: index {index.name}, {index.generation}" for run, index in ran.items())
         st.caption(plain(f"On the questions that both runs asked. {told}."))
         if found.only_in_one:
             st.caption(plain(f"In one run only: {', '.join(found.only_in_one)}."))
 
 
-def _arm_row(arm: ArmFigures) -> dict[str, Any]:
-    return {
-        "arm": arm.name,
-        "model": arm.model,
-        "context": arm.context,
-        ACCURACY.title: _percent(arm.accuracy.value),
-        "95% interval": _interval(arm.accuracy.interval),
-        **{one.title: one.show(arm.of(one).value) for one in MEASURES if one is not ACCURACY},
-        "s/question": _rounded(arm.seconds_per_question, 2),
-        "tokens/question": _rounded(arm.tokens_per_question, 0),
-    }
-
-
-def _rounded(number: float | None, digits: int) -> str:
-    return "" if number is None else f"{number:,.{digits}f}"
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
-
-
-def _interval(bounds: Sequence[float] | None) -> str:
-    return "" if bounds is None else f"{bounds[0]:.1%} to {bounds[1]:.1%}"
-
-
-def show_disagreements(folder: Path, summary: Summary, manifest: Mapping[str, Any], arms: Sequence[str]) -> None:
-    """Questions that one of two arms answers rightly and the other does not."""
+def show_disagreements(folder: Path, summary: Summary, manifest: FinishedManifest) -> None:
+    """Questions that one of two arms answers rightly and the other does not, one after the other."""
     st.caption("Where two arms disagree: right by one, wrong by the other.")
+    names = [arm.name for arm in sorted(summary.scored, key=lambda arm: -arm.right)]
     with st.container(horizontal=True):
-        right = st.selectbox("Right", arms, key=f"right-{folder.name}")
-        wrong = st.selectbox("Wrong", arms, index=len(arms) - 1, key=f"wrong-{folder.name}")
+        right = st.selectbox("Right", names, key=f"right-{folder.name}")
+        wrong = st.selectbox("Wrong", names, index=len(names) - 1, key=f"wrong-{folder.name}")
     questions = run_questions(manifest)
     predictions: dict[str, dict[str, Prediction]] = {}
-    for _, record in read_jsonl(folder / PREDICTIONS):
-        if record["split"] == "test" and record["question_id"] in questions:
-            predictions.setdefault(record["question_id"], {})[record["arm"]] = Prediction.of_json(record)
-    values = {(row.arm, row.question_id): row.of(ACCURACY) for row in read_scores(folder)}
-    found = [key for key in predictions if (values.get((right, key)) or 0) > (values.get((wrong, key)) or 0)]
+    values: dict[tuple[str, str], float] = {}
+    for prediction, score in read_answers(folder):
+        if prediction.question_id in questions:
+            predictions.setdefault(prediction.question_id, {})[prediction.arm] = prediction
+            values[prediction.arm, prediction.question_id] = score.of(ACCURACY) or 0.0
+    found = [key for key in predictions if values.get((right, key), 0.0) > values.get((wrong, key), 0.0)]
     st.caption(f"{len(found)} of {len(predictions)} questions are answered rightly by the first and not by the second.")
     if not found:
         return
-    key = st.selectbox("Question", found, format_func=lambda key: questions[key].question)
+    # "the search missed: ..." and its like: what stands before the colon is the kind.
+    reasons = {key: why_wrong(predictions[key][wrong]) for key in found}
+    kinds = Counter(reason.partition(":")[0] for reason in reasons.values())
+    st.caption(plain(f"Why {wrong} was wrong: {', '.join(f'{kind} ({count})' for kind, count in kinds.most_common())}."))
+    chosen_key = f"question {folder.name} {right} {wrong}"
+    if st.session_state.get(chosen_key) not in found:
+        st.session_state[chosen_key] = found[0]
+    at = found.index(st.session_state[chosen_key])
+
+    def go(step: int) -> None:
+        st.session_state[chosen_key] = found[at + step]
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.button("Previous", on_click=go, args=(-1,), disabled=at == 0)
+        st.button("Next", on_click=go, args=(1,), disabled=at == len(found) - 1)
+        label = f"Question {at + 1} of {len(found)}"
+        key = st.selectbox(label, found, format_func=lambda key: questions[key].question, key=chosen_key)
+    st.warning(plain(f"{wrong} was wrong: {reasons[key]}."))
     show_question(questions[key], predictions[key], summary.primary_score)
 
 
-def run_questions(manifest: Mapping[str, Any]) -> dict[str, Question]:
+def run_questions(manifest: FinishedManifest) -> dict[str, Question]:
     """The questions that this run has opened, by id."""
-    ids = set(manifest["question_ids"])
-    files = [Path(entry["path"]) for entry in manifest["questions"]]
+    ids = set(manifest.question_ids)
     return {
         question.id: question
-        for file in files
-        for question in load_questions(file, split=None, opened_by="the run that is shown")
+        for file in manifest.identity.questions
+        for question in load_questions(Path(file.path), split=None, opened_by="the run that is shown")
         if question.id in ids
     }
 
@@ -236,7 +241,9 @@ def show_question(question: Question, by_arm: Mapping[str, Prediction], score: S
     """One question: what each arm saw and said."""
     st.text(question.question)
     if question.choices is not None:
-        st.text("\n".join(f"{'*' if at == question.answer_index else ' '} {text}" for at, text in enumerate(question.choices)))
+        # Streamlit strips spaces at the start of a text.
+        st.text("\n".join(f"{'*' if at == question.answer_index else '-'} {text}" for at, text in enumerate(question.choices)))
+        st.caption("\\* the right choice")
     for arm, prediction in by_arm.items():
         choice = chosen(prediction, question, score)
         right = question.choices is not None and choice == question.choices[question.answer_index or 0]
@@ -250,14 +257,15 @@ def show_question(question: Question, by_arm: Mapping[str, Prediction], score: S
                 st.caption("Its free answer:")
                 st.text(prediction.outcome.answer or "(empty)")
             if prediction.passages:
-                st.caption("Passages (* holds the answer):")
-                marks = [
-                    f"[{one.rank}]{'*' if one.holds_answer else ' '} {one.document_id}{'' if one.in_prompt else ' (did not fit)'}"
-                    for one in prediction.passages
-                ]
-                st.text("\n".join(marks))
+                st.caption("Passages (\\* holds the answer, - does not):")
+                st.text("\n".join(map(_passage, prediction.passages)))
             with st.popover(f"Prompt ({prediction.prompt_tokens:,} tokens)"):
                 st.code(prediction.prompt, language=None, wrap_lines=True)
+
+
+def _passage(passage: Passage) -> str:
+    mark, room = "*" if passage.holds_answer else "-", "" if passage.in_prompt else " (did not fit)"
+    return f"{mark} [{passage.rank}] {passage.document_id}{room}"
 
 
 def main() -> None:

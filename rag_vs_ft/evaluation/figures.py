@@ -6,7 +6,7 @@ Everything that reads figures reads these attributes. Keys exist at the file bou
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation.costs import ArmCost
 from rag_vs_ft.evaluation.experiments import Score
 from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, Measure
-from rag_vs_ft.evaluation.predictions import PREDICTIONS
+from rag_vs_ft.evaluation.predictions import PREDICTIONS, Prediction
 from rag_vs_ft.evaluation.statistics import Bin, Interval
 from rag_vs_ft.records import read_jsonl
 
@@ -363,15 +363,29 @@ class QuestionScore:
 
 def read_scores(folder: Path) -> list[QuestionScore]:
     """The scores of a finished run's test questions. Raises UserError naming file, line and field of what is damaged."""
-    path = folder / PREDICTIONS
+    return [score for _, _, score in _scored_lines(folder)]
+
+
+def read_answers(folder: Path) -> list[tuple[Prediction, QuestionScore]]:
+    """The predictions of a finished run's test questions with their scores. Raises what `read_scores` raises."""
     result = []
+    for place, record, score in _scored_lines(folder):
+        try:
+            result.append((Prediction.of_json(record), score))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{place}: this is no prediction: {error}", AGAIN) from error
+    return result
+
+
+def _scored_lines(folder: Path) -> Iterator[tuple[str, dict[str, Any], QuestionScore]]:
+    """Place, object and scores of each line of predictions.jsonl that has scores."""
+    path = folder / PREDICTIONS
     for line, record in read_jsonl(path):
         if record.get("split") == "test" and record.get("scores") is not None:
             scores = record["scores"] if isinstance(record["scores"], dict) else {}
             values = {name: value for name, value in scores.items() if name != "cluster"}
             row = {"arm": record.get("arm"), "question_id": record.get("question_id"), "cluster": scores.get("cluster")}
-            result.append(checked(_question_scores(), row | {"values": values}, f"{path}:{line}", AGAIN))
-    return result
+            yield f"{path}:{line}", record, checked(_question_scores(), row | {"values": values}, f"{path}:{line}", AGAIN)
 
 
 def checked(adapter: TypeAdapter[T], record: Any, where: str, hint: str) -> T:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import files
 from rag_vs_ft.environment import Machine
-from rag_vs_ft.errors import CheckFailed
+from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation.figures import Openings
 from rag_vs_ft.evaluation.leaks import LeakReport
 from rag_vs_ft.evaluation.settling import Frozen
@@ -175,6 +175,17 @@ def read_manifest(folder: Path) -> RunManifest:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"] if part != "identity")
         raise CheckFailed(f"{path}: {place}: {fault['msg'][0].lower()}{fault['msg'][1:]}", HINT) from error
+
+
+def read_finished(folder: Path) -> FinishedManifest:
+    """The manifest of a finished run. Raises UserError when the folder holds none, and what `read_manifest` raises."""
+    try:
+        manifest = read_manifest(folder)
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no finished run: it has no {MANIFEST}", HINT) from None
+    if not isinstance(manifest, FinishedManifest):
+        raise UserError(f"the run in {folder} was stopped", "rag-vs-ft eval EXPERIMENT --resume goes on with it")
+    return manifest
 
 
 @cache

@@ -32,7 +32,7 @@ from rag_vs_ft.evaluation.render import (
 )
 from rag_vs_ft.evaluation.settling import Frozen, Tried
 from rag_vs_ft.evaluation.summary import Table
-from rag_vs_ft.evaluation.verdict import is_probe
+from rag_vs_ft.evaluation.verdict import is_probe, why_wrong
 from rag_vs_ft.records import Question
 
 T = TypeVar("T")
@@ -43,9 +43,9 @@ DISAGREEMENTS = 10
 
 def write(folder: Path, summary: Summary, manifest: FinishedManifest, table: Table) -> None:
     """Write report.md and report.html of a run into its folder."""
-    sections = _sections(summary, manifest, table)
+    written = sections(summary, manifest, table)
     title = f"{summary.experiment}: run {summary.run}"
-    for name, text in (("report.md", markdown(title, sections)), ("report.html", html(title, sections))):
+    for name, text in (("report.md", markdown(title, written)), ("report.html", html(title, written))):
         files.write_text(folder / name, text)
     ratings.update(folder, summary)
 
@@ -60,23 +60,24 @@ def _rows(columns: Columns[T], records: Sequence[T]) -> tuple[tuple[str, ...], .
 # --- what a report says -----------------------------------------------------------------------------------------------
 
 
-def _sections(summary: Summary, manifest: FinishedManifest, table: Table) -> list[Section]:
+def sections(summary: Summary, manifest: FinishedManifest, table: Table | None) -> list[Section]:
+    """What a report says, the result first; without `table`, which holds predictions, all but the questions themselves."""
     arms, scored = summary.arms, summary.scored
-    sections = [_main(summary)]
+    result = [_main(summary)]
     if pairs := summary.pairs_by(ACCURACY):
-        sections.append(_pairs(summary, pairs))
+        result.append(_pairs(summary, pairs))
     if scored and scored[0].by_tag:
-        sections.append(_tags(summary, scored))
-    sections.append(_scores(summary))
+        result.append(_tags(summary, scored))
+    result.append(_scores(summary))
     if any(arm.answered for arm in arms):
-        sections.append(_answers(arms))
+        result.append(_answers(arms))
     if any(arm.context_quality for arm in arms):
-        sections.append(_contexts(summary))
+        result.append(_contexts(summary))
     if any(arm.known for arm in arms):
-        sections.append(_known(summary))
-    sections.append(_abstention(summary, manifest))
+        result.append(_known(summary))
+    result.append(_abstention(summary, manifest))
     if scored:
-        sections.append(
+        result.append(
             Section(
                 "Calibration",
                 (
@@ -87,11 +88,11 @@ def _sections(summary: Summary, manifest: FinishedManifest, table: Table) -> lis
                 figure_says="Reliability of each arm's confidence",
             )
         )
-    sections += [_cost(summary), _models(manifest.models), _settled(manifest.frozen), _leaks(summary, manifest.leaks)]
-    if scored:
-        sections.append(_disagreements(summary, table))
-    sections.append(_repeat(summary, manifest))
-    return sections
+    result += [_cost(summary), _models(manifest.models), _settled(manifest.frozen), _leaks(summary, manifest.leaks)]
+    if scored and table is not None:
+        result.append(_disagreements(summary, table))
+    result.append(_repeat(summary, manifest))
+    return result
 
 
 def _main(summary: Summary) -> Section:
@@ -418,7 +419,7 @@ def _disagreements(summary: Summary, table: Table) -> Section:
 
 
 def _fold(question: Question, table: Table) -> Fold:
-    rows: list[tuple[str, ...]] = [("arm", "chose", "right", "free answer", "passages in the prompt (* holds the answer)")]
+    rows: list[tuple[str, ...]] = [("arm", "chose", "right", "why", "free answer", "passages in the prompt (* holds the answer)")]
     texts = []
     for arm in table.arms:
         prediction = table.rows[arm.name][question.id]
@@ -429,9 +430,10 @@ def _fold(question: Question, table: Table) -> Fold:
         ]
         choice = chosen(prediction, question, table.score) or NONE
         gold = (question.choices or ())[question.answer_index or 0]
-        rows.append(
-            (arm.name, choice, "yes" if choice == gold else "no", prediction.outcome.answer or NONE, ", ".join(passages) or NONE)
-        )
+        right = choice == gold
+        why = NONE if right else why_wrong(prediction)
+        answer = prediction.outcome.answer or NONE
+        rows.append((arm.name, choice, "yes" if right else "no", why, answer, ", ".join(passages) or NONE))
         texts.append((f"prompt of {arm.name} ({prediction.prompt_tokens} tokens)", prediction.prompt or prediction.error))
     choices = " | ".join(question.choices or ())
     return Fold(f"{question.question} [{choices}]", tuple(rows), tuple(texts))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
 from rag_vs_ft.evaluation.figures import ArmFigures, PairFigures, QuestionCounts, ScoreFigures
 from rag_vs_ft.evaluation.measures import ACCURACY, SCORES
+from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.render import percent, points, span
 
 LEVEL = 0.05
@@ -47,6 +48,20 @@ def verdict(
         probes,
     ]
     return "\n".join(" ".join(filter(None, sentences)) for sentences in (decision, details)).strip()
+
+
+def why_wrong(prediction: Prediction) -> str:
+    """Why an answer may have been wrong, as far as passages and prompt tell."""
+    if prediction.error:
+        return "the question did not fit into the window"
+    if not prediction.passages:
+        return "no passages were shown"
+    holding = [passage for passage in prediction.passages if passage.holds_answer]
+    if shown := [passage for passage in holding if passage.in_prompt]:
+        return f"the model misread: passage [{shown[0].rank}] holds the answer"
+    if holding:
+        return f"the window had no room for passage [{holding[0].rank}], which holds the answer"
+    return "the search missed: no passage holds the answer"
 
 
 def _headline(best: ArmFigures, counts: QuestionCounts) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import tomllib
+from pathlib import Path
 
 import pytest
 from tiny import train
@@ -16,6 +18,7 @@ from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.index import build
 from rag_vs_ft.training import runs
 
+OLD_RUN = Path(__file__).parents[1] / "evaluation" / "finished_run"
 EXPERIMENT = f"""
 name = "small"
 corpus = "docs"
@@ -107,8 +110,8 @@ def test_an_experiment_runs_in_the_background_and_its_questions_can_be_read(expe
     assert not at.exception and not at.error
     assert "small is finished" in at.success[0].value and "missing is not in it" in at.warning[0].value
     table = at.dataframe[0].value
-    assert list(table["arm"]) == ["alone", "retrieval"] and all("%" in share for share in table["right"])
-    assert len(at.get("image")) >= 2
+    assert list(table["arm"]) == ["alone (baseline)", "retrieval"] and all("%" in share for share in table["right"])
+    assert len(at.get("image")) == 1
     at.session_state["shown"] = "Questions"
     at.run()
     predictions = [json.loads(line) for line in (experiment.results / "small" / "predictions.jsonl").open(encoding="utf-8")]
@@ -134,12 +137,88 @@ def test_freshness_compares_the_runs_before_and_after_an_update(experiment, docu
     at.run()
     assert not at.exception and not at.error
     fresh, change = (table.value for table in at.dataframe[:2])
-    assert list(fresh["questions"]) == [3, 3] and list(change["questions"]) == [3, 3], "of nine, those about what has changed"
+    assert list(fresh["questions"]) == [3, 3, 3] and list(change["questions"]) == [3, 3], "of nine, those about what has changed"
+    assert list(fresh["arm"]) == ["alone", "retrieval", "no model: the larger number"]
     assert {"before", "after"} <= set(change.columns)
     assert any("gen\\-000001" in caption.value and "gen\\-000002" in caption.value for caption in at.caption)
     at.session_state["shown"] = "Against another run"
     at.run()
     assert list(at.dataframe[0].value["questions"]) == [9, 9]
+
+
+@pytest.fixture
+def old_run(place):
+    """The results folder of a run made before figures were typed, with its questions, in the home of the app."""
+    folder = place.results / "old"
+    shutil.copytree(OLD_RUN, folder)
+    chosen, records = ("delta-limit", "delta-timeout"), []
+    for name in chosen:
+        records.append(
+            {"id": name, "question": f"What is {name}?", "answer": "26", "choices": ["12", "26", "19"], "answer_index": 1}
+            | {"gold_documents": ["delta.md"], "answerable": True, "tags": ["limit"], "split": "test"}
+        )
+    (place.root / "q.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["questions"][0]["path"], manifest["question_ids"] = str(place.root / "q.jsonl"), list(chosen)
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+def credit(folder, **given):
+    """Rewrite what arms scored: `arm="01"` is a digit a question."""
+    path = folder / "predictions.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["split"] == "test" and line["question_id"] in ("delta-limit", "delta-timeout"):
+            at = line["question_id"] == "delta-timeout"
+            line["scores"]["choice_accuracy"] = float(given[line["arm"]][at])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def test_a_run_of_before_is_shown_whole(old_run, open_page) -> None:
+    at = open_page("evaluate")
+    assert not at.error and "answers best" in at.info[0].value
+    table = at.dataframe[0].value
+    assert list(table["arm"]) == ["alone (baseline)", "retrieval", "oracle (probe)"]
+    assert "margin, bits per byte" not in table.columns, "a column without a value says nothing"
+    assert any("A guess is right in 33" in caption.value for caption in at.caption)
+    at.session_state["shown"] = "Report"
+    at.run()
+    titles = {expander.label for expander in at.expander}
+    assert not at.error and {"Every pair\\, on the same questions", "Calibration", "Cost", "Models", "Leaks"} <= titles
+
+
+def test_disagreements_are_read_one_after_the_other_with_the_reason(old_run, open_page) -> None:
+    credit(old_run, alone="00", retrieval="11", oracle="01")
+    at = open_page("evaluate")
+    at.session_state["shown"] = "Questions"
+    at.run()
+    choose = {one.label: one for one in at.selectbox}
+    choose["Right"].set_value("retrieval")
+    choose["Wrong"].set_value("alone").run()
+    assert not at.error and any("2 of 2 questions" in caption.value for caption in at.caption)
+    assert "no passages were shown" in at.warning[0].value and button(at, "Previous").disabled
+    button(at, "Next").click().run()
+    assert next(one for one in at.selectbox if one.label.startswith("Question 2 of 2")).value == "delta-timeout"
+    assert button(at, "Next").disabled and not button(at, "Previous").disabled
+    assert any(text.value.startswith("- 12\n* 26") for text in at.text)
+    button(at, "Previous").click().run()
+    choose = {one.label: one for one in at.selectbox}
+    choose["Wrong"].set_value("oracle").run()
+    assert any("1 of 2 questions" in caption.value for caption in at.caption)
+    assert "the model misread" in at.warning[0].value
+
+
+def test_one_damaged_run_hides_no_other(old_run, open_page) -> None:
+    for name, text in (("null", "null"), ("half", '{"run": "half"}'), ("list", "[]")):
+        (old_run.parent / name).mkdir()
+        (old_run.parent / name / "summary.json").write_text(text, encoding="utf-8")
+    at = open_page("evaluate", run="old")
+    assert not at.error and len(at.dataframe) == 1
+    assert set(next(one for one in at.selectbox if one.label == "Run").options) == {"old", "null", "half", "list"}
+    for name in ("null", "half", "list"):
+        at = open_page("evaluate", run=name)
+        assert not at.exception and "summary\\.json" in at.error[0].value
 
 
 def test_a_run_that_was_damaged_is_told(experiment, open_page) -> None:
