@@ -541,7 +541,7 @@ def compare_cuts(benches: Sequence[Bench], names: Sequence[str], home: settings.
         others = []
         for bench in benches:
             index = bench.passages.index
-            cut = make(name, open_corpus(index.manifest["corpus"]["name"], home), index.embedder, cache, wanted)
+            cut = make(name, open_corpus(index.manifest.inputs.corpus.name, home), index.embedder, cache, wanted)
             words = text_with_title_and_file if name == "newcomer" else cut.words
             others.append(bench.over(Passages(index, cut.chunks, cut.vectors, words)))
         sizes = ", ".join(f"{len(bench.passages.chunks):,}" for bench in others)

@@ -34,14 +34,14 @@ def main() -> None:
         home = settings.home(arguments.home or folder)
         store.add("docs", str(arguments.old), home=home)
         first = build.build("docs", "docs", build.Recipe(), home)
-        print(f"build of OLD:     {first.seconds['total']:7.1f} s, {first.counts['chunks']:,} chunks", flush=True)
+        print(f"build of OLD:     {first.seconds['total']:7.1f} s, {first.counts.chunks:,} chunks", flush=True)
         changes = store.update("docs", str(arguments.new), home=home).changes
         update = build.update("docs", home)
         full = build.build("scratch", "docs", build.Recipe(), home)
         print(f"documents: {changes}")
         for name, result in (("update", update), ("build of NEW", full)):
             print(f"{name + ':':17} {result.seconds['total']:7.1f} s, {result.counts}, {result.seconds}", flush=True)
-        share = update.counts["embedded"] / full.counts["embedded"]
+        share = update.counts.embedded / full.counts.embedded
         print(f"new texts {share:.1%} of all, time {update.seconds['total'] / full.seconds['total']:.1%} of a full build")
         start = time.perf_counter()
         again = build.update("docs", home)

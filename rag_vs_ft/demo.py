@@ -22,7 +22,7 @@ from rag_vs_ft.evaluation.settling import variants
 from rag_vs_ft.index import build
 from rag_vs_ft.index.search import RETRIEVERS, Index
 from rag_vs_ft.models.loading import load
-from rag_vs_ft.records import Progress
+from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.settings import Home
 from rag_vs_ft.training import runs
 from rag_vs_ft.training.presets import load_preset
@@ -75,7 +75,7 @@ class _TimeLeft:
 
 def run(home: Home, progress: Progress | None = None) -> None:
     """Add the sample, index it, ask three questions, score three retrievers, train a small GPT-2, and compare the arms."""
-    tell = progress or (lambda stage, done, total: None)
+    tell = progress or silent
     clock = _TimeLeft()
     _heading("1. Documents")
     known = [info.name for info in store.list_corpora(home)]
@@ -91,8 +91,8 @@ def run(home: Home, progress: Progress | None = None) -> None:
     _heading(f"2. Index ({clock.left()} in all)")
     result = build.build(NAME, NAME, build.Recipe(), home, tell)
     made = f"built in {result.seconds['total']:.1f} s" if result.published else "up to date"
-    embedder = result.generation.manifest["embedder"]
-    print(f"{result.counts['chunks']} chunks in FAISS ({embedder['name']}, {embedder['precision']}) and BM25, {made}.")
+    embedder = result.generation.manifest.inputs.embedder
+    print(f"{result.counts.chunks} chunks in FAISS ({embedder.name}, {embedder.precision}) and BM25, {made}.")
     if not result.published:
         clock.expect("index", 1.0)
 
@@ -182,7 +182,7 @@ def _compare(home: Home, tell: Progress, clock: _TimeLeft) -> None:
     asked: dict[str, int] = {}
     labels: dict[str, str] = {}
 
-    def watch(stage: str, done: int, total: int) -> None:
+    def watch(stage: str, done: int = 0, total: int = 0, detail: str = "") -> None:
         if stage.endswith(")"):  # an arm and its questions
             asked[stage] = done
         tell(labels.setdefault(stage, f"{stage}, {clock.left(sum(asked.values()) / work)} in all"), done, total)

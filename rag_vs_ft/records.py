@@ -78,9 +78,6 @@ class Chunk:
         return f"{self.title} > {self.heading}" if self.heading else self.title
 
 
-Progress = Callable[[str, int, int], None]
-"""Called with the stage's name, how much of it is done, and how much there is (0: not known)."""
-
 Reranker = Callable[[str, Sequence[Chunk]], Sequence[float]]
 """Question and passages -> one score a passage, higher is better."""
 

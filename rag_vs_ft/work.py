@@ -38,10 +38,10 @@ def build_index(home: Home, progress: Progress, name: str, source: str, chunk_si
         if name in known
         else store.add(name, source, home=home, progress=progress)
     )
-    recipe = build.Recipe(chunk_size=chunk_size) if chunk_size else build.Recipe()
+    recipe = build.Recipe(chunk_size=chunk_size)
     result = build.build(name, name, recipe, home, progress)
     counts = info.manifest["counts"]
-    made = f"{counts['documents']:,} documents are indexed in {result.counts['chunks']:,} passages."
+    made = f"{counts['documents']:,} documents are indexed in {result.counts.chunks:,} passages."
     return [made, *(f"Left out: {count:,} {reason}." for reason, count in info.manifest["skipped"].items())]
 
 
@@ -56,7 +56,7 @@ def update_index(home: Home, progress: Progress, name: str, corpus: str, source:
     counts = result.counts
     if not result.published:
         return ["Nothing has changed."]
-    return [f"The index was updated: {counts['chunks_added']:,} passages added, {counts['chunks_removed']:,} removed."]
+    return [f"The index was updated: {counts.chunks_added:,} passages added, {counts.chunks_removed:,} removed."]
 
 
 def evaluate(home: Home, progress: Progress, experiment: str, run: str, limit: int | None = None) -> list[str]:

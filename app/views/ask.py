@@ -234,8 +234,8 @@ def offer_examples(chosen: dict[str, Any]) -> str | None:
     """What stands on the page before the first question; gives the example that was clicked."""
     st.header("Ask the documents")
     with shown_errors("Opening the index"):
-        counts = open_index(chosen["index"]).manifest["counts"]
-        st.caption(plain(f"{chosen['index']}: {counts['documents']:,} documents, {counts['chunks']:,} passages"))
+        counts = open_index(chosen["index"]).manifest.counts
+        st.caption(plain(f"{chosen['index']}: {counts.documents:,} documents, {counts.chunks:,} passages"))
     clicked = None
     for example in QUESTIONS if chosen["index"] == NAME else ():
         if st.button(example, icon=":material/arrow_forward:", type="tertiary"):

@@ -116,7 +116,7 @@ def show_generations(index: Index) -> None:
     title = f"Updating {name}"
     running = show_job("update", title=title) is not None
     with st.container(horizontal=True):
-        place, corpus = home(), index.manifest["corpus"]["name"]
+        place, corpus = home(), index.manifest.inputs.corpus.name
         if st.button("Update", icon=":material/sync:", disabled=running, help="Read the documents again and index what is new"):
             start_job("update", title, name=name, corpus=corpus)
             st.rerun()
@@ -151,17 +151,17 @@ def read_from(place: Home, corpus: str) -> str:
 
 def _row(generation: Generation, answers: bool, faults: list[str] | None) -> dict[str, Any]:
     manifest = generation.manifest
-    age = datetime.now(UTC) - datetime.fromisoformat(manifest["created"])
+    age = datetime.now(UTC) - datetime.fromisoformat(manifest.created)
     hours = age.total_seconds() / 3600
     return {
         "generation": generation.name,
         "answers": "now" if answers else "",
         "age": f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours" if hours >= 2 else f"{hours * 60:.0f} minutes",
-        "documents": manifest["counts"]["documents"],
-        "passages": manifest["counts"]["chunks"],
-        "MB": round(sum(file["bytes"] for file in manifest["files"].values()) / 1e6, 1),
-        "embedder": f"{manifest['embedder']['name']} ({manifest['embedder']['precision']})",
-        "vectors": manifest["dense"]["kind"],
+        "documents": manifest.counts.documents,
+        "passages": manifest.counts.chunks,
+        "MB": round(manifest.bytes / 1e6, 1),
+        "embedder": f"{manifest.inputs.embedder.name} ({manifest.inputs.embedder.precision})",
+        "vectors": manifest.dense.kind,
         "files": "not checked" if faults is None else "as built" if not faults else f"{len(faults)} damaged",
     }
 
@@ -204,12 +204,12 @@ def main() -> None:
     with st.sidebar:
         name = st.selectbox("Index", names, index=first, key="index", bind="query-params", persist_state="session")
     index = open_index(name)
-    counts, corpus = index.manifest["counts"], index.manifest["corpus"]
+    counts, corpus = index.manifest.counts, index.manifest.inputs.corpus
     st.header(plain(name))
     st.caption(
         plain(
-            f"{counts['documents']:,} documents of the corpus {corpus['name']}, {counts['chunks']:,} passages of "
-            f"{counts['tokens'] / counts['chunks']:.0f} tokens on average, {index.generation.name}"
+            f"{counts.documents:,} documents of the corpus {corpus.name}, {counts.chunks:,} passages of "
+            f"{counts.tokens / counts.chunks:.0f} tokens on average, {index.generation.name}"
         )
     )
     view = st.segmented_control(

@@ -63,7 +63,7 @@ def search(
         query, k, retriever=retriever, fusion=fusion, filters=filters, rerank=reranker, rerank_depth=rerank_depth
     )
     reasons = [
-        opened.explain(query, hit, retriever=retriever, fusion=fusion, filters=filters) if explain else None for hit in hits
+        opened.explain(query, hit, retriever=retriever, fusion=fusion, filters=filters, k=k) if explain else None for hit in hits
     ]
     for notice in notices:
         say(f"note: {notice}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,10 +16,10 @@ from rag_vs_ft.cli.common import (
     show,
     verbs,
 )
-from rag_vs_ft.errors import CheckFailed
+from rag_vs_ft.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
-    pass
+    from rag_vs_ft.index.build import BuildResult
 
 app = verbs("Indexes: build, update, verify, roll back, look.")
 
@@ -28,8 +29,17 @@ def index_build(
     name: Annotated[str, typer.Argument(help="What to call it.")],
     corpus: Annotated[str | None, typer.Option("--corpus", help="The corpus [default: the one of the same name].")] = None,
     embedder: Annotated[str, typer.Option("--embedder", help="Embedding model: a name, hub id or folder.")] = settings.EMBEDDER,
-    precision: Annotated[str, typer.Option("--precision", help="auto, int8 or fp32.")] = "auto",
-    chunk_size: Annotated[int, typer.Option("--chunk-size", help="Tokens of text in a chunk, at most.")] = 200,
+    precision: Annotated[str, typer.Option("--precision", help="auto, int8, fp32 or fp16 (for a GPU).")] = "auto",
+    dimension: Annotated[
+        int | None,
+        typer.Option("--dimension", help="Keep only the first numbers of a vector, for models trained for it [default: all]."),
+    ] = None,
+    chunk_size: Annotated[
+        int | None,
+        typer.Option(
+            "--chunk-size", help="Tokens of text in a chunk, at most [default: what the model's window allows, up to 200]."
+        ),
+    ] = None,
     bm25: Annotated[str, typer.Option("--bm25", help="bm25s or rank-bm25.")] = "bm25s",
     as_json: JsonOption = False,
     home: HomeOption = None,
@@ -41,7 +51,9 @@ def index_build(
     from rag_vs_ft.index import build
     from rag_vs_ft.index.lexical import Bm25Settings
 
-    recipe = build.Recipe(embedder=embedder, precision=precision, chunk_size=chunk_size, bm25=Bm25Settings(backend=bm25))
+    recipe = build.Recipe(
+        embedder=embedder, precision=precision, dimension=dimension, chunk_size=chunk_size, bm25=Bm25Settings(backend=bm25)
+    )
     bar = StageBar()
     result = build.build(name, corpus or name, recipe, settings.home(home), bar)
     bar.close()
@@ -62,7 +74,7 @@ def index_update(name: str, as_json: JsonOption = False, home: HomeOption = None
     _show_build(result, as_json)
 
 
-def _show_build(result: Any, as_json: bool) -> None:
+def _show_build(result: BuildResult, as_json: bool) -> None:
     if as_json:
         show(result.to_json())
         return
@@ -71,8 +83,8 @@ def _show_build(result: Any, as_json: bool) -> None:
         print(f"{result.generation.folder.parent.name}: nothing has changed; {result.generation.name} answers")
         return
     print(f"{result.generation.folder.parent.name}: {result.generation.name} answers now")
-    print(f"{counts['documents']:,} documents, {counts['chunks']:,} chunks: {counts['chunks_kept']:,} kept, ", end="")
-    print(f"{counts['chunks_added']:,} added, {counts['chunks_removed']:,} removed; {counts['embedded']:,} texts embedded")
+    print(f"{counts.documents:,} documents, {counts.chunks:,} chunks: {counts.chunks_kept:,} kept, ", end="")
+    print(f"{counts.chunks_added:,} added, {counts.chunks_removed:,} removed; {counts.embedded:,} texts embedded")
     print("seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.seconds.items()))
 
 
@@ -112,7 +124,7 @@ def index_rollback(name: str, as_json: JsonOption = False, home: HomeOption = No
     if as_json:
         show({"index": name, "generation": generation.name})
     else:
-        print(f"{name}: {generation.name} of {generation.manifest['created']} answers again")
+        print(f"{name}: {generation.name} of {generation.manifest.created} answers again")
 
 
 @app.command("info")
@@ -127,15 +139,18 @@ def index_info(name: str, as_json: JsonOption = False, home: HomeOption = None) 
     current = generations.current(folder)
     kept = generations.all_generations(folder)
     if as_json:
-        show({"index": name, "manifest": current.manifest, "generations": [generation.name for generation in kept]})
+        show({"index": name, "manifest": current.manifest.to_json(), "generations": [generation.name for generation in kept]})
         return
-    manifest = current.manifest
-    size = sum(file["bytes"] for file in manifest["files"].values())
-    print(f"{name}: {current.name} of {manifest['created']}, {size / 1e6:.1f} MB (kept: {', '.join(g.name for g in kept)})")
-    print(f"corpus:   {manifest['corpus']['name']} ({manifest['corpus']['source']}), sha256 {manifest['corpus']['sha256'][:16]}")
-    print("counts:   " + ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in manifest["counts"].items()))
-    for part in ("chunker", "analyzer", "bm25", "embedder", "dense"):
-        print(f"{part + ':':9} " + ", ".join(f"{key} {value}" for key, value in manifest[part].items()))
+    manifest, was = current.manifest, current.manifest.inputs
+    print(
+        f"{name}: {current.name} of {manifest.created}, {manifest.bytes / 1e6:.1f} MB (kept: {', '.join(g.name for g in kept)})"
+    )
+    print(f"corpus:   {was.corpus.name} ({was.corpus.source}), sha256 {was.corpus.sha256[:16]}")
+    print("counts:   " + ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in asdict(manifest.counts).items()))
+    record = manifest.to_json()
+    parts = {label: record[label] for label in ("chunker", "analyzer", "bm25", "embedder", "dense")}
+    for label, part in parts.items():
+        print(f"{label + ':':9} " + ", ".join(f"{key} {value}" for key, value in part.items()))
 
 
 @app.command("list")
@@ -151,7 +166,11 @@ def index_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
     if as_json:
         show({"indexes": names})
     for name in names if not as_json else ():
-        manifest = generations.current(generations.index_folder(name, place)).manifest
-        print(f"{name:20} {manifest['generation']}  {manifest['counts']['chunks']:>9,} chunks  {manifest['created']}")
+        try:
+            manifest = generations.current(generations.index_folder(name, place)).manifest
+        except UserError as error:  # one damaged index does not hide the others
+            print(f"{name:20} {error.message}")
+            continue
+        print(f"{name:20} {manifest.generation}  {manifest.counts.chunks:>9,} chunks  {manifest.created}")
     if not names:
         say("no index yet: rag-vs-ft corpus add sample sample && rag-vs-ft index build sample")

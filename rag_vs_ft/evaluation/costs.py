@@ -37,7 +37,7 @@ def arm_cost(lm: LanguageModel, index: Index | None, model: str, home: Home, pea
         parameters=sum(weight.numel() for weight in weights),
         model_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
         index_bytes=sum(file.stat().st_size for file in files if file.is_file()),
-        index_seconds=sum(index.manifest["seconds"].values()) if index else 0.0,
+        index_seconds=sum(index.manifest.seconds.values()) if index else 0.0,
         peak_memory_bytes=peak_memory_bytes,
         **training_cost(home, model),
     )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import gc
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,8 @@ from rag_vs_ft.evaluation.summary import Table, question_scores, summarise
 from rag_vs_ft.index import build
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.loading import LanguageModel, load
-from rag_vs_ft.records import Hit, Progress, Question
+from rag_vs_ft.progress import Progress, silent
+from rag_vs_ft.records import Hit, Question
 from rag_vs_ft.settings import Home, check_name
 
 VALIDATION_WINDOW = 1_024
@@ -128,7 +129,7 @@ def run_experiment(
     try:
         identity = _identity(text, paths, limit)
         _require_fresh(folder, identity, resume)
-        runner = _Runner(experiment, path, paths, home, folder, limit, progress or (lambda stage, done, total: None))
+        runner = _Runner(experiment, path, paths, home, folder, limit, progress or silent)
         return runner.run(name, text, identity, skip_missing)
     finally:
         lock.release()
@@ -223,7 +224,7 @@ class _Runner:
         self.store = Store(self.folder)
         (self.folder / "experiment.toml").write_text(text, encoding="utf-8")
         frozen, dev_rows = self._settle(arms, dev, held_out.tried(dev))
-        embedder = self.index.manifest["embedder"]
+        embedder = self.index.manifest.inputs.embedder
         begun = RunManifest(
             run=name,
             experiment=self.experiment.name,
@@ -234,8 +235,8 @@ class _Runner:
             skipped=skipped,
             seed=self.experiment.seed,
             scorer_version=asking.SCORER_VERSION,
-            corpus=CorpusUsed(**self.index.manifest["corpus"]),
-            index=IndexUsed(self.index.name, self.index.generation.name, embedder["name"], embedder["precision"]),
+            corpus=CorpusUsed(**asdict(self.index.manifest.inputs.corpus)),
+            index=IndexUsed(self.index.name, self.index.generation.name, embedder.name, embedder.precision),
             versions=versions(),
             git_commit=git_commit(),
             machine=machine(),
@@ -323,7 +324,7 @@ class _Runner:
         if experiment.source and not (self.home.indexes / experiment.index / "CURRENT").is_file():
             build.build(experiment.index, experiment.corpus, build.Recipe(), self.home, self.progress)
         self.index = Index.open(experiment.index, self.home)
-        if self.index.manifest["corpus"]["sha256"] != self.corpus.sha256:
+        if self.index.manifest.inputs.corpus.sha256 != self.corpus.sha256:
             raise UserError(
                 f"index {self.index.name!r} is not of the corpus {self.corpus.name!r} as it is now",
                 f"rag-vs-ft index build {self.index.name} --corpus {self.corpus.name}",

@@ -16,20 +16,23 @@ import logging
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_vs_ft import __version__, settings
+from rag_vs_ft import __version__, files, settings
 from rag_vs_ft.corpus.store import Corpus, open_corpus
 from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.files import sha256_text
 from rag_vs_ft.index import dense, embedding, generations, lexical
 from rag_vs_ft.index import documents as whole
 from rag_vs_ft.index.chunking import Chunker, chunk_document, embedded_text
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
+from rag_vs_ft.index.manifest import CorpusState, Counts, Dense, Inputs, Manifest, Vectors
 from rag_vs_ft.index.table import ChunkTable, ChunkWriter
-from rag_vs_ft.records import Chunk, Document, Progress, sha256_text
+from rag_vs_ft.progress import Progress, silent
+from rag_vs_ft.records import Chunk, Document
 from rag_vs_ft.settings import Home
 
 if TYPE_CHECKING:
@@ -43,25 +46,17 @@ SHARD = 2_048
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything but the documents that decides an index."""
+    """How to build: everything but the documents that decides an index.
+
+    `chunk_size` None: as many tokens as the model's window suggests, up to 200. `dimension` None: all that the model gives.
+    """
 
     embedder: str = settings.EMBEDDER
     precision: str = "auto"
-    chunk_size: int = 200
+    dimension: int | None = None
+    chunk_size: int | None = None
     analyzer: lexical.Analyzer = field(default_factory=lexical.Analyzer)
     bm25: lexical.Bm25Settings = field(default_factory=lexical.Bm25Settings)
-
-    @staticmethod
-    def of(manifest: dict[str, Any]) -> Recipe:
-        """The recipe that an index manifest records."""
-        analyzer = {key: value for key, value in manifest["analyzer"].items() if key != "version"}
-        return Recipe(
-            embedder=manifest["embedder"]["name"],
-            precision=manifest["embedder"]["precision"],
-            chunk_size=manifest["chunker"]["size"],
-            analyzer=lexical.Analyzer(**analyzer),
-            bm25=lexical.Bm25Settings(**manifest["bm25"]),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,7 @@ class BuildResult:
 
     generation: Generation
     published: bool
-    counts: dict[str, int]
+    counts: Counts
     seconds: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -79,60 +74,69 @@ class BuildResult:
             "index": self.generation.folder.parent.name,
             "generation": self.generation.name,
             "published": self.published,
-            "counts": self.counts,
+            "counts": asdict(self.counts),
             "seconds": self.seconds,
         }
 
 
-def build(name: str, corpus_name: str, recipe: Recipe, home: Home, progress: Progress | None = None) -> BuildResult:
+def build(name: str, corpus_name: str, recipe: Recipe, home: Home, progress: Progress = silent) -> BuildResult:
     """Build index `name` from a corpus and publish it as the generation that answers.
 
     Raises UserError for a missing corpus, model or a corpus that gives no chunks, Busy when the index is being built already.
     Until the last step the generation that answers stays as it is.
     """
     corpus = open_corpus(corpus_name, home)
-    embedder = Embedder(recipe.embedder, precision=recipe.precision)
+    embedder = Embedder(recipe.embedder, precision=recipe.precision, dimension=recipe.dimension)
     folder = generations.index_folder(name, home, must_exist=False)
     with generations.building(folder):
-        return _build(folder, corpus, recipe, embedder, progress or (lambda stage, done, total: None))
+        chunker = Chunker.of(recipe.chunk_size, embedder.model.window, embedder.around)
+        return _build(folder, corpus, chunker, recipe.analyzer, recipe.bm25, embedder, progress)
 
 
-def update(name: str, home: Home, progress: Progress | None = None) -> BuildResult:
-    """Bring index `name` up to its corpus, by the recipe it was built with; publishes nothing when nothing has changed.
+def update(name: str, home: Home, progress: Progress = silent) -> BuildResult:
+    """Bring index `name` up to its corpus, as it was built; publishes nothing when nothing has changed.
 
     Raises what `build` raises.
     """
     folder = generations.index_folder(name, home)
     with generations.building(folder):
-        manifest = generations.current(folder).manifest
-        recipe = Recipe.of(manifest)
-        corpus = open_corpus(manifest["corpus"]["name"], home)
-        embedder = Embedder(recipe.embedder, precision=recipe.precision)
-        return _build(folder, corpus, recipe, embedder, progress or (lambda stage, done, total: None))
+        was = generations.current(folder).manifest.inputs
+        corpus = open_corpus(was.corpus.name, home)
+        embedder = Embedder.of(was.embedder)
+        chunker = Chunker.of(was.chunker.size, embedder.model.window, embedder.around)
+        analyzer = replace(was.analyzer, version=lexical.VERSION)
+        return _build(folder, corpus, chunker, analyzer, was.bm25, embedder, progress)
 
 
-def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, progress: Progress) -> BuildResult:
-    chunker = Chunker(size=recipe.chunk_size, limit=embedder.id.max_tokens)
-    inputs = {
-        "corpus": {
-            "name": corpus.name,
-            "sha256": corpus.sha256,
-            "table": corpus.manifest["table"],
-            "source": corpus.manifest["source"],
-            "commits": corpus.manifest["commits"],
-            "created": corpus.manifest["created"],
-        },
-        "chunker": chunker.to_json(),
-        "analyzer": recipe.analyzer.to_json(),
-        "bm25": asdict(recipe.bm25),
-        "embedder": embedder.id.to_json(),
-        "vectors": {"version": embedding.VERSION},
-    }
+def _build(
+    folder: Path,
+    corpus: Corpus,
+    chunker: Chunker,
+    analyzer: lexical.Analyzer,
+    bm25: lexical.Bm25Settings,
+    embedder: Embedder,
+    progress: Progress,
+) -> BuildResult:
+    inputs = Inputs(
+        corpus=CorpusState(
+            name=corpus.name,
+            sha256=corpus.sha256,
+            table=corpus.manifest["table"],
+            source=corpus.manifest["source"],
+            commits=corpus.manifest["commits"],
+            created=corpus.manifest["created"],
+        ),
+        chunker=chunker,
+        analyzer=analyzer,
+        bm25=bm25,
+        embedder=embedder.id,
+        vectors=Vectors(embedding.VERSION),
+    )
     old = _answering(folder)
-    if old is not None and all(old.manifest.get(key) == inputs[key] for key in inputs):
+    if old is not None and _same(old.manifest.inputs, inputs):
         generations.mend(folder, old)
         shutil.rmtree(folder / "work", ignore_errors=True)
-        return BuildResult(old, False, old.manifest["counts"] | {"embedded": 0}, {"total": 0.0})
+        return BuildResult(old, False, replace(old.manifest.counts, embedded=0), {"total": 0.0})
 
     started = time.perf_counter()
     seconds: dict[str, float] = {}
@@ -141,25 +145,25 @@ def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, pro
         seconds[stage] = round(time.perf_counter() - started - sum(seconds.values()), 3)
 
     work = folder / "work"
-    counts: dict[str, int] = {}
 
-    def write(target: Path) -> dict[str, Any]:
+    def write(target: Path) -> Manifest:
         import numpy as np
 
-        old_table = _table_of(old, chunker)
-        table, documents = _write_chunks(target, corpus, chunker, embedder, old_table, progress)
+        old_table = _table_of(old)
+        kept_table = old_table if old is not None and old.manifest.inputs.chunker == chunker else None
+        table, documents = _write_chunks(target, corpus, chunker, embedder, kept_table, progress)
         if not len(table):
             raise UserError(f"corpus {corpus.name!r} gives no chunks", f"look at it: rag-vs-ft corpus info {corpus.name}")
         timed("chunk")
 
-        store = VectorStore(work / sha256_text(repr((embedder.id, embedding.VERSION)))[:16], embedder.id.dimension)
+        store = VectorStore(work / sha256_text(repr((embedder.id, embedding.VERSION)))[:16], embedder.dimension)
         known = _known_vectors(old, old_table, embedder)
         vectors, unique, reused = _row_vectors(work / "rows", table, chunker, embedder, store, known, progress)
         timed("embed")
-        counts.update(_counts(table, documents, old_table), unique_texts=unique, reused=reused, embedded=unique - reused)
+        counts = _counts(table, documents, old_table, unique, reused)
 
         progress("bm25", 0, len(table))
-        lexical.build(target / "bm25", map(lexical.searchable_text, table.chunks()), recipe.analyzer, recipe.bm25)
+        lexical.build(target / "bm25", map(lexical.searchable_text, table.chunks()), analyzer, bm25)
         timed("bm25")
         progress("faiss", 0, len(table))
         kind = dense.build(target, vectors, embedder.threads)
@@ -167,26 +171,31 @@ def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, pro
         progress("documents", 0, len(documents))
         parts = (table.chunks(rows) for rows in np.array_split(table.reading_order(), len(table) // SHARD + 1))
         in_order = itertools.chain.from_iterable(parts)
-        whole.build(target / "documents", in_order, table.document_numbers(), vectors, recipe.analyzer, recipe.bm25)
+        whole.build(target / "documents", in_order, table.document_numbers(), vectors, analyzer, bm25)
         timed("documents")
-        return {
-            "code_version": __version__,
-            **inputs,
-            "dense": {"kind": kind},
-            "counts": counts,
-            "seconds": seconds,
-            "threads": embedder.threads,
-        }
+        return Manifest(
+            code_version=__version__,
+            inputs=inputs,
+            dense=Dense(kind),
+            counts=counts,
+            seconds=seconds,
+            threads=embedder.threads,
+        )
 
     try:
         generation = generations.publish(folder, write)
     except OSError as error:
+        said = files.unusable(error)
         raise UserError(
-            f"the index could not be written to {folder}: {error.strerror or error}",
-            "make room and run it again: what is embedded already is kept, and the index answers as before",
+            f"{said.message}; the index answers as before", f"{said.hint} (what is embedded already is kept)"
         ) from error
     shutil.rmtree(work, ignore_errors=True)
-    return BuildResult(generation, True, counts, seconds | {"total": round(time.perf_counter() - started, 3)})
+    return BuildResult(generation, True, generation.manifest.counts, seconds | {"total": round(time.perf_counter() - started, 3)})
+
+
+def _same(one: Inputs, other: Inputs) -> bool:
+    """Whether two inputs give the same index; the embedder's name is only where its files are."""
+    return not one.embedder.differences(other.embedder) and replace(one, embedder=other.embedder) == other
 
 
 def _answering(folder: Path) -> Generation | None:
@@ -196,9 +205,9 @@ def _answering(folder: Path) -> Generation | None:
         return None
 
 
-def _table_of(old: Generation | None, chunker: Chunker) -> ChunkTable | None:
-    """The old generation's chunks, if this chunker cut them and they are as they were."""
-    if old is None or old.manifest["chunker"] != chunker.to_json():
+def _table_of(old: Generation | None) -> ChunkTable | None:
+    """The old generation's chunks, if its files are as they were."""
+    if old is None:
         return None
     if faults := generations.verify(old):
         logging.getLogger("rag_vs_ft").warning("nothing is taken over from %s: %s", old.name, "; ".join(faults))
@@ -230,18 +239,21 @@ def _write_chunks(
     return writer.finish(documents), documents
 
 
-def _counts(table: ChunkTable, documents: dict[str, bytes], old: ChunkTable | None) -> dict[str, int]:
+def _counts(table: ChunkTable, documents: dict[str, bytes], old: ChunkTable | None, unique: int, reused: int) -> Counts:
     import pyarrow.compute as pc
 
     kept = pc.sum(pc.is_in(table.arrow.column("id"), old.arrow.column("id"))).as_py() if old is not None else 0
-    return {
-        "documents": len(documents),
-        "chunks": len(table),
-        "chunks_kept": kept,
-        "chunks_added": len(table) - kept,
-        "chunks_removed": len(old) - kept if old is not None else 0,
-        "tokens": pc.sum(table.arrow.column("tokens")).as_py(),
-    }
+    return Counts(
+        documents=len(documents),
+        chunks=len(table),
+        chunks_kept=kept,
+        chunks_added=len(table) - kept,
+        chunks_removed=len(old) - kept if old is not None else 0,
+        tokens=pc.sum(table.arrow.column("tokens")).as_py(),
+        unique_texts=unique,
+        reused=reused,
+        embedded=unique - reused,
+    )
 
 
 def _document_key(document: Document) -> bytes:
@@ -265,8 +277,10 @@ class _Known:
 
 def _known_vectors(old: Generation | None, table: ChunkTable | None, embedder: Embedder) -> _Known | None:
     """What the old generation holds, if the same embedder made it."""
-    made_alike = {"embedder": embedder.id.to_json(), "vectors": {"version": embedding.VERSION}}
-    if old is None or table is None or any(old.manifest.get(key) != value for key, value in made_alike.items()):
+    if old is None or table is None:
+        return None
+    was = old.manifest.inputs
+    if was.embedder.differences(embedder.id) or was.vectors != Vectors(embedding.VERSION):
         return None
     return _Known(table.arrow.column("key"), dense.Dense(old.folder, embedder.threads).vectors)
 
@@ -294,8 +308,7 @@ class VectorStore:
         for path, data in zip(self._paths, (vectors.astype(np.float16).tobytes(), b"".join(keys)), strict=True):
             with path.open("ab") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            files.fsync(path)
         self._rows += len(keys)
 
     def known(self) -> _Known:
@@ -343,7 +356,7 @@ def _row_vectors(
     total = int((in_known < 0).sum())
     done = total - len(missing)
     if len(missing):
-        embedder.encode([])  # loads the model, whose time would be reckoned as the first text's
+        embedder.encode([])  # loads the model, so that its time is not the first text's
     progress("embed", done, total)
 
     def tell(count: int) -> None:
@@ -361,7 +374,7 @@ def _row_vectors(
 
     saved = store.known()
     in_store = places(keys, saved)
-    shape = (len(table), embedder.id.dimension)
+    shape = (len(table), embedder.dimension)
     # Written and then mapped: on a full disk a write fails where a store into a mapping would end the process.
     with path.open("wb") as file:
         for start in range(0, len(table), SHARD):

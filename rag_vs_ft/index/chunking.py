@@ -1,8 +1,8 @@
 """Heading-aware chunks, sized in the embedding model's own tokens.
 
 A document is cut where its author cut it: at headings first, then between blocks (paragraph, list item, table row, code block).
-Only a block that is larger than a chunk is cut inside, by langchain-text-splitters; a cut table repeats its header row and a cut
-code block its fence, so that every piece reads as what it is.
+Only a block that is larger than a chunk is cut inside; a cut table repeats its header row and a cut code block its fence, so that
+every piece reads as what it is. Time and memory grow linearly with the document.
 """
 
 from __future__ import annotations
@@ -13,24 +13,29 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.records import Chunk, Document, sha256_text
+from rag_vs_ft.files import sha256_text
+from rag_vs_ft.records import Chunk, Document
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
 
-VERSION = 2
-"""Raised whenever the same document and settings would give other chunks: an index of another version is rebuilt."""
+VERSION = 3
+"""Raised whenever the same document and settings would give other chunks: an update then cuts all documents anew."""
 
-LONGEST_UNIT = 20_000
-"""Characters given to the size splitter at once: its time grows faster than the length of an unbroken line."""
+STRETCH = 25
+"""Characters that count as one token at most. A tokenizer may take a word of any length, or any run of spaces, for one token or
+for none; with this, no chunk is longer than `STRETCH` times its size."""
 
-SPECIAL_TOKENS = 2
-"""What a BERT-like embedding model puts around a text: [CLS] and [SEP]."""
+LONGEST_HEADING = 300
+"""Characters of a heading or title that a chunk repeats. A longer heading is also text of its section."""
+
+_SEPARATORS = ("\n\n", "\n", ". ", "; ", ", ", " ")
+"""Where a block is cut that is too large, best first; only a longer stretch without any is cut inside a word."""
 
 Encode = Callable[[str], Sequence[tuple[int, int]]]
 """Text -> the character range (start, end) of each of its tokens, special tokens left out."""
@@ -38,21 +43,54 @@ Encode = Callable[[str], Sequence[tuple[int, int]]]
 
 @dataclass(frozen=True, slots=True)
 class Chunker:
-    """How documents are cut: at most `size` tokens of text, for a model that reads `limit` tokens, breadcrumb included."""
+    """How documents are cut: at most `size` tokens of text, for a model that reads `limit` tokens, breadcrumb included.
+
+    `around` tokens of the limit are the model's own: special tokens, and the prompt that it puts before a passage.
+    """
 
     size: int = 200
     limit: int = 256
+    around: int = 2
+    version: int = VERSION
 
     def __post_init__(self) -> None:
-        if not 32 <= self.size <= self.limit - 16:
+        most = self.limit - 14 - self.around
+        if not 32 <= self.size <= most:
             raise UserError(
-                f"chunk size {self.size} is outside 32..{self.limit - 16} tokens",
-                f"the embedding model reads {self.limit} tokens, of which 16 at least are kept for the title",
+                f"chunk size {self.size} is outside 32..{most} tokens",
+                f"the embedding model reads {self.limit} tokens; {self.limit - most} of them are kept for the title",
             )
+
+    @staticmethod
+    def of(size: int | None, limit: int, around: int) -> Chunker:
+        """Chunks of `size` tokens; without it as many as fit beside a breadcrumb, up to 200."""
+        return Chunker(size or min(200, limit * 25 // 32), limit, around)
 
     def to_json(self) -> dict[str, Any]:
         """What an index manifest records of the chunker."""
-        return {"version": VERSION, **asdict(self)}
+        return asdict(self)
+
+
+class _Text:
+    """A document's text with the starts of its tokens, which give the tokens of any range by two look-ups.
+
+    That is exact for ranges between white space and a tokenizer that splits there first, as WordPiece does.
+    """
+
+    def __init__(self, text: str, encode: Encode) -> None:
+        self.text = text
+        self.starts = token_starts(text, encode)
+
+    def count(self, start: int, end: int) -> int:
+        """Tokens that begin in [start, end)."""
+        return bisect_left(self.starts, end) - bisect_left(self.starts, start)
+
+
+def token_starts(text: str, encode: Encode) -> list[int]:
+    """Where each token of `text` begins; a longer stretch from one to the next than `STRETCH` is as many tokens as it fills."""
+    starts = sorted(start for start, _ in encode(text))
+    filled = [position for one, other in pairwise([0, *starts, len(text)]) for position in range(one + STRETCH, other, STRETCH)]
+    return sorted([*starts, *filled])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,46 +105,57 @@ class _Piece:
 
 
 def chunk_document(document: Document, chunker: Chunker, encode: Encode) -> list[Chunk]:
-    """Cut one document into chunks, in reading order.
+    """Cut one document into chunks, in reading order; `Chunk.tokens` never exceeds `chunker.limit`.
 
     An id depends on the document's id, the headings above and the text alone, so it survives edits elsewhere in the document.
     """
-    text = document.text
-    # One encoding of the whole document gives the tokens of any range that begins and ends at white space, because WordPiece
-    # splits there first.
-    token_starts = [start for start, _ in encode(text)]
-
-    def count(start: int, end: int) -> int:
-        return bisect_left(token_starts, end) - bisect_left(token_starts, start)
-
+    text = _Text(document.text, encode)
+    title = _clipped(document.title)
     chunks: list[Chunk] = []
     seen: Counter[str] = Counter()
     for heading, blocks in _sections(document):
-        chunk = Chunk("", document.id, document.title, heading, "", 0, 0, 0, document.url, document.service, document.date)
-        overhead = SPECIAL_TOKENS + len(encode(fitted_breadcrumb(chunk.breadcrumb, chunker, encode)))
-        room = min(chunker.size, chunker.limit - overhead)
-        pieces = [piece for block in blocks for piece in _pieces(text, block, room, count, encode)]
-        for start, end, shown, tokens in _packed(text, pieces, room):
+        chunk = Chunk("", document.id, title, heading, "", 0, 0, 0, document.url, document.service, document.date)
+        for start, end, shown, tokens in _fitting(text, blocks, chunk, chunker, encode):
             identity = sha256_text(f"{document.id}\0{heading}\0{shown}")
             seen[identity] += 1
             chunks.append(
                 replace(
-                    chunk,
-                    id=sha256_text(f"{identity}\0{seen[identity]}")[:16],
-                    text=shown,
-                    start=start,
-                    end=end,
-                    tokens=overhead + tokens,
+                    chunk, id=sha256_text(f"{identity}\0{seen[identity]}")[:16], text=shown, start=start, end=end, tokens=tokens
                 )
             )
     return chunks
 
 
+def _fitting(
+    text: _Text, blocks: list[_Block], chunk: Chunk, chunker: Chunker, encode: Encode
+) -> list[tuple[int, int, str, int]]:
+    """Cut the blocks of a section: (start, end, shown text, tokens of what is embedded) of each chunk."""
+    overhead = chunker.around + len(token_starts(fitted_breadcrumb(chunk.breadcrumb, chunker, encode), encode))
+    room = min(chunker.size, chunker.limit - overhead)
+    while True:
+        pieces = [piece for block in blocks for piece in _pieces(text, block, room, encode)]
+        cut = []
+        for start, end, shown, counted in _packed(text.text, pieces, room):
+            tokens = overhead + counted
+            # Other tokenizers than WordPiece may need more tokens for a part than they needed for it within the whole.
+            if tokens > chunker.limit * 0.9:
+                embedded = embedded_text(replace(chunk, text=shown), chunker, encode)
+                tokens = max(tokens, chunker.around + len(encode(embedded)))
+            cut.append((start, end, shown, tokens))
+        if room <= 16 or all(tokens <= chunker.limit for *_, tokens in cut):
+            return cut
+        room = room * 4 // 5
+
+
 def fitted_breadcrumb(breadcrumb: str, chunker: Chunker, encode: Encode) -> str:
     """The breadcrumb as it is embedded: cut at a token so that `chunker.size` tokens of text still fit beside it."""
-    ranges = encode(breadcrumb)
-    allowed = chunker.limit - chunker.size - SPECIAL_TOKENS
-    return breadcrumb if len(ranges) <= allowed else breadcrumb[: ranges[allowed - 1][1]]
+    starts = token_starts(breadcrumb, encode)
+    allowed = chunker.limit - chunker.size - chunker.around
+    return breadcrumb if len(starts) <= allowed else breadcrumb[: starts[allowed]].rstrip()
+
+
+def _clipped(heading: str) -> str:
+    return heading if len(heading) <= LONGEST_HEADING else heading[: LONGEST_HEADING - 1] + "…"
 
 
 def embedded_text(chunk: Chunk, chunker: Chunker, encode: Encode) -> str:
@@ -135,32 +184,61 @@ class _Block:
 
 
 def _sections(document: Document) -> Iterator[tuple[str, list[_Block]]]:
-    """Yield (heading path, blocks) for every stretch between headings that holds text."""
+    """Yield (heading path, blocks) for every stretch between headings that holds text, in reading order.
+
+    A heading that has no text below it, nor below the headings under it, is text itself: it belongs to the path above it,
+    together with its neighbours of the same kind.
+    """
     from markdown_it.tree import SyntaxTreeNode
 
     lines = [0, *accumulate(len(line) + 1 for line in document.text.split("\n"))]
     headings = {heading.offset: heading for heading in document.headings}
+    nodes = SyntaxTreeNode(_parser().parse(document.text)).children
     path: list[tuple[int, str]] = []
     blocks: list[_Block] = []
-    first_h1 = True
-    for node in SyntaxTreeNode(_parser().parse(document.text)).children:
-        block = _block(node, lines, len(document.text))
-        if node.type != "heading":
-            blocks.append(block)
+    bare: list[_Block] = []
+    above: list[tuple[int, str]] = []  # the path that `bare` belongs to
+    title: _Block | None = None
+    last: tuple[_Block, int] | None = None  # the heading that `blocks` stand under, and its level
+    found = False
+    for node in (*nodes, None):
+        if node is not None and node.type != "heading":
+            blocks.append(_block(node, lines, len(document.text)))
             continue
+        level = int(node.tag[1]) if node is not None else 0
+        is_bare = not blocks and last is not None and level <= last[1]
+        if bare and (blocks or node is None or (is_bare and above != path[:-1])):
+            yield _joined(above), bare
+            bare, found = [], True
         if blocks:
-            yield " > ".join(text for _, text in path), blocks
-            blocks = []
-        level = int(node.tag[1])
+            yield _joined(path), blocks
+            blocks, found = [], True
+        elif is_bare and last is not None:
+            bare.append(last[0])
+            above = path[:-1]
+        if node is None:
+            break
+        block = _block(node, lines, len(document.text))
         known = headings.get(block.start)
-        title = known.text if known else document.text[block.start : block.end].strip("# \n")
+        text = known.text if known else document.text[block.start : block.end].strip("#=- \n")
         path = [entry for entry in path if entry[0] < level]
+        last = None
         # The first H1 is the page's title over again, in Microsoft Learn as elsewhere.
-        if not (level == 1 and first_h1):
-            path.append((level, title))
-        first_h1 = first_h1 and level != 1
-    if blocks:
-        yield " > ".join(text for _, text in path), blocks
+        if level == 1 and title is None:
+            title = block
+        elif text:
+            path.append((level, _clipped(text)))
+            last = (block, level)
+        if len(text) > LONGEST_HEADING:
+            blocks.append(block)
+    if bare:
+        yield _joined(above), bare
+    elif not found and title is not None:
+        yield "", [title]
+
+
+def _joined(path: list[tuple[int, str]]) -> str:
+    return " > ".join(text for _, text in path)
 
 
 def _block(node: SyntaxTreeNode, lines: list[int], length: int) -> _Block:
@@ -169,87 +247,105 @@ def _block(node: SyntaxTreeNode, lines: list[int], length: int) -> _Block:
     return _Block(node.type, min(lines[first], length), min(lines[last], length), children)
 
 
-def _pieces(text: str, block: _Block, room: int, count: Callable[[int, int], int], encode: Encode) -> Iterator[_Piece]:
+def _pieces(text: _Text, block: _Block, room: int, encode: Encode) -> Iterator[_Piece]:
     """Yield the largest ranges of a block that fit into `room` tokens and cut nothing that must stay whole."""
-    tokens = count(block.start, block.end)
+    tokens = text.count(block.start, block.end)
     if tokens <= room:
-        if text[block.start : block.end].strip():
+        if text.text[block.start : block.end].strip():
             yield _Piece(block.start, block.end, tokens)
     elif block.kind == "table":
-        yield from _table_pieces(text, block, room, count, encode)
-    elif block.kind in ("fence", "code_block"):
+        yield from _table_pieces(text, block, room)
+    elif block.kind == "fence":
         yield from _fence_pieces(text, block, room, encode)
     elif block.children and block.kind in ("bullet_list", "ordered_list", "list_item", "blockquote"):
         for child in block.children:
-            yield from _pieces(text, child, room, count, encode)
+            yield from _pieces(text, child, room, encode)
     else:
-        yield from _split(text, block.start, block.end, room, encode)
+        yield from _split(text, block.start, block.end, room)
 
 
-def _table_pieces(text: str, table: _Block, room: int, count: Callable[[int, int], int], encode: Encode) -> Iterator[_Piece]:
+def _table_pieces(text: _Text, table: _Block, room: int) -> Iterator[_Piece]:
     """Groups of whole rows; every group but the first repeats the header row and the delimiter row under it."""
     rows = [row for part in table.children for row in part.children if part.kind == "tbody"]
     head_end = rows[0].start if rows else table.end
-    header = text[table.start : head_end]
-    header_tokens = count(table.start, head_end)
+    header = text.text[table.start : head_end]
+    header_tokens = text.count(table.start, head_end)
     if header_tokens > room // 2:  # a header that leaves no room for rows is text like any other
-        yield from _split(text, table.start, table.end, room, encode)
+        yield from _split(text, table.start, table.end, room)
         return
     start, used = table.start, header_tokens
     for row in rows:
-        tokens = count(row.start, row.end)
+        tokens = text.count(row.start, row.end)
         if used + tokens > room and row.start > max(start, head_end):
             yield _Piece(start, row.start, used, before="" if start == table.start else header)
             start, used = row.start, header_tokens
         if header_tokens + tokens > room:
-            for piece in _split(text, row.start, row.end, room - header_tokens, encode):
+            for piece in _split(text, row.start, row.end, room - header_tokens):
                 yield replace(piece, tokens=piece.tokens + header_tokens, before=header)
             start, used = row.end, header_tokens
         else:
             used += tokens
-    if start < table.end and text[start : table.end].strip():
+    if start < table.end and text.text[start : table.end].strip():
         yield _Piece(start, table.end, used, before="" if start == table.start else header)
 
 
-def _fence_pieces(text: str, fence: _Block, room: int, encode: Encode) -> Iterator[_Piece]:
+def _fence_pieces(text: _Text, fence: _Block, room: int, encode: Encode) -> Iterator[_Piece]:
     """Runs of whole lines of a code block too large for a chunk, each inside the fence of its own."""
-    source = text[fence.start : fence.end]
+    source = text.text[fence.start : fence.end]
     opening = source.split("\n", 1)[0]
     mark = opening.strip()[:3]
-    if mark not in ("```", "~~~"):  # indented code
-        yield from _split(text, fence.start, fence.end, room, encode)
+    fence_marks = opening.lstrip()
+    close = fence_marks[: len(fence_marks) - len(fence_marks.lstrip(mark[:1]))]
+    around = len(token_starts(opening, encode)) + len(token_starts(close, encode))
+    # In a quote the first line does not begin with the fence; a fence of half a chunk is text like any other.
+    if mark not in ("```", "~~~") or around > room // 2:
+        yield from _split(text, fence.start, fence.end, room)
         return
-    close = opening.lstrip()[: len(opening.lstrip()) - len(opening.lstrip().lstrip(mark[0]))]
-    body_start = fence.start + len(opening) + 1
+    body_start = min(fence.start + len(opening) + 1, fence.end)
     body_end = fence.end
     last = source.rstrip().rsplit("\n", 1)[-1]
     if last.strip().startswith(close) and not last.strip().strip(mark[0]):
-        body_end = fence.start + len(source.rstrip()) - len(last)
-    around = len(encode(opening)) + len(encode(close))
-    for piece in _split(text, body_start, body_end, max(16, room - around), encode):
+        body_end = max(body_start, fence.start + len(source.rstrip()) - len(last))
+    for piece in _split(text, body_start, body_end, room - around):
         yield replace(piece, tokens=piece.tokens + around, before=opening.strip() + "\n", after="\n" + close)
 
 
-def _split(text: str, start: int, end: int, room: int, encode: Encode) -> Iterator[_Piece]:
-    """Cut a range that must be cut: at blank lines, lines, sentences, words, and only then inside a word."""
-    from langchain_text_splitters import RecursiveCharacterTextSplitter
+def _split(text: _Text, start: int, end: int, room: int, level: int = 0) -> Iterator[_Piece]:
+    """Cut a range into pieces of at most `room` tokens: at blank lines, lines, sentences, clauses, words, and only then inside.
 
-    splitter = RecursiveCharacterTextSplitter(
-        chunk_size=room,
-        chunk_overlap=0,
-        length_function=lambda part: len(encode(part)),
-        separators=["\n\n", "\n", ". ", "; ", ", ", " ", ""],
-        keep_separator="end",
-        strip_whitespace=False,
-    )
-    position = start
-    for unit_start in range(start, end, LONGEST_UNIT):
-        for part in splitter.split_text(text[unit_start : min(end, unit_start + LONGEST_UNIT)]):
-            if body := part.lstrip():
-                # A separator without tokens of its own may be given twice: at the end of a part and before the next one.
-                found = text.index(body, position, end)
-                first, position = max(position, found - (len(part) - len(body))), found + len(body)
-                yield _Piece(first, position, len(encode(text[first:position])))
+    Neighbours that fit together stay together. What is blank is left out.
+    """
+    first = start  # of the parts that wait to be one piece
+    for part in _parts(text, start, end, room, level):
+        if text.count(first, part.stop) <= room:
+            continue
+        if first < part.start:
+            yield from _whole(text, first, part.start)
+        first = part.start
+        if text.count(first, part.stop) > room:
+            yield from _split(text, first, part.stop, room, level + 1)
+            first = part.stop
+    yield from _whole(text, first, end)
+
+
+def _parts(text: _Text, start: int, end: int, room: int, level: int) -> Iterator[range]:
+    """The range cut behind each separator of `level`; beyond the last one, at every `room`-th token."""
+    if level < len(_SEPARATORS):
+        separator = _SEPARATORS[level]
+        while (at := text.text.find(separator, start, end)) >= 0:
+            yield range(start, at + len(separator))
+            start = at + len(separator)
+    else:
+        inside = text.starts[bisect_left(text.starts, start) : bisect_left(text.starts, end)]
+        for cut in inside[room::room]:
+            yield range(start, cut)
+            start = cut
+    yield range(start, end)
+
+
+def _whole(text: _Text, start: int, end: int) -> Iterator[_Piece]:
+    if text.text[start:end].strip():
+        yield _Piece(start, end, text.count(start, end))
 
 
 def _packed(text: str, pieces: list[_Piece], room: int) -> Iterator[tuple[int, int, str, int]]:

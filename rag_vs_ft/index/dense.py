@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_vs_ft.index import generations
+from rag_vs_ft.index.damage import reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,7 +142,7 @@ class Dense:
         # The mapping survives the file's replacement; a published file is never written to. FAISS cannot map on a Mac: there the
         # file is read into memory.
         flags = faiss.IO_FLAG_MMAP_IFC if sys.platform in ("linux", "win32") else 0
-        with generations.reading(self.folder / INDEX):
+        with reading(self.folder / INDEX):
             return faiss.read_index(str(self.folder / INDEX), flags)
 
     @cached_property
@@ -152,7 +152,7 @@ class Dense:
         import numpy as np
 
         if (self.folder / VECTORS).exists():
-            with generations.reading(self.folder / VECTORS):
+            with reading(self.folder / VECTORS):
                 return np.load(self.folder / VECTORS, mmap_mode="r", allow_pickle=False)
         index = faiss.downcast_index(self._index.storage) if isinstance(self._index, faiss.IndexHNSW) else self._index
         return np.asarray(_Codes(self._index, index)) if index.ntotal else np.zeros((0, index.d), dtype=np.float16)

@@ -13,7 +13,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_vs_ft.index import generations, lexical
+from rag_vs_ft.index import lexical
+from rag_vs_ft.index.damage import reading
 from rag_vs_ft.records import Chunk
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Documents:
     def _vectors(self) -> NDArray[np.float32]:
         import numpy as np
 
-        with generations.reading(self.folder / "vectors.npy"):
+        with reading(self.folder / "vectors.npy"):
             return np.load(self.folder / "vectors.npy", allow_pickle=False, mmap_mode="r")
 
     def bm25(self, query: str, rows: NDArray[np.int64] | None) -> DocumentLeg:

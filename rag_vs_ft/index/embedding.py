@@ -1,8 +1,14 @@
 """Texts -> unit vectors, by a sentence-transformers model, as fast as the machine allows.
 
-Two precisions give the same interface. `fp32` is sentence-transformers as it is. `int8` runs the same model, exported once, with
-its weights and activations in 8 bits under onnxruntime: about three times as fast on a CPU with VNNI instructions, at a mean
-cosine of 0.99 to fp32. Which one made an index is in its manifest, and queries are embedded by the same one.
+Three precisions give the same interface:
+
+    fp32    the model as it is
+    int8    weights and activations in 8 bits, on a CPU
+    fp16    half precision in batches on a GPU; elsewhere the same model in fp32, which differs in the last digits that are kept
+
+On a CPU the model runs under onnxruntime, exported once and checked (`index.export`); a model that cannot be exported runs under
+sentence-transformers. A static model is a table of vectors and needs neither. What made an index is in its manifest, and its
+queries and updates go the same way, on whatever machine.
 
 On a CPU each text goes through the model alone. A batch would scale the activations of all its texts together: the same text
 would have another vector, at a cosine of 0.99, in each batch, and an updated index would not be that of a build from nothing.
@@ -10,165 +16,287 @@ would have another vector, at a cosine of 0.99, in each batch, and an updated in
 
 from __future__ import annotations
 
-import json
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rag_vs_ft import catalogue, settings
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.index import export, processor
+from rag_vs_ft.index.sentence_model import SentenceModel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-PRECISIONS = ("auto", "int8", "fp32")
+PRECISIONS = ("auto", "int8", "fp32", "fp16")
 VERSION = 2
 """Raised whenever the same text and model would give another vector; 1 embedded int8 in batches."""
 
 QUERY_CACHE = 1_024
 """Query vectors kept in memory (384 floats each): repeated questions cost nothing."""
 
+Tell = Callable[[int], None]
+"""Called with the number of texts that were embedded since the last call."""
+
 
 @dataclass(frozen=True, slots=True)
 class EmbedderId:
-    """What decides a vector: the model's name, the SHA-256 of its weights, its dimension, its window and the precision."""
+    """What decides a vector: the model's name, the SHA-256 of its weights, its dimension, its window, precision and engine.
+
+    `engine` is "onnxruntime", "torch" or "static"; `layout` the hash of the model's modules, prompts and tokenizer. Manifests of
+    earlier versions have neither: they name no layout, and their engine follows from the precision.
+    """
 
     name: str
     sha256: str
     dimension: int
     max_tokens: int
     precision: str
+    engine: str = ""
+    layout: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.engine:
+            object.__setattr__(self, "engine", "onnxruntime" if self.precision == "int8" else "torch")
 
     def to_json(self) -> dict[str, Any]:
         """What an index manifest records of the embedder."""
         return asdict(self)
 
+    def differences(self, other: EmbedderId) -> list[str]:
+        """Names of the fields in which `other` would give other vectors; the name of the model alone decides nothing."""
+        mine, others = asdict(self), asdict(other)
+        unknown = {"name"} | ({"layout"} if not (self.layout and other.layout) else set())
+        return [key for key in mine if key not in unknown and mine[key] != others[key]]
 
-def has_int8_instructions() -> bool:
-    """Whether this CPU multiplies 8-bit integers in one instruction (AVX-VNNI or AVX512-VNNI), by what Linux says of it."""
-    try:
-        return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
+
+def accelerator() -> str:
+    """The device of torch that computes faster than the CPU: "cuda", "mps" or "" (none)."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else ""
 
 
 class Embedder:
-    """A loaded embedding model. Weights are read on first use; `encode` may be called from several threads."""
+    """An embedding model. Weights are read on first use; all methods may be called from several threads.
 
-    def __init__(self, name: str = settings.EMBEDDER, *, precision: str = "auto", threads: int | None = None) -> None:
+    `precision` "auto" is half precision on a GPU, int8 on a CPU with the instructions for it, else fp32. `dimension` keeps the
+    first numbers of each vector, for models that were trained for it (Matryoshka). Raises UserError for a model that is not there
+    or is not an embedding model, CheckFailed for one whose files are damaged.
+    """
+
+    def __init__(
+        self,
+        name: str = settings.EMBEDDER,
+        *,
+        precision: str = "auto",
+        dimension: int | None = None,
+        threads: int | None = None,
+        recorded: EmbedderId | None = None,
+    ) -> None:
         if precision not in PRECISIONS:
             raise UserError(f"precision {precision!r} is not known", f"use one of {', '.join(PRECISIONS)}")
         self.name = name
-        self.folder = catalogue.locate(name)
+        self.model = SentenceModel.read(name, catalogue.locate(name))
+        self.folder = self.model.folder
         self.threads = threads or settings.threads()
-        self._lock = threading.Lock()
+        self._wanted = precision
+        self._recorded = recorded
+        self._dimension = dimension
+        if dimension is not None and not 1 <= dimension <= self.model.dimension:
+            raise UserError(f"dimension {dimension} is out of range", f"{name} gives {self.model.dimension} numbers a text")
+        self._loading = threading.RLock()
         self._queries: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
-        self._precision = precision
-        if not (self.folder / "modules.json").is_file():
-            raise UserError(
-                f"{name} is no sentence-transformers model: {self.folder} has no modules.json",
-                "name an embedding model, for example all-minilm-l6-v2 (see `rag-vs-ft models list`)",
-            )
+
+    @staticmethod
+    def of(recorded: EmbedderId, threads: int | None = None) -> Embedder:
+        """The embedder that made the vectors of an index, from the record in its manifest."""
+        embedder = Embedder(recorded.name, precision=recorded.precision, threads=threads, recorded=recorded)
+        if recorded.dimension < embedder.model.dimension:
+            embedder._dimension = recorded.dimension
+        return embedder
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in a vector."""
+        return self._dimension or self.model.dimension
+
+    @property
+    def precision(self) -> str:
+        """int8, fp32 or fp16."""
+        return self._way[0]
 
     @cached_property
     def id(self) -> EmbedderId:
-        """Identity of the vectors this embedder makes; reads configuration files and hashes the weights, loads no model."""
-        config = _read_json(self.folder / "config.json")
-        window = _read_json(self.folder / "sentence_bert_config.json", missing={}).get("max_seq_length")
+        """Identity of the vectors this embedder makes; the model is loaded only where its precision has to be tried."""
+        precision, engine = self._way
         return EmbedderId(
             name=self.name,
-            sha256=_weights_sha256(self.folder),
-            dimension=int(config["hidden_size"]),
-            max_tokens=int(window or config["max_position_embeddings"]),
-            precision=self.precision,
+            sha256=self.model.weights_sha256,
+            dimension=self.dimension,
+            max_tokens=self.model.window,
+            precision=precision,
+            engine=engine,
+            layout=self.model.layout,
         )
 
     @cached_property
-    def precision(self) -> str:
-        """What `auto` came to: half precision is sentence-transformers' own affair on a GPU, int8 where the CPU gains by it."""
-        if self._precision != "auto":
-            return self._precision
-        import torch
-
-        return "fp16" if torch.cuda.is_available() else "int8" if has_int8_instructions() else "fp32"
+    def _way(self) -> tuple[str, str]:
+        """Precision and engine: those on record, else the best that this model and machine can do."""
+        if self._recorded is not None:
+            return self._recorded.precision, self._recorded.engine
+        if self.model.is_static:
+            return "fp32", "static"
+        wanted = self._wanted
+        if wanted == "auto":
+            wanted = "fp16" if accelerator() else "int8" if processor.has_int8() else "fp32"
+        if wanted == "fp16":
+            return "fp16", "torch"
+        for precision in dict.fromkeys((wanted, "fp32")):
+            try:
+                with settings.MODEL_LOADING:
+                    export.exported(self.model, precision)
+                return precision, "onnxruntime"
+            except export.CannotExport as error:
+                fallback = "fp32 is used" if precision == "int8" else "sentence-transformers is used, which is slower"
+                logging.getLogger("rag_vs_ft").warning("%s has no %s export: %s; %s", self.name, precision, error, fallback)
+        return "fp32", "torch"
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer without truncation or padding, for measuring."""
-        from tokenizers import Tokenizer
+        return self.model.tokenizer()
 
-        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
+    @cached_property
+    def around(self) -> int:
+        """Tokens of the window that are not the passage's: special tokens and those of the passage prompt."""
+        special = 0 if self.model.is_static else self.tokenizer.num_special_tokens_to_add(False)
+        return special + len(self.offsets(self.model.passage_prompt))
 
     def offsets(self, text: str) -> Sequence[tuple[int, int]]:
         """Character range of each token of `text`, special tokens left out."""
         return self.tokenizer.encode(text, add_special_tokens=False).offsets
 
-    def encode(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Embed `texts` -> array (len(texts), dimension), rows of length 1; a text over the window is cut by the model.
-
-        `progress` is called with the number of texts done in each step.
-        """
-        with self._lock:
-            return self._session.encode(list(texts), progress or (lambda _: None))
+    def encode(self, texts: Sequence[str], progress: Tell | None = None) -> NDArray[np.float32]:
+        """Embed passages -> array (len(texts), dimension), rows of length 1; a text over the window is cut by the model."""
+        prompt = self.model.passage_prompt
+        return self._encode([prompt + text for text in texts], progress or (lambda _: None))
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
         """Embed one query -> array (dimension,); the last queries are remembered."""
         if (known := self._queries.get(text)) is not None:
             return known
-        vector = self.encode([text])[0]
-        self._queries[text] = vector
-        while len(self._queries) > QUERY_CACHE:
-            self._queries.popitem(last=False)
+        vector = self._encode([self.model.query_prompt + text], lambda _: None)[0]
+        with self._loading:
+            self._queries[text] = vector
+            while len(self._queries) > QUERY_CACHE:
+                self._queries.popitem(last=False)
         return vector
 
-    @cached_property
-    def _session(self) -> _TorchSession | _OnnxSession:
-        with settings.MODEL_LOADING:
-            if self.precision == "int8":
-                return _OnnxSession(_int8_model(self.folder, self.id), self)
-            return _TorchSession(self.folder, half=self.precision == "fp16", threads=self.threads)
-
-
-class _TorchSession:
-    """sentence-transformers, in fp32 on a CPU and in half precision on a GPU."""
-
-    def __init__(self, folder: Path, *, half: bool, threads: int) -> None:
-        import torch
-        from sentence_transformers import SentenceTransformer
-
-        torch.set_num_threads(threads)
-        self.model = SentenceTransformer(str(folder), device="cuda" if half else "cpu", local_files_only=True)
-        self.batch_size = 256 if half else 1
-        if half:
-            self.model = self.model.half()
-
-    def encode(self, texts: list[str], progress: Callable[[int], None]) -> NDArray[np.float32]:
+    def _encode(self, texts: list[str], progress: Tell) -> NDArray[np.float32]:
         import numpy as np
 
-        rows = []
-        for start in range(0, len(texts), 256):
-            part = texts[start : start + 256]
-            rows.append(self.model.encode(part, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False))
-            progress(len(part))
-        if not rows:
-            return np.zeros((0, self.model.get_embedding_dimension() or 0), dtype=np.float32)
-        return np.concatenate(rows).astype(np.float32)
+        vectors = self._session.encode(texts, progress)[:, : self.dimension]
+        if self.dimension < self.model.dimension:
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return vectors
+
+    @cached_property
+    def _session(self) -> Session:
+        with self._loading:
+            # Another thread may have been here while this one waited.
+            if (loaded := self.__dict__.get("_session")) is not None:
+                return loaded
+            precision, engine = self._way
+            if engine == "static":
+                return StaticSession(self.model)
+            with settings.MODEL_LOADING:
+                if precision == "fp16" and (device := accelerator()):
+                    return TorchSession(self.model, device, threads=self.threads, half=True)
+                if engine == "onnxruntime" or precision == "fp16":
+                    kind = "int8" if precision == "int8" else "fp32"
+                    try:
+                        return OnnxSession(export.exported(self.model, kind), self.model, self.threads)
+                    except export.CannotExport as error:
+                        if precision != "fp16":
+                            raise UserError(
+                                f"{self.name} cannot be exported to {kind} here: {error}",
+                                "build the index again with --precision fp32",
+                            ) from error
+                return TorchSession(self.model, "cpu", threads=self.threads, half=False)
 
 
-class _OnnxSession:
+class Session(Protocol):
+    """A loaded model."""
+
+    def encode(self, texts: list[str], progress: Tell) -> NDArray[np.float32]:
+        """Texts with their prompts -> array (len(texts), the model's dimension), rows of length 1."""
+
+
+def load_sentence_transformer(model: SentenceModel, device: str, *, eager: bool = False) -> Any:
+    """The model as sentence-transformers loads it, with our window and without prompts: the caller puts them before a text."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        loaded = SentenceTransformer(
+            str(model.folder),
+            device=device,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"attn_implementation": "eager"} if eager else None,
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"sentence-transformers cannot load {model.name}: {reason}", "use another embedding model") from error
+    if not model.is_static:
+        loaded.max_seq_length = model.window
+    loaded.prompts, loaded.default_prompt_name = {}, None
+    return loaded.to(torch.float32).eval()
+
+
+class TorchSession:
+    """sentence-transformers: on a CPU text by text, on a GPU in batches; one caller at a time."""
+
+    def __init__(self, model: SentenceModel, device: str, *, threads: int, half: bool) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.model = load_sentence_transformer(model, device)
+        if half:
+            self.model = self.model.half()
+        self.batch_size = 256 if half else 1
+        self.dimension = model.dimension
+        self._lock = threading.Lock()
+
+    def encode(self, texts: list[str], progress: Tell) -> NDArray[np.float32]:
+        """See `Session`."""
+        import numpy as np
+
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        with self._lock:
+            for start in range(0, len(texts), 256):
+                part = texts[start : start + 256]
+                vectors[start : start + len(part)] = self.model.encode(
+                    part, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
+                )
+                progress(len(part))
+        return vectors
+
+
+class OnnxSession:
     """The exported model. Texts go through it one by one, as many at a time as there are threads."""
 
-    def __init__(self, path: Path, embedder: Embedder) -> None:
+    def __init__(self, path: Path, model: SentenceModel, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -176,14 +304,17 @@ class _OnnxSession:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         onnxruntime.disable_telemetry_events()
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.threads = embedder.threads
-        self.dimension = embedder.id.dimension
-        self.tokenizer = type(embedder.tokenizer).from_file(str(embedder.folder / "tokenizer.json"))
-        self.tokenizer.enable_truncation(embedder.id.max_tokens)
-        self.tokenizer.no_padding()
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has an exception class for each kind of failure, without a common root
+            raise UserError(f"cannot read {path}: {error}", "remove that file: it is made again") from error
+        self.threads = threads
+        self.dimension = model.dimension
+        self.tokenizer = model.tokenizer()
+        self.tokenizer.enable_truncation(model.window)
 
-    def encode(self, texts: list[str], progress: Callable[[int], None]) -> NDArray[np.float32]:
+    def encode(self, texts: list[str], progress: Tell) -> NDArray[np.float32]:
+        """See `Session`."""
         import numpy as np
 
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
@@ -194,8 +325,9 @@ class _OnnxSession:
             vectors[row] = self.session.run(None, {"input_ids": tokens, "attention_mask": np.ones_like(tokens)})[0][0]
             return 1
 
-        if len(texts) == 1:
-            progress(embed(0))
+        if len(texts) == 1 or self.threads == 1:
+            for row in range(len(texts)):
+                progress(embed(row))
         else:
             with ThreadPoolExecutor(self.threads) as pool:
                 for done in pool.map(embed, range(len(texts))):
@@ -203,104 +335,31 @@ class _OnnxSession:
         return vectors
 
 
-def _int8_model(folder: Path, identity: EmbedderId) -> Path:
-    """The model exported to ONNX with 8-bit weights, per channel; made once and kept beside the weights' cache."""
-    target = settings.cache_folder() / "onnx" / f"{identity.sha256[:16]}-int8-v{_EXPORT_VERSION}.onnx"
-    if not target.is_file():
-        import tempfile
+class StaticSession:
+    """A table of token vectors; a text's vector is their mean, as in sentence-transformers' StaticEmbedding and in model2vec."""
 
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            made = _export_int8(folder, Path(scratch))
-            made.replace(target)
-    return target
+    def __init__(self, model: SentenceModel) -> None:
+        import numpy as np
+        from safetensors.numpy import load_file
 
+        weights = load_file(model.modules[0].folder / "model.safetensors")
+        table = weights["embedding.weight"] if "embedding.weight" in weights else weights["embeddings"]
+        if "mapping" in weights:
+            table = table[weights["mapping"].astype(np.int64)]
+        self.table = table.astype(np.float32)
+        if "embedding.weight" not in weights and "weights" in weights:
+            self.table *= weights["weights"].astype(np.float32)[:, None]
+        self.tokenizer = model.tokenizer()
 
-_EXPORT_VERSION = 1
+    def encode(self, texts: list[str], progress: Tell) -> NDArray[np.float32]:
+        """See `Session`; a text without tokens is a vector of zeros."""
+        import numpy as np
 
-
-def _export_int8(folder: Path, scratch: Path) -> Path:
-    import io
-    import logging
-    import warnings
-    from contextlib import ExitStack, redirect_stdout
-
-    import onnx
-    import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.transformers import optimizer
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(
-        str(folder), device="cpu", local_files_only=True, model_kwargs={"attn_implementation": "eager"}
-    ).eval()
-
-    class Pipeline(torch.nn.Module):
-        """All modules of the model, pooling included; then rows of length 1."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model.requires_grad_(False)
-
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            features = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": torch.zeros_like(input_ids)}
-            return torch.nn.functional.normalize(self.model(features)["sentence_embedding"], dim=1)
-
-    example = torch.ones((2, 8), dtype=torch.long)
-    exported, fused, quantised = scratch / "fp32.onnx", scratch / "fused.onnx", scratch / "int8.onnx"
-    axes = {0: "batch", 1: "tokens"}
-    # The exporters warn at the root logger about what is meant to be so, and their first word to it gives it a handler, through
-    # which the debug lines of other libraries would reach the user: level and handlers are put back after.
-    root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    with ExitStack() as quiet, torch.no_grad():
-        quiet.enter_context(warnings.catch_warnings())
-        quiet.enter_context(redirect_stdout(io.StringIO()))
-        quiet.callback(root.setLevel, level)
-        quiet.callback(root.handlers.__setitem__, slice(None), handlers)
-        root.setLevel(logging.ERROR)
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Pipeline(),
-            (example, example),
-            str(exported),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["embedding"],
-            dynamic_axes={"input_ids": axes, "attention_mask": axes, "embedding": {0: "batch"}},
-            opset_version=17,
-            dynamo=False,
-        )
-        config = _read_json(folder / "config.json")
-        merged = optimizer.optimize_model(
-            str(exported), "bert", num_heads=config["num_attention_heads"], hidden_size=config["hidden_size"]
-        )
-        merged.save_model_to_file(str(fused))
-        quantize_dynamic(
-            str(fused),
-            str(quantised),
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            # Shape inference does not know the fused operators' outputs; all of them are floats.
-            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
-        )
-    return quantised
-
-
-def _read_json(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
-    if missing is not None and not path.is_file():
-        return missing
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}", "pull the model again: `rag-vs-ft models pull NAME`") from error
-
-
-def _weights_sha256(folder: Path) -> str:
-    """As recorded when the model was pulled, else computed."""
-    recorded = (catalogue.manifest(folder) or {}).get("weights_sha256")
-    try:
-        return recorded or catalogue.sha256_file(folder / "model.safetensors")
-    except OSError as error:
-        raise UserError(
-            f"cannot read the weights in {folder}: {error}", "pull the model again: `rag-vs-ft models pull NAME`"
-        ) from error
+        vectors = np.zeros((len(texts), self.table.shape[1]), dtype=np.float32)
+        for start in range(0, len(texts), 256):
+            part = self.tokenizer.encode_batch_fast(texts[start : start + 256], add_special_tokens=False)
+            for row, encoding in enumerate(part, start=start):
+                if encoding.ids:
+                    vectors[row] = self.table[encoding.ids].mean(axis=0)
+            progress(len(part))
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.index import generations
+from rag_vs_ft.index.damage import reading
 from rag_vs_ft.language import language, stemmer
 from rag_vs_ft.records import Chunk
 
@@ -52,10 +52,11 @@ class Analyzer:
     stop_words: bool = True
     names: bool = True
     pairs: bool = True
+    version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:
         """What an index manifest records of the analyzer."""
-        return {"version": VERSION, **asdict(self)}
+        return asdict(self)
 
     def terms(self, text: str) -> list[str]:
         """The terms of one text, in order."""
@@ -158,7 +159,7 @@ class Lexical:
 
     @cached_property
     def _scorer(self) -> Scorer:
-        with generations.reading(self.folder):
+        with reading(self.folder):
             return _RankBm25(self.folder, self.settings) if self.settings.backend == "rank-bm25" else _Bm25s(self.folder)
 
     def scores(self, query: str) -> NDArray[np.float32]:
@@ -191,9 +192,9 @@ def build(folder: Path, texts: Iterable[str], analyzer: Analyzer, bm25: Bm25Sett
 
 def load(folder: Path) -> Lexical:
     """Open what `build` wrote; the index checks its manifest before, so the files are known to be whole."""
-    with generations.reading(folder / "analyzer.json"):
+    with reading(folder / "analyzer.json"):
         record = json.loads((folder / "analyzer.json").read_text(encoding="utf-8"))
-    if record.pop("version") != VERSION:
+    if record.get("version") != VERSION:
         raise UserError(f"{folder} was analysed by another version", "rebuild it: `rag-vs-ft index build NAME`")
     bm25 = Bm25Settings(**{key: record.pop(key) for key in ("k1", "b", "backend")})
     return Lexical(folder, Analyzer(**record), bm25)

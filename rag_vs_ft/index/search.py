@@ -5,7 +5,6 @@ Ties are broken by chunk id (rows are in that order), so the same query on the s
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import CheckFailed, UserError
-from rag_vs_ft.index import chunking, documents, generations, lexical
+from rag_vs_ft.index import documents, generations, lexical
 from rag_vs_ft.index.dense import Dense
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
@@ -61,6 +60,11 @@ def checked_k(k: int) -> int:
     return k
 
 
+def depth_for(k: int) -> int:
+    """Hits that each leg gives to a search for `k`: the scores of a fusion depend on it."""
+    return max(DEPTH, k)
+
+
 def checked_rerank_depth(depth: int) -> int:
     """`depth` if it is a usable number of hits to rerank, else UserError."""
     if not 1 <= depth <= settings.MAX_HITS:
@@ -76,7 +80,6 @@ class Index:
         self.manifest = generation.manifest
         self.table = ChunkTable.open(generation.folder)
         self._given_embedder = embedder
-        self._lock = threading.Lock()
         self._refuse_foreign()
 
     @staticmethod
@@ -84,12 +87,12 @@ class Index:
         """Open the generation of index `name` that answers now.
 
         Raises UserError when there is no such index, CheckFailed when none of its generations is whole or when it was made by
-        another chunker or analyzer than this version has.
+        another analyzer than this version has.
         """
         return Index(generations.current(generations.index_folder(name, home)), embedder)
 
     def __len__(self) -> int:
-        return self.manifest["counts"]["chunks"]
+        return self.manifest.counts.chunks
 
     @property
     def name(self) -> str:
@@ -97,27 +100,27 @@ class Index:
         return self.generation.folder.parent.name
 
     def _refuse_foreign(self) -> None:
-        for part, version in (("chunker", chunking.VERSION), ("analyzer", lexical.VERSION)):
-            if self.manifest[part]["version"] != version:
-                raise CheckFailed(
-                    f"index {self.name!r} was made by {part} version {self.manifest[part]['version']}, this is version {version}",
-                    f"rag-vs-ft index build {self.name} --corpus {self.manifest['corpus']['name']}",
-                )
+        found = self.manifest.inputs.analyzer.version
+        if found != lexical.VERSION:
+            raise CheckFailed(
+                f"index {self.name!r} was made by analyzer version {found}, this is version {lexical.VERSION}", self._rebuild()
+            )
+
+    def _rebuild(self) -> str:
+        """The command that builds this index again as it was."""
+        was = self.manifest.inputs
+        full = f"rag-vs-ft index build {self.name} --corpus {was.corpus.name} --chunk-size {was.chunker.size}"
+        return full + (f" --embedder {was.embedder.name}" if was.embedder.name != settings.EMBEDDER else "")
 
     @cached_property
     def embedder(self) -> Embedder:
         """The embedding model that made the vectors; CheckFailed when what is there by its name is another one."""
-        recorded = self.manifest["embedder"]
-        embedder = self._given_embedder or Embedder(recorded["name"], precision=recorded["precision"])
-        found = embedder.id.to_json()
-        if found != recorded:
-            different = ", ".join(
-                f"{key} {found[key]!r} instead of {recorded[key]!r}" for key in found if found[key] != recorded[key]
-            )
-            raise CheckFailed(
-                f"index {self.name!r} was made by another embedding model: {different}",
-                f"rag-vs-ft index build {self.name} --corpus {self.manifest['corpus']['name']} --embedder {embedder.name}",
-            )
+        recorded = self.manifest.inputs.embedder
+        embedder = self._given_embedder or Embedder.of(recorded)
+        if different := recorded.differences(embedder.id):
+            found = embedder.id.to_json()
+            said = ", ".join(f"{key} {found[key]!r} instead of {recorded.to_json()[key]!r}" for key in different)
+            raise CheckFailed(f"index {self.name!r} was made by another embedding model: {said}", self._rebuild())
         return embedder
 
     @cached_property
@@ -157,7 +160,7 @@ class Index:
         """
         query, _ = checked_query(query)
         checked_k(k)
-        legs = self._legs(query, max(DEPTH, k), retriever, fusion, filters)
+        legs = self._legs(query, depth_for(k), retriever, fusion, filters)
         ranked = fuse(legs, fusion) if retriever == "hybrid" else [(row, score) for leg in legs for row, _, score in leg.found]
         places = [{row: (rank, score) for row, rank, score in leg.found} for leg in legs]
         none = (None, None)
@@ -189,16 +192,15 @@ class Index:
                 f"retrievers: {', '.join(RETRIEVERS)}; fusions: {', '.join(FUSIONS)}",
             )
         rows = self._rows(filters) if filters else None
-        with self._lock:
-            bm25 = self._bm25_leg(query, depth, rows) if retriever != "dense" else []
-            dense = self._dense_leg(query, depth, rows) if retriever != "bm25" else []
-            legs = [Leg(1.0, _ranked(bm25)), Leg(1.0, _ranked(dense))]
-            if retriever == "hybrid":
-                candidates = sorted({row for row, _ in (*bm25, *dense)})
-                words = self.documents_legs.bm25(query, rows)
-                vectors = self.documents_legs.dense(self.embedder.encode_query(query), rows)
-                legs.append(Leg(documents.BM25_WEIGHT, words.of(candidates)))
-                legs.append(Leg(documents.DENSE_WEIGHT, vectors.of(candidates)))
+        bm25 = self._bm25_leg(query, depth, rows) if retriever != "dense" else []
+        dense = self._dense_leg(query, depth, rows) if retriever != "bm25" else []
+        legs = [Leg(1.0, _ranked(bm25)), Leg(1.0, _ranked(dense))]
+        if retriever == "hybrid":
+            candidates = sorted({row for row, _ in (*bm25, *dense)})
+            words = self.documents_legs.bm25(query, rows)
+            vectors = self.documents_legs.dense(self.embedder.encode_query(query), rows)
+            legs.append(Leg(documents.BM25_WEIGHT, words.of(candidates)))
+            legs.append(Leg(documents.DENSE_WEIGHT, vectors.of(candidates)))
         return legs
 
     def _bm25_leg(self, query: str, depth: int, rows: NDArray[np.int64] | None) -> list[tuple[int, float]]:
@@ -225,8 +227,10 @@ class Index:
         retriever: str = settings.RETRIEVER,
         fusion: str = "rrf",
         filters: Filters | None = None,
+        k: int = settings.K,
     ) -> dict[str, Any]:
-        """Why a hit of this very search stands where it does: the query's terms, those it holds, and how its score came about."""
+        """Why a hit of this very search (the same `k` too) stands where it does: the query's terms, those it holds, and how its
+        score came about."""
         query, _ = checked_query(query)
         terms = self.bm25.terms(query)
         held = set(self.bm25.terms(lexical.searchable_text(hit.chunk)))
@@ -239,7 +243,7 @@ class Index:
             parts = [f"{weight:g}/({settings.RRF_K}+{rank})" for weight, rank in zip(weights, ranks, strict=True) if rank]
         else:
             row = self.table.row(hit.chunk.id)
-            legs = self._legs(query, DEPTH, retriever, fusion, filters)
+            legs = self._legs(query, depth_for(k), retriever, fusion, filters)
             parts = [f"{weight:.4f}*{part:.4f}" for weight, part in _sum_parts(legs, row)]
         return explained | {"score": f"{fusion}: {' + '.join(parts)} = {hit.score:.6f}"}
 

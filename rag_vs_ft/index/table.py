@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_vs_ft.index import generations
+from rag_vs_ft.index.damage import reading
 from rag_vs_ft.records import Chunk
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class ChunkTable:
         """The table itself, with the columns of a Chunk and `key`."""
         import pyarrow as pa
 
-        with generations.reading(self.folder / CHUNKS):
+        with reading(self.folder / CHUNKS):
             return pa.ipc.open_file(pa.memory_map(str(self.folder / CHUNKS))).read_all()
 
     def __len__(self) -> int:
@@ -146,7 +146,7 @@ class ChunkTable:
         """Each document's id and key."""
         import pyarrow as pa
 
-        with generations.reading(self.folder / DOCUMENTS):
+        with reading(self.folder / DOCUMENTS):
             table = pa.ipc.open_file(pa.memory_map(str(self.folder / DOCUMENTS))).read_all()
         return dict(zip(table.column("id").to_pylist(), table.column("key").to_pylist(), strict=True))
 

@@ -32,7 +32,7 @@ def test_documents_are_listed_found_and_opened_at_the_linked_passage(built, open
     at = open_page("index", document="vault/keys.md", chunk=linked.id)
     table = at.dataframe[0].value
     assert list(table["document"]) == ["aks/pools.md", "hostile.md", "vault/keys.md"]
-    assert table["passages"].sum() == len(index) and table["tokens"].sum() == index.manifest["counts"]["tokens"]
+    assert table["passages"].sum() == len(index) and table["tokens"].sum() == index.manifest.counts.tokens
     (marked,) = [one for one in at.expander if "this passage" in one.label]
     assert marked.proto.expanded and "443" in marked.text[0].value
     at.text_input(key="find").set_value("POOLS").run()

@@ -12,7 +12,7 @@ import pytest
 
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import CheckFailed, UserError
-from rag_vs_ft.index import build, dense, generations
+from rag_vs_ft.index import build, chunking, dense, generations
 from rag_vs_ft.index.build import Recipe
 from rag_vs_ft.index.search import Filters, Index, Leg, fuse, top_rows
 
@@ -63,7 +63,7 @@ def rows(index: Index) -> list[tuple]:
 
 
 def files(index: Index) -> dict[str, str]:
-    return {name: record["sha256"] for name, record in index.manifest["files"].items()}
+    return {name: record.sha256 for name, record in index.manifest.files.items()}
 
 
 def test_documents_go_in_and_hits_come_out(index) -> None:
@@ -225,13 +225,13 @@ def test_an_update_embeds_only_new_texts_and_equals_a_build_from_nothing(
     )
     result = build.update("docs", home)
     assert result.published and result.generation.name == "gen-000002"
-    assert len(embedded) == result.counts["embedded"] == 2
-    assert result.counts["chunks_added"] == 2 and result.counts["chunks_removed"] == 3
-    assert result.counts["reused"] == result.counts["unique_texts"] - 2
+    assert len(embedded) == result.counts.embedded == 2
+    assert result.counts.chunks_added == 2 and result.counts.chunks_removed == 3
+    assert result.counts.reused == result.counts.unique_texts - 2
     assert any("7 days" in text for text in embedded) and any("A disk." in text for text in embedded)
     build.build("scratch", "docs", recipe, home)
     fresh, updated = Index.open("scratch", home), Index.open("docs", home)
-    assert fresh.manifest["dense"]["kind"] == kind
+    assert fresh.manifest.dense.kind == kind
     assert rows(fresh) == rows(updated) and files(fresh) == files(updated)
     for query in ("surge limit", "disk", "az aks", "7 days", "cluster node"):
         assert [(hit.chunk.id, hit.score) for hit in fresh.search(query, 10)] == [
@@ -248,15 +248,15 @@ def test_growing_into_another_kind_takes_the_vectors_over(index, home, folder, r
         write(folder, {"new.md": f"# New\n\nA new disk of {kind}.\n"})
         store.update("docs", home=home)
         result = build.update("docs", home)
-        assert result.generation.manifest["dense"]["kind"] == kind
-        assert result.counts["embedded"] == (301 if kind == "ivfpq" else 1)
+        assert result.generation.manifest.dense.kind == kind
+        assert result.counts.embedded == (301 if kind == "ivfpq" else 1)
         build.build(kind, "docs", recipe, home)
         assert files(Index.open(kind, home)) == files(Index.open("docs", home))
 
 
 def test_nothing_changed_publishes_nothing(index, home) -> None:
     result = build.update("docs", home)
-    assert not result.published and result.counts["embedded"] == 0
+    assert not result.published and result.counts.embedded == 0
     assert generations.list_indexes(home) == ["docs"]
     assert len(generations.all_generations(home.indexes / "docs")) == 1
 
@@ -269,7 +269,7 @@ def test_nothing_is_taken_over_from_a_damaged_generation_and_it_is_said(index, h
     write(folder, {"new.md": "# New\n\nA new page.\n"})
     store.update("docs", home=home)
     result = build.update("docs", home)
-    assert result.counts["embedded"] == result.counts["unique_texts"]
+    assert result.counts.embedded == result.counts.unique_texts
     assert "faiss.index" in caplog.text and "nothing is taken over" in caplog.text
 
 
@@ -293,7 +293,7 @@ def test_a_changed_date_alone_is_a_change_that_embeds_nothing(index, home, folde
     write(folder, {"vault/keys.md": ARTICLES["vault/keys.md"].replace("03/04/2025", "03/04/2026")})
     store.update("docs", home=home)
     result = build.update("docs", home)
-    assert result.published and result.counts["embedded"] == 0 and result.counts["chunks_kept"] == result.counts["chunks"]
+    assert result.published and result.counts.embedded == 0 and result.counts.chunks_kept == result.counts.chunks
     assert Index.open("docs", home).search("vault", 1, retriever="bm25")[0].chunk.date == "2026-03-04"
 
 
@@ -328,7 +328,7 @@ def test_a_killed_build_resumes_without_embedding_twice(home, folder, tiny_embed
     assert generations.list_indexes(home) == []
     resumed = subprocess.run([*command, "-1"], capture_output=True, text=True, check=True)
     index = Index.open("docs", home)
-    assert resumed.stdout.count("embedded") == index.manifest["counts"]["unique_texts"] - 3
+    assert resumed.stdout.count("embedded") == index.manifest.counts.unique_texts - 3
     assert not (home.indexes / "docs" / "work").exists()
 
 
@@ -337,7 +337,7 @@ def test_identical_texts_are_embedded_once(home, tmp_path, recipe) -> None:
     write(tmp_path / "docs", {"a.md": same, "b.md": same})
     store.add("docs", str(tmp_path / "docs"), home=home)
     result = build.build("docs", "docs", recipe, home)
-    assert result.counts["chunks"] == 2 and result.counts["embedded"] == 1
+    assert result.counts.chunks == 2 and result.counts.embedded == 1
     hits = Index.open("docs", home).search("very same text", 2)
     assert [hit.chunk.document_id for hit in hits] == ["a.md", "b.md"] and hits[0].chunk.id != hits[1].chunk.id
 
@@ -361,14 +361,40 @@ def test_another_embedder_is_refused_with_the_command_that_mends_it(index, home,
     assert Index.open("docs", home, embedder=Embedder(str(other), precision="fp32")).search("vault", retriever="bm25")
 
 
-@pytest.mark.parametrize("part", ["chunker", "analyzer"])
-def test_another_version_is_refused(index, home, part) -> None:
+def rewrite(index: Index, change) -> None:
+    """Change the manifest of an index on the disk."""
     path = index.generation.folder / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
-    manifest[part]["version"] = 99
+    change(manifest)
     path.write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(CheckFailed, match=f"{part} version 99"):
+
+
+def test_another_analyzer_is_refused(index, home) -> None:
+    rewrite(index, lambda manifest: manifest["analyzer"].update(version=99))
+    with pytest.raises(CheckFailed, match="analyzer version 99") as caught:
         Index.open("docs", home)
+    assert caught.value.hint == f"rag-vs-ft index build docs --corpus docs --chunk-size 32 --embedder {index.embedder.name}"
+
+
+def test_an_index_of_another_chunker_answers_and_its_update_embeds_only_texts_that_differ(index, home) -> None:
+    rewrite(index, lambda manifest: manifest["chunker"].update(version=2))
+    assert Index.open("docs", home).search("port", 3)
+    result = build.update("docs", home)
+    assert result.published and result.counts.embedded == 0 and result.counts.chunks_kept == result.counts.chunks
+    assert result.generation.manifest.inputs.chunker.version == chunking.VERSION
+
+
+def test_a_manifest_of_an_earlier_version_opens(index, home) -> None:
+    def earlier(manifest):
+        for key in ("engine", "layout"):
+            del manifest["embedder"][key]
+        del manifest["chunker"]["around"]
+
+    rewrite(index, earlier)
+    opened = Index.open("docs", home)
+    # Without a word on it, fp32 was computed by torch.
+    assert opened.manifest.inputs.embedder.engine == "torch" == opened.embedder.id.engine
+    assert opened.search("port", 1)[0].chunk.document_id == "vault/keys.md"
 
 
 @pytest.mark.parametrize("k", [0, -1, 1001])

@@ -7,7 +7,7 @@ import pytest
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.index import embedding
+from rag_vs_ft.index import embedding, processor
 from rag_vs_ft.index.embedding import Embedder
 
 TEXTS = ["upgrade the node pool", "key vault", "a b c " * 40, "", "upgrade the node pool", "kubectl get policy , restore 5 disk"]
@@ -86,7 +86,7 @@ def test_what_is_no_embedding_model_is_refused_with_the_next_step(tmp_path) -> N
 
 def test_auto_is_int8_only_where_the_processor_has_the_instructions(tiny_embedder, monkeypatch) -> None:
     for has, expected in ((True, "int8"), (False, "fp32")):
-        monkeypatch.setattr(embedding, "has_int8_instructions", lambda has=has: has)
+        monkeypatch.setattr(processor, "has_int8", lambda has=has: has)
         assert Embedder(tiny_embedder).precision == expected
 
 

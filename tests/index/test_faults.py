@@ -106,7 +106,7 @@ KILL = textwrap.dedent(
         last, more = look(home)
         embedded = [json.loads(line) for line in log.read_text().splitlines()]
         left = sorted(path.name for path in (home / "indexes" / "docs").iterdir())
-        files = generations.current(home / "indexes" / "docs").manifest["files"]
+        files = {name: file.sha256 for name, file in generations.current(home / "indexes" / "docs").manifest.files.items()}
         print(json.dumps([code, name, faults, again, last, more, embedded, left, files]), flush=True)
         shutil.rmtree(home)
         if code == 0:
@@ -144,7 +144,7 @@ def test_killed_at_any_step_the_old_or_the_new_generation_answers_and_the_next_r
         # Only what was being embedded when the process died is embedded again: one shard.
         assert len(set(embedded)) == len(new) and len(embedded) <= len(new) + 2
         assert files == runs[-1][-1]
-        assert set(left) <= {"CURRENT", "lock", "gen-000001", "gen-000002", "gen-000003"}, left
+        assert set(left) <= {"CURRENT", "lock", "lock.holder", "gen-000001", "gen-000002", "gen-000003"}, left
     assert sum(len(embedded := run[6]) > len(set(embedded)) for run in runs) < len(runs) / 2
 
 
@@ -156,7 +156,7 @@ def test_a_flipped_byte_in_any_file_is_found_and_named(home, folder, recipe, mon
     (folder / "many.md").write_text("# Many\n\n" + "\n\n".join(parts), encoding="utf-8")
     store.add("docs", str(folder), home=home)
     generation = build.build("docs", "docs", recipe, home).generation
-    names = set(generation.manifest["files"])
+    names = set(generation.manifest.files)
     assert {"faiss.index", "chunks.arrow", "documents.arrow", "bm25/data.csc.index.npy"} <= names
     assert ("vectors.npy" in names) == (kind == "ivfpq")
     for name in names:
@@ -186,14 +186,14 @@ def test_a_full_disk_is_said_and_leaves_the_old_generation(home, folder, recipe,
 
     with monkeypatch.context() as patch:
         if step == "vectors":
-            patch.setattr("rag_vs_ft.index.build.os.fsync", full)
+            patch.setattr("rag_vs_ft.files.os.fsync", full)
         elif step == "chunks":
             patch.setattr("pyarrow.RecordBatchFileWriter.write_batch", full)
         else:
             patch.setattr("faiss.write_index", full_for_faiss)
         with pytest.raises(UserError, match="No space left on device") as caught:
             build.update("docs", home)
-    assert "run it again" in caught.value.hint
+    assert "is kept" in caught.value.hint
     assert generations.current(home.indexes / "docs").name == "gen-000001"
     assert not list((home.indexes / "docs").glob("*.tmp"))
     assert build.update("docs", home).generation.name == "gen-000002"
@@ -223,7 +223,7 @@ def test_a_store_cut_off_in_the_middle_of_a_vector_keeps_the_whole_ones(home, fo
     build.build("docs", "docs", recipe, home)
     assert len(embedded) == 1
     build.build("fresh", "docs", recipe, home)
-    first, second = (Index.open(name, home).manifest["files"] for name in ("docs", "fresh"))
+    first, second = (Index.open(name, home).manifest.files for name in ("docs", "fresh"))
     assert first == second
 
 
@@ -244,5 +244,5 @@ def test_a_build_streams_its_chunks(home, tmp_path, recipe, monkeypatch) -> None
             chunks = sum(type(thing) is Chunk or (type(thing) is dict and "document_id" in thing) for thing in gc.get_objects())
             alive[stage] = max(alive.get(stage, 0), chunks)
 
-    assert build.build("docs", "docs", recipe, home, count).counts["chunks"] == 800
+    assert build.build("docs", "docs", recipe, home, count).counts.chunks == 800
     assert set(alive) == {"chunk", "embed", "bm25", "documents", "faiss"} and max(alive.values()) < 100

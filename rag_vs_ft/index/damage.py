@@ -1,0 +1,23 @@
+"""What a reader is told when a file of an index is damaged within."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rag_vs_ft.errors import CheckFailed
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """While a file of a generation is read: what the library raises for damaged content becomes a CheckFailed.
+
+    Only content: sizes were compared when the generation was opened.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:  # FAISS raises the first; numpy, Arrow and JSON the others
+        raise CheckFailed(
+            f"{path} is damaged: {error}", "see `rag-vs-ft index verify NAME`, then roll back or build again"
+        ) from error
