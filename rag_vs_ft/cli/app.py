@@ -12,66 +12,39 @@ from rag_vs_ft.errors import UserError
 
 app = typer.Typer()
 
-OPTIONS: dict[str, str | tuple[str, ...]] = {
-    # Only this machine can reach the app, under no other name than its own: no DNS name of somebody else's can be made to lead
-    # a browser here.
-    "server.address": "127.0.0.1",
-    "server.allowedHosts": ("localhost", "127.0.0.1"),
-    "server.enableCORS": "true",
-    "server.enableXsrfProtection": "true",
-    "server.enableStaticServing": "false",
-    "server.maxUploadSize": "1",
-    "server.fileWatcherType": "none",
-    "server.showEmailPrompt": "false",
-    "server.disconnectedSessionTTL": "120",
-    # Messages with a log id are the app's own; tracebacks stay in the terminal.
-    "client.showErrorDetails": "none",
-    "client.toolbarMode": "viewer",
-    "browser.gatherUsageStats": "false",
-    "client.showErrorLinks": "false",
-    "runner.magicEnabled": "false",
-    # A full collection took 0.46 s with models loaded, after each rerun.
-    "runner.postScriptGC": "false",
-    # A page that leads to another one's view sets it; this is logged as if it were a fault.
-    "global.disableWidgetStateDuplicationWarning": "true",
-    # Contrast of 4.5 (WCAG AA): captions have 60% of the text's colour, and primary buttons are written on in white.
-    "theme.light.textColor": "#0f1116",
-    "theme.light.primaryColor": "#0b5cad",
-    "theme.dark.primaryColor": "#2b77cf",
-    "browser.serverAddress": "localhost",
-}
-
 
 @app.command("app")
 def run(
     port: Annotated[int, typer.Option("--port", help="Port on this machine.")] = 8501,
+    address: Annotated[
+        str, typer.Option("--address", help="Address to listen on; 0.0.0.0 is every network of this machine.")
+    ] = "127.0.0.1",
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="A name under which browsers reach the app, as often as needed.")
+    ] = None,
+    base_path: Annotated[str, typer.Option("--base-path", help="Path below which a reverse proxy serves the app.")] = "",
     home: HomeOption = None,
 ) -> None:
-    """Open the app in a browser: ask, compare the arms, look inside. Only this machine can reach it.
+    """Open the app in a browser: ask, compare the arms, look inside.
+
+    Only this machine can reach it, unless a password is set in RAG_VS_FT_PASSWORD and --address or --host is given. Passwords
+    and answers are readable on the way unless a proxy with TLS stands before it.
 
     Example: rag-vs-ft app --port 8501
     """
     import os
 
-    from streamlit.web.cli import main
-
     from rag_vs_ft import settings
+    from rag_vs_ft.serving import PASSWORD_VARIABLE, Place, serve
 
-    if not 1 <= port <= 65_535:
-        raise UserError(f"port {port} is out of range", "use 1024 to 65535")
-    if _taken(port):
+    # Taken out of the environment, which the processes of long work inherit.
+    place = Place(port, address, tuple(host or ()), base_path, os.environ.pop(PASSWORD_VARIABLE, ""))
+    if _taken(port, address):
         raise UserError(f"port {port} is taken by another program", f"use another one: rag-vs-ft app --port {port % 65_535 + 1}")
     settings.threads()  # a wrong setting is told here and not in a page
     settings.quiet_dependencies()
     os.environ["RAG_VS_FT_HOME"] = str(settings.home(home).root)
-    options = [
-        word
-        for name, values in OPTIONS.items()
-        for value in ((values,) if isinstance(values, str) else values)
-        for word in (f"--{name}", value)
-    ]
-    # In this process, so that whatever ends the command ends the server.
-    main(["run", str(find_main()), "--server.port", str(port), *options], standalone_mode=False)
+    serve(find_main(), place)
 
 
 def find_main() -> Path:
@@ -83,15 +56,20 @@ def find_main() -> Path:
     raise UserError(f"the app's files are not where they should be: {package / '_app'}", "install rag-vs-ft again")
 
 
-def _taken(port: int) -> bool:
+def _taken(port: int, address: str) -> bool:
+    import errno
     import socket
 
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
         except PermissionError as error:
             raise UserError(f"port {port} may not be used by you", "use 1024 or more") from error
-        except OSError:
-            return True
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+            raise UserError(
+                f"cannot listen on {address}: {error.strerror}", "use 127.0.0.1, 0.0.0.0 or an address of it"
+            ) from error
     return False

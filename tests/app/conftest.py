@@ -16,9 +16,10 @@ from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from rag_vs_ft import catalogue, jobs, settings
-from rag_vs_ft.cli.app import OPTIONS, find_main
+from rag_vs_ft.cli.app import find_main
 from rag_vs_ft.corpus import store
 from rag_vs_ft.index import build
+from rag_vs_ft.serving import OPTIONS
 
 HOSTILE = '<script>fetch("http://evil.example/s")</script> ![i](http://evil.example/i.png) [l](javascript:alert(1)) :red[x] $x$'
 DOCUMENTS = {
@@ -27,7 +28,7 @@ DOCUMENTS = {
     "hostile.md": f"# Odd {HOSTILE}\n\nThe secret port {HOSTILE} is 7.\n",
 }
 # Pages run in the test's own process, with Streamlit's defaults: of the server's options, what a script needs.
-config.set_option("runner.magicEnabled", OPTIONS["runner.magicEnabled"] == "true")
+config.set_option("runner.magicEnabled", OPTIONS["runner.magicEnabled"])
 RECIPE = build.Recipe(precision="fp32", chunk_size=32)
 
 

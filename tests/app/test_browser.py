@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from serving import serving
 
 from rag_vs_ft.feedback import preferences
 
@@ -32,29 +29,6 @@ NOT_OURS = {
     "colour has the contrast for both",
     "button[data-selected=true]": "the chosen view of a segmented control, likewise",
 }
-
-
-@contextmanager
-def serving(home, cache: Path) -> Iterator[int]:
-    """The app in a process of its own, as `rag-vs-ft app` starts it; gives its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "rag_vs_ft", "app", "--port", str(port), "--home", str(home.root)]
-    process = subprocess.Popen(command, env={**os.environ, "RAG_VS_FT_CACHE": str(cache)})
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5):
-                    break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, "the app does not start"
-                time.sleep(0.2)
-        yield port
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
 
 
 @pytest.fixture
@@ -272,25 +246,6 @@ def test_pages_have_no_serious_fault_of_accessibility(built, parrot, tiny_cache,
         assert not any(faults.values()), faults
         visit.evaluate("document.querySelector('[data-testid=stMain]').innerHTML += '<img src=data:,>'")
         assert violations(visit, axe), "what is asserted can fail"
-
-
-def test_another_name_for_this_machine_is_refused(built, tiny_cache) -> None:
-    """DNS rebinding: a foreign page whose name leads to 127.0.0.1 must not get a session."""
-    with serving(built, tiny_cache) as port:
-        for host, status in ((f"localhost:{port}", b"101"), ("evil.example", b"403")):
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-                lines = [
-                    "GET /_stcore/stream HTTP/1.1",
-                    f"Host: {host}",
-                    f"Origin: http://{host}",
-                    "Upgrade: websocket",
-                    "Connection: Upgrade",
-                    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-                    "Sec-WebSocket-Version: 13",
-                    "\r\n",
-                ]
-                connection.sendall("\r\n".join(lines).encode())
-                assert connection.recv(64).split()[1] == status, host
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from rag_vs_ft.cli import app as _registered  # the package's Typer application hides the module of this name
 from rag_vs_ft.cli import main
+from rag_vs_ft.serving import OPTIONS
 
 verb = sys.modules["rag_vs_ft.cli.app"]
 
@@ -60,14 +62,36 @@ def test_the_files_are_found_in_a_checkout_and_in_an_installed_package(tmp_path,
     assert verb.find_main() == package / "_app" / "main.py"
 
 
-def test_nobody_else_can_reach_it_and_nothing_is_reported() -> None:
+def test_nothing_is_reported_and_no_file_is_served() -> None:
     """The browser test checks the effect; this names the settings that must not be lost."""
     expected = {
-        "server.address": "127.0.0.1",
-        "server.enableStaticServing": "false",
+        "server.enableStaticServing": False,
         "client.showErrorDetails": "none",
         "client.toolbarMode": "viewer",
-        "browser.gatherUsageStats": "false",
+        "browser.gatherUsageStats": False,
+        "runner.postScriptGC": False,
     }
-    assert expected.items() <= verb.OPTIONS.items()
-    assert set(verb.OPTIONS["server.allowedHosts"]) == {"localhost", "127.0.0.1"}
+    assert expected.items() <= OPTIONS.items()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--address", "0.0.0.0"], "without a password"),
+        (["--host", "docs.example.org"], "without a password"),
+        (["--base-path", "/a b"], "base path"),
+        (["--base-path", "/../x"], "base path"),
+        (["--address", "evil/../x"], "not an address"),
+        (["--host", ""], "not an address"),
+    ],
+)
+def test_what_may_not_be_served_is_told(run, home, words, says) -> None:
+    code, said = run("--port", "8599", "--home", str(home.root), *words)
+    assert code == 2 and says in said
+
+
+def test_a_short_password_is_refused_and_none_stays_in_the_environment(run, home, monkeypatch) -> None:
+    monkeypatch.setenv("RAG_VS_FT_PASSWORD", "short")
+    code, said = run("--port", "8599", "--home", str(home.root), "--address", "0.0.0.0")
+    assert code == 2 and "under 8 characters" in said and "short" not in said.replace("shorter", "")
+    assert "RAG_VS_FT_PASSWORD" not in os.environ

@@ -1,0 +1,244 @@
+"""The app's server: Streamlit with settings of ours, behind a gate that every request passes.
+
+The gate knows under which names the server may be called, who may come in, and what a page may load. It stands before Streamlit,
+so pages, the websocket, static files, downloads and uploads are all behind it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rag_vs_ft.errors import UserError
+
+PASSWORD_VARIABLE = "RAG_VS_FT_PASSWORD"
+MIN_PASSWORD = 8
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+OPTIONS: dict[str, Any] = {
+    "server.enableCORS": True,
+    "server.enableXsrfProtection": True,
+    "server.enableStaticServing": False,
+    "server.maxUploadSize": 50,  # MB, of dropped documents
+    "server.fileWatcherType": "none",
+    "server.showEmailPrompt": False,
+    "server.disconnectedSessionTTL": 120,
+    "server.enableAgentApi": False,
+    # Messages with a log id are the app's own; tracebacks stay in the terminal.
+    "client.showErrorDetails": "none",
+    "client.toolbarMode": "viewer",
+    "client.showErrorLinks": False,
+    "browser.gatherUsageStats": False,
+    "runner.magicEnabled": False,
+    # A full collection took 0.46 s with models loaded, after each rerun.
+    "runner.postScriptGC": False,
+    # A page that leads to another one's view sets it; this is logged as if it were a fault.
+    "global.disableWidgetStateDuplicationWarning": True,
+    # Contrast of 4.5 (WCAG AA): captions have 60% of the text's colour, and primary buttons are written on in white.
+    "theme.light.textColor": "#0f1116",
+    "theme.light.primaryColor": "#0b5cad",
+    "theme.dark.primaryColor": "#2b77cf",
+    "theme.headingFontSizes": ["1.75rem", "1.35rem", "1.15rem", "1rem", "0.9rem", "0.9rem"],
+}
+
+# Nothing is loaded from elsewhere, whatever text a page shows. Streamlit's own code needs eval (Vega) and inline styles.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; frame-src 'self' blob: data:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+)
+
+# What Streamlit's own page says before and after there is a server that could say it better.
+WORDS = {
+    b"<title>Streamlit</title>": b"<title>rag-vs-ft</title>",
+    b"Is Streamlit still running? If you accidentally stopped Streamlit, just restart it in your terminal:": (
+        b"The server of rag-vs-ft does not answer. If it was stopped, start it again in a terminal; conversations are kept:"
+    ),
+    b"streamlit run yourscript.py": b"rag-vs-ft app",
+    b"Streamlit server is not responding. Are you connected to the internet?": b"The server of rag-vs-ft does not answer.",
+}
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the app listens and what it is called: `hosts` are further names, `base_path` what a proxy puts before pages."""
+
+    port: int = 8501
+    address: str = "127.0.0.1"
+    hosts: tuple[str, ...] = ()
+    base_path: str = ""
+    password: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 65_535:
+            raise UserError(f"port {self.port} is out of range", "use 1024 to 65535")
+        for name in (self.address, *self.hosts):
+            if not name or any(letter.isspace() or letter in "/\\@?#*" for letter in name):
+                raise UserError(
+                    f"{name!r} is not an address or the name of a machine", "for example 0.0.0.0, or docs.example.org"
+                )
+        if any(not (part.isascii() and part.replace("-", "").replace("_", "").isalnum()) for part in self.path_parts):
+            raise UserError(f"base path {self.base_path!r} is not usable", "use letters, digits, '-' and '_', for example /docs")
+        if self.password and len(self.password) < MIN_PASSWORD:
+            raise UserError(f"{PASSWORD_VARIABLE} has under {MIN_PASSWORD} characters", "choose a longer password")
+        if not self.password and (self.address not in LOOPBACK or self.hosts):
+            raise UserError(
+                "without a password only this machine may reach the app",
+                f"set {PASSWORD_VARIABLE} to a password, or leave --address and --host out",
+            )
+
+    @property
+    def path_parts(self) -> list[str]:
+        """The parts of the base path."""
+        return [part for part in self.base_path.strip("/").split("/") if part] if self.base_path.strip("/") else []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names under which the server answers: no DNS name of somebody else's can be made to lead a browser here."""
+        own = () if self.address in ("0.0.0.0", "::") else (self.address,)
+        return tuple(dict.fromkeys((*LOOPBACK, *own, *self.hosts)))
+
+
+def serve(main: Path, place: Place) -> None:
+    """Serve the app whose main file is `main` until the process is ended."""
+    import streamlit as st
+    from starlette.middleware import Middleware
+    from streamlit import net_util
+
+    # Streamlit asks a server of Amazon's for this machine's address before it refuses a foreign origin. The gate refuses it
+    # first; should anything else ask, it gets no answer.
+    net_util.get_external_ip = net_util.get_internal_ip = lambda: None
+    sys.path.insert(0, str(main.parent))
+    app = st.App(main, middleware=[Middleware(Gate, place=place)])
+    app.run(
+        config={
+            **OPTIONS,
+            "server.port": place.port,
+            "server.address": place.address,
+            "server.allowedHosts": list(place.names),
+            "server.baseUrlPath": "/".join(place.path_parts),
+            "browser.serverAddress": place.hosts[0] if place.hosts else "localhost",
+        }
+    )
+
+
+class Gate:
+    """ASGI middleware: lets in requests to a known name, from our own pages, with the password if there is one."""
+
+    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]], place: Place) -> None:
+        self._app = app
+        self._names = frozenset(name.lower() for name in place.names)
+        self._password = place.password.encode()
+        self._pass = secrets.token_urlsafe(32)
+        self._cookie_path = f"/{'/'.join(place.path_parts)}"
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on or refuse it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        if not self._is_known(headers):
+            await _refuse(scope, receive, send, 403, b"This name is not one of this server's.\n")
+        elif self._password and not self._has_pass(headers):
+            if not self._knows_password(headers):
+                ask = [(b"www-authenticate", b'Basic realm="rag-vs-ft", charset="UTF-8"')]
+                await _refuse(scope, receive, send, 401, b"A password is needed.\n", ask)
+            else:
+                await self._app(scope, receive, self._sending(scope, send, new=True))
+        else:
+            await self._app(scope, receive, self._sending(scope, send, new=False))
+
+    def _is_known(self, headers: dict[str, str]) -> bool:
+        host = headers.get("host", "")
+        if (urlsplit(f"//{host}").hostname or "") not in self._names:
+            return False
+        origin = headers.get("origin", "")
+        # Browsers name the page's origin; a proxy may have changed the port that the server sees.
+        return not origin or urlsplit(origin).netloc == host or (urlsplit(origin).hostname or "") in self._names
+
+    def _has_pass(self, headers: dict[str, str]) -> bool:
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get("rag_vs_ft_pass")
+        except CookieError:
+            return False
+        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._pass.encode())
+
+    def _knows_password(self, headers: dict[str, str]) -> bool:
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "basic":
+            return False
+        try:
+            _, _, password = base64.b64decode(given, validate=True).partition(b":")
+        except (binascii.Error, ValueError):
+            return False
+        return hmac.compare_digest(password, self._password)
+
+    def _sending(self, scope: Message, send: Send, *, new: bool) -> Send:
+        """`send` with our headers and words; a visitor who is `new` gets the cookie that opens the websocket too."""
+        if scope["type"] == "websocket":
+            return send
+        held: list[Message] = []
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+                headers += [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
+                if new:
+                    about = f"rag_vs_ft_pass={self._pass}; Path={self._cookie_path}; HttpOnly; SameSite=Strict"
+                    headers.append((b"set-cookie", about.encode()))
+                message = {**message, "headers": headers}
+                if scope["method"] == "GET" and _has_words(message):
+                    held.append(message)
+                    return
+            elif held:
+                held.append(message)
+                if message.get("more_body"):
+                    return
+                await _send_rewritten(held, send)
+                return
+            await send(message)
+
+        return sending
+
+
+def _has_words(start: Message) -> bool:
+    """Whether a response is a page or a script, as plain text."""
+    headers = dict(start["headers"])
+    kind = headers.get(b"content-type", b"")
+    return start["status"] == 200 and b"content-encoding" not in headers and (b"html" in kind or b"javascript" in kind)
+
+
+async def _send_rewritten(held: Sequence[Message], send: Send) -> None:
+    start, *parts = held
+    body = b"".join(part.get("body", b"") for part in parts)
+    for old, new in WORDS.items():
+        body = body.replace(old, new)
+    headers = [(key, value) for key, value in start["headers"] if key != b"content-length"]
+    await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse(
+    scope: Message, receive: Receive, send: Send, status: int, says: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})  # before it was accepted: the client sees status 403
+        return
+    about = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": about})
+    await send({"type": "http.response.body", "body": says})
