@@ -117,6 +117,7 @@ def mine_updates(
     new: Annotated[str, typer.Argument(help="The newer version.")],
     out: OutOption,
     seed: SeedOption = settings.SEED,
+    balanced: Annotated[bool, typer.Option("--balanced", help="As many facts that grew as facts that shrank.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -129,7 +130,7 @@ def mine_updates(
 
     place = settings.home(home)
     versions = store.open_corpus(old, place), store.open_corpus(new, place)
-    _write(mining.mine_updates(*versions, seed=seed, progress=StageBar()), out, as_json)
+    _write(mining.mine_updates(*versions, seed=seed, balanced=balanced, progress=StageBar()), out, as_json)
 
 
 def _write(mined: Mined, out: Path, as_json: bool) -> None:

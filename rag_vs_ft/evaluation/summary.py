@@ -7,7 +7,6 @@ choices and has no bits per byte; `errors` counts them.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -53,10 +52,10 @@ from rag_vs_ft.evaluation.statistics import (
     risk_coverage_area,
 )
 from rag_vs_ft.evaluation.verdict import verdict
+from rag_vs_ft.mining.updates import larger_number
 from rag_vs_ft.records import Question
 
 Pair = tuple[str, str]
-_NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ def _freshness(table: Table) -> Freshness | None:
     if not asked:
         return None
     clusters = [table.clusters[question.id] for question in asked]
-    guesses = [_larger_number(question) for question in asked]
+    guesses = [larger_number(question) for question in asked]
     return Freshness(
         n=len(asked),
         clusters=len(set(clusters)),
@@ -176,17 +175,6 @@ def _freshness(table: Table) -> Freshness | None:
         )
         / len(asked),
     )
-
-
-def _larger_number(question: Question) -> float | None:
-    """Whether the choice with the larger number is right, versions compared part by part; None where numbers do not differ."""
-    numbers = [
-        tuple(int(part) for run in _NUMBER.findall(choice) for part in run.replace(",", "").split("."))
-        for choice in question.choices or ()
-    ]
-    if len(set(numbers)) == 1:
-        return None
-    return (numbers[question.answer_index or 0] == max(numbers)) / numbers.count(max(numbers))
 
 
 def _by_score(table: Table, baseline: str | None) -> tuple[ScoreFigures, ...]:

@@ -47,10 +47,12 @@ class _Change:
         return self.new.text[: self.start] + GAP + self.new.text[self.start + len(self.after) :]
 
 
-def mine_updates(old: Corpus, new: Corpus, *, seed: int, progress: Progress | None = None) -> Mined:
+def mine_updates(old: Corpus, new: Corpus, *, seed: int, balanced: bool = False, progress: Progress | None = None) -> Mined:
     """Forced choices between the old and the new fact, for each fact that differs between two versions of a corpus.
 
-    The answer is the new one. Raises UserError when the two have few documents in common, or when no fact changed.
+    The answer is the new one. Facts that change mostly grow, so "take the larger number" is often right: `balanced` leaves out as
+    many questions as it takes to make that a coin's toss. Raises UserError when the two have few documents in common, or when no
+    fact changed.
     """
     report = progress or silent
     if old.sha256 == new.sha256:
@@ -81,6 +83,10 @@ def mine_updates(old: Corpus, new: Corpus, *, seed: int, progress: Progress | No
         _question(change, titles[change.new.document_id], documents[key], old.name, new.name, seed)
         for key, change in sorted(first.items())
     ]
+    if balanced:
+        questions = _evened(questions, seed, funnel)
+        if not questions:
+            raise UserError("every changed number grew (or every one shrank)", "mine without --balanced: reports show that guess")
     return Mined(tuple(questions), funnel.counts(len(questions)), guess_rates(questions) | _lopsided(questions))
 
 
@@ -185,6 +191,7 @@ _SAME_STATES = (
 _FACTUAL = re.compile(r"\d|^`?--|[a-z]{2}[A-Z]\w|_|\w\.\w")
 _EDGE = "\"'`*.,;:()[]!?"
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_VALUE = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)*")
 _CODE_NAME = re.compile(r"-{0,2}[A-Za-z][A-Za-z0-9]*(?:[._/-][A-Za-z0-9]+)*")
 _PATH_OR_URL = re.compile(r"://|/[A-Za-z]|[A-Za-z]/|[$<>@\\]")
 _LONGEST_CELL = 40
@@ -377,15 +384,34 @@ def _question(change: _Change, title: str, documents: Sequence[str], old: str, n
     )
 
 
+def larger_number(question: Question) -> float | None:
+    """Whether the choice with the larger number is right (versions part by part); None where the numbers do not differ."""
+    numbers = [
+        tuple(int(part) for run in _VALUE.findall(_in_digits(choice)) for part in run.replace(",", "").split("."))
+        for choice in question.choices or ()
+    ]
+    if len(set(numbers)) < 2:
+        return None
+    return (numbers[question.answer_index or 0] == max(numbers)) / numbers.count(max(numbers))
+
+
+def _evened(questions: Sequence[Question], seed: int, funnel: Funnel) -> list[Question]:
+    """The questions without the surplus of those in which the larger (or smaller) number is right; which go is by chance."""
+    sides = {side: [question for question in questions if larger_number(question) == side] for side in (0.0, 1.0)}
+    fewer = min(map(len, sides.values()))
+    surplus = {
+        question.id
+        for side in sides.values()
+        for question in sorted(side, key=lambda question: question_id(str(seed), question.id))[fewer:]
+    }
+    if surplus:
+        funnel.drop("direction: more facts that grew than that shrank, or the other way round", len(surplus))
+    return [question for question in questions if question.id not in surplus]
+
+
 def _lopsided(questions: Sequence[Question]) -> dict[str, float]:
     """What no choice of others can even out: how often the larger number is right, and the share of the largest document."""
-    asked = wins = 0.0
-    for question in questions:
-        if question.choices is None or question.answer_index is None or "rule:number" not in question.tags:
-            continue
-        values = [[int(value) for value in re.findall(r"\d+", _in_digits(choice))] for choice in question.choices]
-        asked += 1
-        wins += 0.5 if values[0] == values[1] else max(values) == values[question.answer_index]
+    guesses = [guess for question in questions if (guess := larger_number(question)) is not None]
     largest = Counter(question.gold_documents[0] for question in questions).most_common(1)[0][1]
-    rates = {"larger number": round(wins / asked, 4)} if asked else {}
+    rates = {"larger number": round(sum(guesses) / len(guesses), 4)} if guesses else {}
     return rates | {"share of the largest document": round(largest / len(questions), 4)}

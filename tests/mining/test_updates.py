@@ -5,8 +5,8 @@ from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.questions import check_questions
 from rag_vs_ft.mining import mine_updates
 from rag_vs_ft.mining.statements import Statement
-from rag_vs_ft.mining.updates import _change
-from rag_vs_ft.records import write_jsonl
+from rag_vs_ft.mining.updates import _change, larger_number
+from rag_vs_ft.records import Question, write_jsonl
 
 BULK = "\n\n".join(f"Sentence number {number} of the page says the same in both versions." for number in range(8))
 
@@ -131,6 +131,46 @@ def test_questions_of_an_update(versions, tmp_path):
     file = tmp_path / "updates.jsonl"
     write_jsonl(file, (question.to_json() for question in mined.questions))
     assert check_questions(file, new.documents()).ok
+
+
+def test_directions_are_evened_out_on_demand(versions):
+    grew = {f"g{number}.md": (f"Grown {number}", f"{BULK}\n\nPool {number} holds {{}} nodes.") for number in range(5)}
+    shrank = {f"s{number}.md": (f"Shrunk {number}", f"{BULK}\n\nVault {number} keeps keys for {{}} days.") for number in range(2)}
+
+    def pages(up, down):
+        return {key: (title, text.format(up)) for key, (title, text) in grew.items()} | {
+            key: (title, text.format(down)) for key, (title, text) in shrank.items()
+        }
+
+    old, new = versions(pages(10, 90), pages(20, 30))
+    assert mine_updates(old, new, seed=1).balance["larger number"] == round(5 / 7, 4)
+    mined = mine_updates(old, new, seed=1, balanced=True)
+    assert [larger_number(question) for question in mined.questions].count(1.0) == 2 == len(mined.questions) / 2
+    assert mined.balance["larger number"] == 0.5
+    assert next(count for reason, count in mined.funnel.items() if "direction" in reason) == 3
+    assert mined == mine_updates(old, new, seed=1, balanced=True)
+
+
+def test_nothing_to_even_out(versions):
+    old, new = versions(
+        {"a.md": ("A", f"{BULK}\n\nA pool of it holds 10 nodes.")}, {"a.md": ("A", f"{BULK}\n\nA pool of it holds 20 nodes.")}
+    )
+    with pytest.raises(UserError, match="every changed number grew"):
+        mine_updates(old, new, seed=1, balanced=True)
+
+
+@pytest.mark.parametrize(
+    ("choices", "right", "expected"),
+    [
+        (("1.9.0", "1.10.0"), 1, 1.0),
+        (("1,000 nodes", "999 nodes"), 1, 0.0),
+        (("one node", "two nodes"), 1, 1.0),
+        (("Preview", "GA"), 1, None),
+        (("5 GB", "5 MB"), 0, None),
+    ],
+)
+def test_the_larger_number(choices, right, expected):
+    assert larger_number(Question("q", "?", choices=choices, answer_index=right)) == expected
 
 
 def test_a_fact_that_still_stands_elsewhere_is_not_asked(versions):
