@@ -194,10 +194,7 @@ def _compare(home: Home, tell: Progress, clock: _TimeLeft) -> None:
     for arm in compared.summary.scored:
         low, high = arm.accuracy.interval or (0.0, 1.0)
         print(f"{arm.name:14} {arm.right:7.1%}   {low:6.1%} to {high:.1%}")
-    print(
-        f"{compared.summary.verdict}\n(A guess is right in {compared.summary.questions.chance or 0.0:.0%}. right-passage is a "
-        f"probe: a perfect search. Report: {compared.folder / 'report.html'})"
-    )
+    print(f"{compared.summary.verdict}\nReport: {compared.folder / 'report.html'}")
 
 
 def _heading(text: str) -> None:

@@ -74,14 +74,28 @@ def evaluate(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Results folders; several are compared with the first.")],
     gate: Annotated[bool, typer.Option("--gate", help="Exit with 1 when an arm became significantly worse.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the report of a run, or compare runs question by question.
 
     Example: rag-vs-ft report eval/results/monday eval/results/tuesday --gate
     """
-    from rag_vs_ft.evaluation.compare import write_report
+    from rag_vs_ft.evaluation.compare import compare_all, read_report, require_no_regression
+    from rag_vs_ft.evaluation.figures import read_summary
 
-    print(write_report(runs, gate=gate))
+    if len(runs) == 1 and not gate:
+        if as_json:
+            show(read_summary(runs[0]).to_json())
+        else:
+            print(read_report(runs[0]))
+        return
+    comparisons = compare_all(runs)
+    if as_json:
+        show({"comparisons": [comparison.to_json() for comparison in comparisons]})
+    else:
+        print("\n\n".join(comparison.table() for comparison in comparisons))
+    if gate:
+        require_no_regression(comparisons)
 
 
 @app.command("eval-retrieval")

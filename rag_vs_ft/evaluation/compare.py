@@ -11,13 +11,16 @@ from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation import ratings
 from rag_vs_ft.evaluation.figures import Summary, read_scores, read_summary
 from rag_vs_ft.evaluation.measures import ACCURACY
-from rag_vs_ft.evaluation.render import markdown_table, p_value, percent, span
+from rag_vs_ft.evaluation.render import markdown_table, p_value, percent, plural, points, span
 from rag_vs_ft.evaluation.statistics import holm, paired_difference
 
 
 @dataclass(frozen=True, slots=True)
 class ArmChange:
-    """How an arm that two runs share did in the second against the first, on the questions that both scored."""
+    """How an arm that two runs share did in the second against the first, on the questions that both scored.
+
+    `lost` are the ids of the `worse` questions.
+    """
 
     arm: str
     questions: int
@@ -30,6 +33,7 @@ class ArmChange:
     better: int
     worse: int
     same: int
+    lost: tuple[str, ...]
 
     @property
     def regression(self) -> bool:
@@ -53,7 +57,7 @@ class Comparison:
         return tuple(arm for arm in self.arms if arm.regression)
 
     def to_json(self) -> dict[str, Any]:
-        """The object that `report RUN RUN --json` prints."""
+        """The object that `report RUN RUN --json` prints for each comparison."""
         return {**asdict(self), "regressions": [arm.arm for arm in self.regressions]}
 
     def table(self) -> str:
@@ -68,7 +72,7 @@ class Comparison:
                     str(arm.questions),
                     percent(arm.before),
                     percent(arm.after),
-                    f"{arm.difference * 100:+.1f}",
+                    points(arm.difference),
                     span(arm.interval),
                     p_value(arm.holm_p),
                     f"{arm.better} / {arm.worse}",
@@ -79,21 +83,29 @@ class Comparison:
         return markdown_table(rows) + note
 
 
-def write_report(folders: Sequence[Path], *, gate: bool = False) -> str:
-    """The text that `report` prints: of one run its report.md with the blind ratings of now, of several the comparison of each
-    with the first.
+def read_report(folder: Path) -> str:
+    """The report.md of a run, with the blind ratings of now. Raises UserError when the folder holds no finished run."""
+    return ratings.update(folder, read_summary(folder))
 
-    Raises UserError when a folder holds no finished run; CheckFailed, with the same text, when `gate` is set and an arm of a
-    later run is significantly worse than in the first.
-    """
-    if len(folders) == 1:
-        return ratings.update(folders[0], read_summary(folders[0]))
-    comparisons = [compare_runs(folders[0], folder) for folder in folders[1:]]
-    text = "\n\n".join(comparison.table() for comparison in comparisons)
-    worse = [f"{arm.arm} in {comparison.after}" for comparison in comparisons for arm in comparison.regressions]
-    if gate and worse:
-        raise CheckFailed(f"significantly worse than in {folders[0].name}: {', '.join(worse)}\n\n{text}", "see both reports")
-    return text
+
+def compare_all(folders: Sequence[Path]) -> list[Comparison]:
+    """Each of the later runs against the first. Raises what `compare_runs` raises, and UserError for fewer than two."""
+    if len(folders) < 2:
+        raise UserError("one run alone has nothing to be compared with", "name two or more results folders")
+    return [compare_runs(folders[0], folder) for folder in folders[1:]]
+
+
+def require_no_regression(comparisons: Sequence[Comparison]) -> None:
+    """Raise CheckFailed when an arm of a later run is significantly worse than in the first: arms, and questions lost."""
+    worse = [(comparison, arm) for comparison in comparisons for arm in comparison.regressions]
+    if worse:
+        names = ", ".join(f"{arm.arm} in {comparison.after}" for comparison, arm in worse)
+        lost = "".join(f"\n  {arm.arm} lost {plural(arm.worse, 'question')}: {_some(arm.lost)}" for _, arm in worse)
+        raise CheckFailed(f"significantly worse than in {comparisons[0].before}: {names}{lost}", "see both reports")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def compare_runs(before: Path, after: Path, *, only: Collection[str] | None = None) -> Comparison:
@@ -114,7 +126,8 @@ def compare_runs(before: Path, after: Path, *, only: Collection[str] | None = No
                 f"{before.name} and {after.name} have no question with choices in common", "use the same question file"
             )
         a, b = [old_rows[arm][name] for name in names], [new_rows[arm][name] for name in names]
-        changes.append((arm, a, b, paired_difference(a, b, [old_clusters[name] for name in names])))
+        lost = tuple(name for name, before, after in zip(names, a, b, strict=True) if after < before)
+        changes.append((arm, a, b, lost, paired_difference(a, b, [old_clusters[name] for name in names])))
     adjusted = holm([found.p_value for *_, found in changes])
     return Comparison(
         before=before.name,
@@ -133,8 +146,9 @@ def compare_runs(before: Path, after: Path, *, only: Collection[str] | None = No
                 better=found.better,
                 worse=found.worse,
                 same=found.same,
+                lost=lost,
             )
-            for (arm, a, b, found), value in zip(changes, adjusted, strict=True)
+            for (arm, a, b, lost, found), value in zip(changes, adjusted, strict=True)
         ),
         only_in_one=tuple(sorted(set(old_rows) ^ set(new_rows))),
     )

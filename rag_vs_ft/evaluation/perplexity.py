@@ -355,7 +355,7 @@ def _score(
                 if not math.isfinite(value):
                     raise UserError(
                         f"{lm.name} gives no number for {texts[piece.number][0].id}",
-                        "its weights are damaged, or overflow: --dtype float32",
+                        "its weights are damaged, or overflow in half precision: check where the model comes from",
                     )
                 nats[piece.number].append(value)
                 tokens[piece.number] += len(piece.scored)
@@ -364,7 +364,7 @@ def _score(
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"{batch_size} windows of {window} tokens do not fit into the memory of {lm.device}",
-            f"use a batch size of {max(1, batch_size // 2)}, or a smaller window",
+            "use a smaller --window",
         ) from error
     assert tokens == [len(ids) for _, _, ids in texts], "a token was scored twice, or not at all"
     return TextScore(

@@ -92,7 +92,7 @@ def choose_device(device: str = "auto", dtype: str = "auto", threads: int | None
     if kind == "cpu" and (dtype == "float16" or (dtype == "bfloat16" and not bfloat16)):
         raise UserError(
             f"this CPU has no {dtype} instructions and would be several times slower than with float32",
-            "use --dtype float32, or auto",
+            "use float32, or auto",
         )
     count = settings.threads() if threads is None else threads
     if count < 1:
@@ -348,7 +348,7 @@ def _load_model(place: Path, where: Device, four_bit: bool) -> Any:
             model = model.to(where.device)
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"{place} does not fit into the memory of {where.device}", "use --dtype bfloat16, 4-bit weights, or the CPU"
+            f"{place} does not fit into the memory of {where.device}", "use a smaller model, or one with 4-bit weights"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(f"the model in {place} cannot be loaded: {_first_line(error)}", "fetch or save it again") from error

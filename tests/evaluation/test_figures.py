@@ -11,7 +11,7 @@ import pytest
 from rag_vs_ft import settings
 from rag_vs_ft.cli import main
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.compare import compare_runs, write_report
+from rag_vs_ft.evaluation.compare import compare_runs, read_report
 from rag_vs_ft.evaluation.figures import ArmFigures, read_scores, read_summary
 from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.evaluation.measures import ACCURACY, BITS, F1, MARGIN, MEASURES
@@ -101,7 +101,7 @@ def test_a_measure_that_an_old_run_lacks_has_no_value(tmp_path):
 
 
 def test_a_run_of_before_opens_in_report_and_comparison(old, finished):
-    assert write_report([old]) == (OLD / "report.md").read_text()
+    assert read_report(old) == (OLD / "report.md").read_text()
     found = compare_runs(old, finished.folder)
     assert {arm.arm for arm in found.arms} == {"alone", "retrieval", "oracle"} and all(arm.same == 14 for arm in found.arms)
     assert {score.of(ACCURACY) for score in read_scores(old)} == {None, 0.0, 1.0}

@@ -10,7 +10,7 @@ from rag_vs_ft import settings
 from rag_vs_ft.cli import app
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation import plots
-from rag_vs_ft.evaluation.compare import compare_runs, write_report
+from rag_vs_ft.evaluation.compare import compare_all, compare_runs, read_report, require_no_regression
 from rag_vs_ft.evaluation.figures import MEASURED, Openings, PairFigures, QuestionCounts, Summary
 from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.evaluation.render import Fold, Section, duration, html, intervals, markdown, percent, size, span
@@ -133,24 +133,24 @@ def rated(folder):
 def test_the_report_reads_the_blind_ratings_of_its_home_at_that_moment(folder):
     place = settings.Home(folder.parents[2])
     before = (folder / "report.md").read_text()
-    assert write_report([folder]) == before and rated(folder) == ("", "")
+    assert read_report(folder) == before and rated(folder) == ("", "")
     arms = {arm["arm"]: arm for arm in json.loads((folder / "summary.json").read_text())["arms"]}
     model = arms["alone"]["model"]
     for number, verdict in enumerate(("first", "first", "second", "tie", "both bad")):
         store_rating(place, f"q{number}", (f"{model} + passages", model), ("x", "y"), verdict)
     store_rating(place, "q", (model, NASTY), ("x", "y"), "first")
-    said = write_report([folder])
+    said = read_report(folder)
     row = next(line for line in said.splitlines() if line.startswith("| alone | retrieval |"))
     # Wilson (1927) by hand: n=3, one win, z=1.959964.
     assert row == "| alone | retrieval | 1 | 2 | 2 | 1 | 33.3% | [6.1, 79.2] |"
     assert "1 rated pair of arms that are not both in this run" in said and NASTY not in rated(folder)[0]
     assert "<td>retrieval</td><td>1</td><td>2</td>" in rated(folder)[1]
     parsed((folder / "report.html").read_text())
-    assert write_report([folder]) == said, "the section is replaced and not added again"
+    assert read_report(folder) == said, "the section is replaced and not added again"
     database_path(place).write_bytes(b"no database " * 100)
-    assert "The ratings cannot be read" in write_report([folder])
+    assert "The ratings cannot be read" in read_report(folder)
     database_path(place).unlink()
-    assert write_report([folder]) == before
+    assert read_report(folder) == before
 
 
 def test_a_question_cannot_pass_for_a_section():
@@ -164,7 +164,7 @@ def test_a_report_that_is_gone_is_told(folder, tmp_path):
     lone.mkdir()
     (lone / "summary.json").write_text((folder / "summary.json").read_text())
     with pytest.raises(UserError, match=r"report\.md"):
-        write_report([lone])
+        read_report(lone)
 
 
 def test_the_command_at_the_end_of_a_report_repeats_the_run(folder, monkeypatch):
@@ -267,12 +267,29 @@ def test_the_gate_fails_on_a_regression_and_on_nothing_else(tmp_path):
     good = results(tmp_path / "good", {"rag": "1" * 20})
     noisy = results(tmp_path / "noisy", {"rag": "0" * 3 + "1" * 17})
     bad = results(tmp_path / "bad", {"rag": "0" * 20})
-    assert "-15.0" in write_report([good, noisy], gate=True)
-    assert "+100.0" in write_report([bad, good], gate=True)
-    assert "REGRESSION" in write_report([good, bad])
+    require_no_regression(compare_all([good, noisy]))
+    require_no_regression(compare_all([bad, good]))
     with pytest.raises(CheckFailed, match="significantly worse than in good: rag in bad") as error:
-        write_report([good, noisy, bad], gate=True)
-    assert error.value.exit_code == 1
+        require_no_regression(compare_all([good, noisy, bad]))
+    assert (
+        error.value.exit_code == 1 and "rag lost 20 questions: q0, q1" in error.value.message and "10 more" in error.value.message
+    )
+
+
+def test_the_verb_prints_both_forms_and_the_gate_needs_two_runs(tmp_path):
+    good, bad = results(tmp_path / "good", {"rag": "1" * 20}), results(tmp_path / "bad", {"rag": "0" * 20})
+
+    def said(*words):
+        done = CliRunner().invoke(app, ["report", *map(str, words)])
+        return done.exit_code, done.output, getattr(done.exception, "message", "")
+
+    assert said(good, bad)[0] == 0 and "REGRESSION" in said(good, bad)[1]
+    found = json.loads(said(good, bad, "--json")[1])["comparisons"][0]
+    assert (found["before"], found["after"], found["regressions"]) == ("good", "bad", ["rag"])
+    assert found["arms"][0]["lost"][:2] == ["q0", "q1"]
+    assert "REGRESSION" in said(good, bad, "--gate")[1] and "rag in bad" in said(good, bad, "--gate")[2]
+    assert "nothing to be compared with" in said(good, "--gate")[2]
+    assert json.loads(said(good, "--json")[1])["primary_score"] == "pmi"
 
 
 def test_only_questions_that_both_scored_are_compared(tmp_path):
@@ -287,8 +304,8 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds no finished run"):
         compare_runs(a, tmp_path / "nothing")
     with pytest.raises(UserError, match="holds no finished run"):
-        write_report([tmp_path / "nothing"])
+        read_report(tmp_path / "nothing")
 
 
 def test_one_run_prints_its_report(folder):
-    assert write_report([folder]) == (folder / "report.md").read_text()
+    assert read_report(folder) == (folder / "report.md").read_text()
