@@ -15,6 +15,7 @@ from rag_vs_ft.training.record import RECORD, RunRecord, read_record
 class ArmCost:
     """What an arm costs besides its questions: parameters, bytes of weights and index, seconds to build and to train.
 
+    `index_seconds` are of the build and of all updates since; None where that is not known.
     `training_flops` and `training_tokens` are 0 for a model that was not trained here; `peak_memory_bytes` is of the process
     while the arm ran, None when nothing was computed or the system does not tell.
     """
@@ -22,7 +23,7 @@ class ArmCost:
     parameters: int = 0
     model_bytes: int = 0
     index_bytes: int = 0
-    index_seconds: float = 0.0
+    index_seconds: float | None = 0.0
     training_seconds: float = 0.0
     training_flops: float = 0.0
     training_tokens: int = 0
@@ -37,7 +38,7 @@ def arm_cost(lm: LanguageModel, index: Index | None, model: str, home: Home, pea
         parameters=sum(weight.numel() for weight in weights),
         model_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
         index_bytes=sum(file.stat().st_size for file in files if file.is_file()),
-        index_seconds=sum(index.manifest.seconds.values()) if index else 0.0,
+        index_seconds=index.manifest.cost_seconds if index else 0.0,
         peak_memory_bytes=peak_memory_bytes,
         **training_cost(home, model),
     )

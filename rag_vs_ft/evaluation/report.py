@@ -348,6 +348,11 @@ def _cost(summary: Summary) -> Section:
         f"for itself after {_after(one.questions_by_seconds)} by time, {_after(one.questions_by_flops)} by operations."
         for one in summary.break_even
     ]
+    if any(arm.cost.index_seconds is None for arm in arms):
+        text.append(
+            "How long the index took is not known, as it was updated by a version that did not add that up: no time of training "
+            "is set against it. Building it anew under another name tells."
+        )
     if guessing := [arm.name for arm in summary.scored if arm.is_a_guess(summary.questions.chance) and not is_probe(arm)]:
         text.append(f"Not shown to be better than a guess, so that nothing is paid back: {', '.join(guessing)}.")
     timed = [arm for arm in summary.scored if arm.seconds_per_question]

@@ -403,17 +403,22 @@ def _break_even(arms: Sequence[ArmFigures], chance: float | None) -> tuple[Break
     """For each arm that retrieves with an untrained model and each that was trained and does not: from how many questions on
     the training has paid for itself, in seconds as measured and in FLOPs (embedding the documents is not counted there).
 
-    An arm that is not shown to be better than a guess pays for nothing and is left out.
+    An arm that is not shown to be better than a guess pays for nothing and is left out, as is one whose index took nobody knows
+    how long.
     """
     able = [arm for arm in arms if not arm.is_a_guess(chance)]
-    retrieving = [arm for arm in able if CONTEXTS[arm.context].is_search and not arm.cost.training_seconds]
+    retrieving = [
+        arm
+        for arm in able
+        if CONTEXTS[arm.context].is_search and not arm.cost.training_seconds and arm.cost.index_seconds is not None
+    ]
     trained = [arm for arm in able if not CONTEXTS[arm.context].shows_passages and arm.cost.training_seconds]
     return tuple(
         BreakEven(
             retrieval=one.name,
             finetuning=other.name,
             questions_by_seconds=_crossing(
-                other.cost.training_seconds - one.cost.index_seconds,
+                other.cost.training_seconds - (one.cost.index_seconds or 0.0),
                 (one.seconds_per_question or 0) - (other.seconds_per_question or 0),
             ),
             questions_by_flops=_crossing(other.cost.training_flops, one.flops_per_question - other.flops_per_question),

@@ -180,6 +180,7 @@ def _build(
             counts=counts,
             seconds=seconds,
             threads=embedder.threads,
+            seconds_in_all=_seconds_in_all(old, counts, sum(seconds.values())),
         )
 
     try:
@@ -196,6 +197,14 @@ def _build(
 def _same(one: Inputs, other: Inputs) -> bool:
     """Whether two inputs give the same index; the embedder's name is only where its files are."""
     return not one.embedder.differences(other.embedder) and replace(one, embedder=other.embedder) == other
+
+
+def _seconds_in_all(old: Generation | None, counts: Counts, seconds: float) -> float | None:
+    """What the index has cost when this build took `seconds`; None when vectors are from a build whose time nobody knows."""
+    if not counts.reused:
+        return round(seconds, 3)
+    before = old.manifest.cost_seconds if old else None
+    return None if before is None else round(before + seconds, 3)
 
 
 def _answering(folder: Path) -> Generation | None:

@@ -87,7 +87,11 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The manifest of one generation. `generations.publish` fills in `generation`, `created` (ISO 8601) and `files`."""
+    """The manifest of one generation. `generations.publish` fills in `generation`, `created` (ISO 8601) and `files`.
+
+    `seconds` are of this build alone. `seconds_in_all` adds those of the generations whose vectors it took over: what the index
+    has cost. It is None where that is not known.
+    """
 
     code_version: str
     inputs: Inputs
@@ -95,6 +99,7 @@ class Manifest:
     counts: Counts
     seconds: dict[str, float]
     threads: int
+    seconds_in_all: float | None = None
     generation: str = ""
     created: str = ""
     files: dict[str, FileRecord] = field(default_factory=dict)
@@ -103,6 +108,13 @@ class Manifest:
     def bytes(self) -> int:
         """Size of all files."""
         return sum(file.bytes for file in self.files.values())
+
+    @property
+    def cost_seconds(self) -> float | None:
+        """Seconds that the index has cost, its updates included; None when it was updated before that was recorded."""
+        if self.seconds_in_all is None and not self.counts.reused:
+            return sum(self.seconds.values())
+        return self.seconds_in_all
 
     def to_json(self) -> dict[str, Any]:
         """The object in `manifest.json`: the inputs stand beside the other fields."""
@@ -121,6 +133,7 @@ class Manifest:
             "dense": record["dense"],
             "counts": record["counts"],
             "seconds": record["seconds"],
+            "seconds_in_all": record["seconds_in_all"],
             "threads": record["threads"],
             "files": record["files"],
         }

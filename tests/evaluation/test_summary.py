@@ -174,6 +174,9 @@ def test_break_even_by_hand():
     assert found.break_even == (
         BreakEven("rag", "tuned", questions_by_seconds=100, questions_by_flops=math.ceil(1e6 / (20 * 400))),
     )
+    unknown = costs | {"rag": ArmCost(parameters=10, index_seconds=None)}
+    given = table(rows, questions, {"rag": "retrieved", "tuned": "none"})
+    assert summary(given, baseline=None, costs=unknown).break_even == ()
     costs["rag"], rows["rag"]["a"] = ArmCost(parameters=10), row("a", outcome={"score_seconds": 0.5}, prompt_tokens=90)
     found = summary(table(rows, questions, {"rag": "retrieved", "tuned": "none"}), baseline=None, costs=costs)
     assert found.break_even == (BreakEven("rag", "tuned", None, None),)

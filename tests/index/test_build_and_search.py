@@ -210,7 +210,7 @@ def test_an_update_embeds_only_new_texts_and_equals_a_build_from_nothing(
     recipe = Recipe(embedder=tiny_embedder, precision=precision, chunk_size=32)
     write(folder, more_articles())
     store.add("docs", str(folder), home=home)
-    build.build("docs", "docs", recipe, home)
+    first = build.build("docs", "docs", recipe, home).generation.manifest
     index = Index.open("docs", home)
     assert index.search("deleted vault", 1, retriever="bm25")
     write(
@@ -229,6 +229,9 @@ def test_an_update_embeds_only_new_texts_and_equals_a_build_from_nothing(
     assert result.counts.chunks_added == 2 and result.counts.chunks_removed == 3
     assert result.counts.reused == result.counts.unique_texts - 2
     assert any("7 days" in text for text in embedded) and any("A disk." in text for text in embedded)
+    spent = [sum(manifest.seconds.values()) for manifest in (first, result.generation.manifest)]
+    assert first.cost_seconds == pytest.approx(spent[0], abs=0.01)
+    assert result.generation.manifest.cost_seconds == pytest.approx(sum(spent), abs=0.01), "the build is paid for too"
     build.build("scratch", "docs", recipe, home)
     fresh, updated = Index.open("scratch", home), Index.open("docs", home)
     assert fresh.manifest.dense.kind == kind
