@@ -7,15 +7,15 @@ evidence a folder is plain GitHub Markdown, which drops nothing.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from rag_vs_ft.corpus import azure, learn_markdown
-from rag_vs_ft.corpus.readers import Content, Read
+from rag_vs_ft.corpus.markdown.dialect import Dialect
+from rag_vs_ft.corpus.markdown.learn import LEARN
+from rag_vs_ft.corpus.readers import Read
 
-DEFAULT = "github"
+DEFAULT = Dialect.name
 EXAMINED_FILES = 300
 """Markdown files of a folder that are looked at, evenly spread over it."""
 EXAMINED_BYTES = 64_000
@@ -23,67 +23,7 @@ MIN_SHARE = 0.02
 """Share of the files looked at that must bear a dialect's marks, if no configuration file names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """One dialect.
-
-    `clean(raw, path, read)` gives the clean text; it never raises. `marks` is searched in a file's normalised text, and
-    `configuration` holds the names of files that only this dialect's site generator reads. `passed_over(path)` is the reason
-    for which a Markdown file is not a document of its own, or "". `facts(path)` gives fields of a document that follow from
-    where it lies: url, service.
-    """
-
-    name: str
-    title: str
-    clean: Callable[[str, str, Read], Content]
-    marks: re.Pattern[str] | None = None
-    configuration: tuple[str, ...] = ()
-    passed_over: Callable[[str], str] = lambda _: ""
-    facts: Callable[[str], Mapping[str, str]] = lambda _: {}
-
-
-def _learn(raw: str, path: str, read: Read) -> Content:
-    return _content(learn_markdown.clean(raw, path=path, read=read))
-
-
-def _github(raw: str, path: str, read: Read) -> Content:
-    return _content(learn_markdown.clean(raw, path=path, read=read, navigation=True))
-
-
-def _content(cleaned: learn_markdown.Cleaned) -> Content:
-    return Content(
-        cleaned.text, cleaned.title, cleaned.headings, cleaned.description, cleaned.service, cleaned.date, cleaned.notes
-    )
-
-
-def _learn_passed_over(path: str) -> str:
-    *folders, name = path.lower().split("/")
-    if "includes" in folders:
-        return "include (read where it is included)"
-    return "table of contents" if name.rpartition(".")[0] == "toc" else ""
-
-
-_LEARN_MARKS = re.compile(
-    r"^ms\.(?:author|custom|date|devlang|prod|reviewer|service|subservice|topic):"
-    r"|^[ \t]*:::[ \t]*(?:zone|moniker|image|code|row|column)\b|\[!(?:INCLUDE|CODE|VIDEO|div)\b|\]\(#tab/|\A### YamlMime:",
-    re.M,
-)
-
-DIALECTS = {
-    dialect.name: dialect
-    for dialect in (
-        Dialect(
-            "learn",
-            "Microsoft Learn (DocFX)",
-            _learn,
-            marks=_LEARN_MARKS,
-            configuration=("docfx.json", ".openpublishing.publish.config.json"),
-            passed_over=_learn_passed_over,
-            facts=azure.page_facts,
-        ),
-        Dialect(DEFAULT, "GitHub Markdown", _github),
-    )
-}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (LEARN, Dialect())}
 
 
 @dataclass(frozen=True, slots=True)

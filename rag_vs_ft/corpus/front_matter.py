@@ -1,22 +1,33 @@
-"""The YAML at the head of a Markdown file; YAML that is broken never loses the document."""
+"""The front matter of a Markdown file: YAML, TOML or JSON; a head that is broken never loses the document."""
 
 from __future__ import annotations
 
+import json
 import re
+import tomllib
 from collections import Counter
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 
 import yaml
 
-from rag_vs_ft.corpus.text import one_line
+from rag_vs_ft.corpus.text import normalise, one_line
 
 MAX_FRONT_MATTER = 64_000
 MAX_YAML_DEPTH = 50
 
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.S | re.M)
-_FIELD = re.compile(r"^([A-Za-z][\w.-]*)[ \t]*:[ \t]+(.*)$", re.M)
+_YAML = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.S | re.M)
+_TOML = re.compile(r"\A\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*$\n?", re.S | re.M)
+_FIELD = re.compile(r"^([A-Za-z][\w.-]*)[ \t]*[:=][ \t]+(.*)$", re.M)
+_KNOWN_FIELDS = frozenset(
+    re.findall(
+        r"\S+",
+        """title date author authors description weight layout tags categories draft slug id url aliases keywords content_type
+        sidebar_label sidebar_position summary type permalink lastmod nav_order parent toc hide template robots manager""",
+    )
+)
 
 
 class BrokenYaml(ValueError):
@@ -42,28 +53,62 @@ def load_yaml(source: str) -> object:
 
 
 def split_front_matter(raw: str, notes: Counter[str]) -> tuple[dict[str, Any], str]:
-    """Fields and body of a file.
+    """Fields and body of a file with YAML (`---`), TOML (`+++`) or JSON (`{`) at its head.
 
-    A head that is not closed is body, and so is text between two rules; of a head that is not YAML, the plain
-    `field: value` lines are taken.
+    A head that is not closed is body, and so is text between two rules: a head is a mapping whose names are those of fields. Of
+    a head that is broken, the plain `field: value` lines are taken.
     """
-    match = _FRONT_MATTER.match(raw)
-    if not match:
-        return {}, raw
-    source, body = match.group(1), raw[match.end() :]
+    for marks, read in ((_YAML, load_yaml), (_TOML, _load_toml)):
+        if match := marks.match(raw):
+            return _fields(match.group(1), raw, match.end(), read, notes)
+    return _json_fields(raw)
+
+
+def _fields(source: str, raw: str, end: int, read: Callable[[str], object], notes: Counter[str]) -> tuple[dict[str, Any], str]:
+    body = raw[end:]
+    if not source.strip():
+        return {}, body
     try:
         if len(source) > MAX_FRONT_MATTER:
             raise BrokenYaml("too long")
-        metadata = load_yaml(source)
+        metadata = read(source)
+        if metadata is None:  # comments alone
+            return {}, body
     except BrokenYaml:
-        # A head begins with a field or a comment; anything else is text that happens to stand between two rules.
-        if not (_FIELD.match(source.lstrip("\n")) or source.startswith("#")):
+        metadata = {key: value.strip().strip("\"'") for key, value in _FIELD.findall(source[:MAX_FRONT_MATTER])}
+        if not (_FIELD.match(source) or source.startswith("#")) or not _is_head(metadata, source):
             return {}, raw
         notes["broken front matter"] += 1
-        return {key: value.strip().strip("\"'") for key, value in _FIELD.findall(source[:MAX_FRONT_MATTER])}, body
-    if metadata is None:
-        return {}, body
-    return (metadata, body) if isinstance(metadata, dict) else ({}, raw)
+        return metadata, body
+    return (metadata, body) if isinstance(metadata, dict) and _is_head(metadata, source) else ({}, raw)
+
+
+def _is_head(metadata: dict[Any, Any], source: str) -> bool:
+    """Whether a mapping is a head, and not a sentence such as "Warning: do not open." between two rules."""
+    names = [str(name) for name in metadata]
+    if any(name.lower() in _KNOWN_FIELDS or "." in name for name in names):
+        return True
+    return all(re.fullmatch(r"[a-z][\w.-]*", name) for name in names) and not source.startswith("\n")
+
+
+def _load_toml(source: str) -> object:
+    try:
+        return tomllib.loads(source)
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        raise BrokenYaml(str(error)) from error
+
+
+def _json_fields(raw: str) -> tuple[dict[str, Any], str]:
+    """A JSON object that begins the file, alone on its lines, if it names a known field."""
+    if not re.match(r"\{\s*\"", raw[:200]):
+        return {}, raw
+    try:
+        metadata, end = json.JSONDecoder().raw_decode(raw[:MAX_FRONT_MATTER])
+    except (ValueError, RecursionError):
+        return {}, raw
+    if not metadata.keys() & _KNOWN_FIELDS or not raw[end:].startswith("\n"):
+        return {}, raw
+    return metadata, raw[end + 1 :]
 
 
 def scalar(metadata: dict[str, Any], *names: str) -> str:
@@ -72,8 +117,8 @@ def scalar(metadata: dict[str, Any], *names: str) -> str:
         value = metadata.get(name)
         if isinstance(value, list):
             value = ", ".join(item for item in value if isinstance(item, str))
-        if isinstance(value, str | int | float) and one_line(value):
-            return one_line(value)
+        if isinstance(value, str | int | float) and (text := one_line(normalise(str(value)))):
+            return text
     return ""
 
 
@@ -84,9 +129,12 @@ def iso_date(metadata: dict[str, Any]) -> str:
         return value.date().isoformat()
     if isinstance(value, date):
         return value.isoformat()
+    text = str(value).strip()
+    if re.match(r"\d{4}-\d\d-\d\dT", text):
+        text = text[:10]
     for form in ("%m/%d/%Y", "%Y-%m-%d", "%m/%d/%y", "%m-%d-%Y"):
         try:
-            return datetime.strptime(str(value).strip(), form).date().isoformat()
+            return datetime.strptime(text, form).date().isoformat()
         except ValueError:
             continue
     return ""

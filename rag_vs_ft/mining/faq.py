@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from rag_vs_ft.corpus import learn_markdown
 from rag_vs_ft.corpus.front_matter import BrokenYaml, load_yaml
+from rag_vs_ft.corpus.markdown.learn import clean_text
 from rag_vs_ft.corpus.readers.faq import is_faq
 from rag_vs_ft.corpus.sources import Options, RawFile, read_source
 from rag_vs_ft.corpus.store import open_corpus
@@ -113,10 +113,10 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress = silent) -> Mined:
                 links[f"links {kind}: {'to a document' if found else 'leading nowhere in the corpus'}"] += 1
                 if found:
                     gold[found] = None
-            clean = learn_markdown.clean(answer, path=file.path, read=reading.read).text.strip()
+            clean = clean_text(answer, file.path, reading.read)
             mined = Question(
                 id=question_id("faq", file.path, question),
-                question=learn_markdown.clean(question).text.strip(),
+                question=clean_text(question),
                 answer=clean,
                 gold_documents=tuple(gold),
                 answerable=True,

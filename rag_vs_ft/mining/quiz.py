@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rag_vs_ft.corpus import learn_markdown
 from rag_vs_ft.corpus.front_matter import BrokenYaml, load_yaml
+from rag_vs_ft.corpus.markdown.learn import clean_text
 from rag_vs_ft.corpus.sources import MAX_FILE_BYTES
 from rag_vs_ft.corpus.text import NotText, decode, normalise
 from rag_vs_ft.errors import UserError
@@ -97,4 +97,4 @@ def _question(entry: Any, name: str) -> Question | str:
 
 
 def _clean(content: object) -> str:
-    return learn_markdown.clean(str(content)).text.strip() if isinstance(content, str | int | float) else ""
+    return clean_text(str(content)) if isinstance(content, str | int | float) else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rag_vs_ft.corpus.learn_markdown import faq_to_markdown
+from rag_vs_ft.corpus.markdown.learn import faq_to_markdown
 from rag_vs_ft.corpus.readers import Content, Context, LeftOut, markdown
 from rag_vs_ft.corpus.readers.text import text_of
 

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from rag_vs_ft.corpus.learn_markdown import clean
+from rag_vs_ft.corpus.markdown.learn import LEARN
+from rag_vs_ft.corpus.readers import Content, Read
+
+
+def clean(raw: str, *, path: str = "", read: Read = lambda _: None) -> Content:
+    return LEARN.clean(raw, path, read)
+
 
 PIECES = [
     *("# ", "## ", "[a](#tab/b)", "---\n", "> ", "[!NOTE]", "[!INCLUDE [a](a.md)]", "[!INCLUDE[", ":::", ':::zone pivot="p"\n'),

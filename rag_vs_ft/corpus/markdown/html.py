@@ -1,0 +1,360 @@
+"""The HTML inside Markdown, element by element, into the tree that the Markdown around it goes into.
+
+CommonMark ends a piece of HTML at a blank line, so a table's rows may come in several pieces with Markdown between them. One
+`HtmlTree` takes them all: it knows which elements are open, and where the next block belongs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import unescape
+from html.parser import HTMLParser
+
+from rag_vs_ft.corpus.markdown.blocks import Block, cell_text, code_block, code_span, table
+from rag_vs_ft.corpus.text import normalise, one_line
+
+MAX_OPEN = 50
+"""Open lists, tables and quotes below which elements no longer nest."""
+MAX_SPAN = 30
+MAX_REPEATED = 100
+"""Characters of a cell that are repeated in each of the rows that it spans."""
+
+# HTML's elements; any other name in angle brackets is a placeholder that the reader has to fill in, and is text.
+ELEMENTS = frozenset(
+    re.findall(
+        r"\w+",
+        """a abbr article aside audio b big blockquote body br button caption center cite code col colgroup dd del details
+        dfn div dl dt em embed fieldset figcaption figure font footer form h1 h2 h3 h4 h5 h6 head header hr html
+        i iframe img input ins kbd label legend li link main mark meta nav ol p picture pre q s samp script
+        section select small source span strike strong style sub summary sup svg table tbody td textarea tfoot
+        th thead time tr tt u ul var video wbr""",
+    )
+)
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_NESTING = ("ul", "ol", "li", "table", "caption", "tr", "td", "th", "blockquote", *_HEADINGS)
+_BREAKS = frozenset(
+    re.findall(
+        r"\w+",
+        """article aside body center dd details div dl dt fieldset figcaption figure footer form header hr html legend main
+        nav p section summary tbody tfoot thead""",
+    )
+)
+_SILENT = ("script", "style", "svg")
+_HIDDEN = re.compile(rf"<!--|<({'|'.join(_SILENT)})\b[^<>]*>", re.I)
+_CLOSINGS = {"": re.compile("-->"), **{name: re.compile(f"</{name}[^<>]*>?", re.I) for name in _SILENT}}
+_PIECE = re.compile(r"""(<(?:/?[A-Za-z]|[!?])(?:[^<>"']|"[^"<]*"|'[^'<]*')*>|<(?:/?[A-Za-z]|[!?])[^<>]*>)""")
+_PICTURE_OF = re.compile(
+    r"(an? |the )?(screen ?shot|screen ?capture|screen|diagram|image|picture|illustration|photo|figure)\b", re.I
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One tag: its name in lower case, whether it closes, its attributes, and how it was written."""
+
+    name: str
+    closing: bool
+    attributes: dict[str, str]
+    source: str
+
+
+class _OneTag(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: tuple[str, bool, dict[str, str]] | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found = (tag, False, {name: value or "" for name, value in attrs})
+
+    def handle_endtag(self, tag: str) -> None:
+        # The parser tells of `<br/>` as both.
+        self.found = self.found or (tag, True, {})
+
+
+def parse_tag(source: str) -> Tag | None:
+    """The tag that a text is, or None (a declaration, or no tag)."""
+    parser = _OneTag()
+    parser.feed(source)
+    if parser.found is None:
+        return None
+    name, closing, attributes = parser.found
+    return Tag(name, closing, attributes, source)
+
+
+def visible(source: str, notes: Counter[str]) -> str:
+    """HTML without comments, scripts, styles and drawings; of one that is never closed only the opening goes."""
+    parts: list[str] = []
+    position = 0
+    unclosed: set[str] = set()
+    while match := _HIDDEN.search(source, position):
+        parts.append(source[position : match.start()])
+        name = (match[1] or "").lower()
+        closing = None if name in unclosed else _CLOSINGS[name].search(source, match.end())
+        if closing is None:
+            unclosed.add(name)
+            notes["unclosed HTML comments, scripts and styles"] += 1
+            position = match.end()
+        else:
+            notes["HTML scripts and styles dropped" if name else "HTML comments dropped"] += 1
+            position = closing.end()
+    return "".join([*parts, source[position:]])
+
+
+def pieces(source: str) -> Iterator[Tag | str]:
+    """Tags and the raw text between them; reads each character a bounded number of times."""
+    for number, piece in enumerate(_PIECE.split(source)):
+        if number % 2 == 0:
+            if piece:
+                yield piece
+        elif tag := parse_tag(piece):
+            yield tag
+        elif not piece.startswith(("<!", "<?")):
+            yield piece
+
+
+def alternative(alt: str, notes: Counter[str]) -> str:
+    """The alternative text of an image: kept where it stands for a word, not where it only says "Screenshot"."""
+    notes["images dropped"] += 1
+    return "" if _PICTURE_OF.match(alt.strip()) else one_line(normalise(alt))
+
+
+@dataclass(slots=True)
+class _Open:
+    """An element that holds blocks: where they go, and what is made of it at its end."""
+
+    name: str
+    sink: list[Block]
+    block: Block | None = None
+    rows: list[list[_Cell]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Cell:
+    blocks: list[Block]
+    columns: int = 1
+    rows: int = 1
+
+
+class HtmlTree:
+    """The open HTML elements of one Markdown container, whose blocks are `root`.
+
+    `components`: unknown tags are components, of which only the content shows; else they are placeholders, and are text.
+    """
+
+    def __init__(self, root: list[Block], notes: Counter[str], components: bool = False) -> None:
+        self.notes = notes
+        self.components = components
+        self.open = [_Open("", root)]
+        self.text: list[str] = []
+        self.level = 0
+        self.code: int | None = None
+        self.pre: list[str] | None = None
+
+    @property
+    def here(self) -> list[Block]:
+        """Where the next block goes."""
+        return self.open[-1].sink
+
+    def feed(self, source: str) -> None:
+        """Take one piece of HTML; what it leaves open stays open for the next."""
+        for piece in pieces(visible(source, self.notes)):
+            if isinstance(piece, str):
+                self._data(unescape(piece))
+            elif piece.name not in ELEMENTS:
+                if not self.components:
+                    self._data(piece.source)
+            else:
+                self.notes["HTML tags dropped"] += 1
+                self._close(piece.name) if piece.closing else self._start(piece)
+        self._end_paragraph()
+
+    def close(self) -> None:
+        """The Markdown container ends, and with it whatever is open."""
+        self._end_paragraph()
+        while len(self.open) > 1:
+            self._pop()
+
+    def _data(self, text: str) -> None:
+        if self.pre is not None:
+            self.pre.append(text)
+        else:
+            self.text.append(normalise(text.replace("\n", " ")).replace("\n", " "))
+
+    def _start(self, tag: Tag) -> None:
+        name = tag.name
+        if self.pre is not None:
+            if name == "br":
+                self.pre.append("\n")
+            return
+        if name == "br":
+            self.text.append("\n")
+        elif name == "img":
+            self.text.append(alternative(tag.attributes.get("alt", ""), self.notes))
+        elif name == "sup":
+            self.text.append("^")
+        elif name == "code":
+            self.code = len(self.text)
+        elif name == "pre":
+            self._end_paragraph()
+            self.pre = []
+        elif name in _NESTING:
+            self._end_paragraph()
+            self._start_block(tag)
+        elif name in _BREAKS:
+            self._end_paragraph()
+
+    def _start_block(self, tag: Tag) -> None:
+        name = tag.name
+        if name in _HEADINGS:
+            self.level = int(name[1])
+        elif name == "li":
+            self._close_inside("li", "ul")
+            if self.open[-1].name != "ul":
+                self._push(_Open("ul", [], Block("list", tight=True)))
+            if (block := self.open[-1].block) is not None:
+                block.parts.append([])
+                self._push(_Open("li", block.parts[-1]))
+        elif name in ("ul", "ol"):
+            start = _number(tag.attributes.get("start", "1"), 999_999_999) if name == "ol" else None
+            self._push(_Open("ul", [], Block("list", start=start, tight=True)))
+        elif name == "blockquote":
+            block = Block("quote", parts=[[]])
+            self._push(_Open(name, block.parts[0], block))
+        elif name == "table":
+            self._push(_Open(name, []))
+        elif any(element.name == "table" for element in self.open):
+            self._start_in_table(name, tag.attributes)
+
+    def _start_in_table(self, name: str, attributes: dict[str, str]) -> None:
+        self._close_inside("td", "table")
+        self._close_inside("caption", "table")
+        element = self.open[-1]
+        if element.name != "table":
+            return
+        if name == "caption":
+            # A caption stands before its table.
+            self._push(_Open(name, self.open[-2].sink))
+            return
+        if name == "tr" or not element.rows:
+            element.rows.append([])
+        if name != "tr":
+            cell = _Cell([], _number(attributes.get("colspan", "1")), _number(attributes.get("rowspan", "1")))
+            element.rows[-1].append(cell)
+            self._push(_Open("td", cell.blocks))
+
+    def _push(self, element: _Open) -> None:
+        if len(self.open) <= MAX_OPEN:
+            self.open.append(element)
+
+    def _close(self, name: str) -> None:
+        if self.pre is not None:
+            if name == "pre":
+                text = "".join(self.pre)
+                self.pre = None
+                if text.strip():
+                    self.here.append(code_block(text.removeprefix("\n")))
+            return
+        if name == "code":
+            self._end_code()
+        elif name in _NESTING:
+            self._end_paragraph()
+            if name in _HEADINGS:
+                self.level = 0
+            elif name == "table":
+                self._close_inside("table")
+            else:
+                self._close_inside({"ol": "ul", "tr": "td", "th": "td"}.get(name, name), "table")
+        elif name in _BREAKS:
+            self._end_paragraph()
+
+    def _close_inside(self, name: str, boundary: str = "") -> None:
+        """Close the innermost open element of this name and what is open in it, if no boundary lies between."""
+        for depth in range(len(self.open) - 1, 0, -1):
+            found = self.open[depth].name
+            if found == name:
+                while len(self.open) > depth:
+                    self._pop()
+                return
+            if found == boundary:
+                return
+
+    def _pop(self) -> None:
+        self._end_paragraph()
+        element = self.open.pop()
+        if element.name == "table":
+            self.here.extend(_table(element.rows, element.sink))
+        elif element.block is not None:
+            self.here.append(element.block)
+
+    def _end_code(self) -> None:
+        if self.code is not None:
+            text = one_line("".join(self.text[self.code :]))
+            self.text[self.code :] = [code_span(text)] if text else []
+            self.code = None
+
+    def _end_paragraph(self) -> None:
+        if self.pre is not None:
+            self._close("pre")
+        self._end_code()
+        text, level = "".join(self.text), self.level
+        self.text.clear()
+        lines = [one_line(line) for line in normalise(text).split("\n")]
+        text = "\n".join(line for line in lines if line)
+        if text and level:
+            self.here.append(Block("heading", one_line(text), level))
+        elif text:
+            self.here.append(Block("paragraph", text))
+
+
+def _number(text: str, most: int = MAX_SPAN) -> int:
+    return min(int(text), most) if text.isascii() and text.isdigit() and len(text) < 10 else 1
+
+
+def _table(rows: list[list[_Cell]], beside: list[Block]) -> list[Block]:
+    """A table, or the blocks of its cells one after the other where a cell holds what no cell can hold.
+
+    A cell that spans rows stands in each of them, so that a row says all by itself. `beside` is what stood outside the cells.
+    """
+    cells = [cell for row in rows for cell in row]
+    if any(not _fits(block) for cell in cells for block in cell.blocks):
+        return [*beside, *(block for cell in cells for block in cell.blocks)]
+    grid: list[list[str]] = []
+    above: dict[int, tuple[int, str]] = {}
+    for row in rows:
+        line: list[str] = []
+        following: dict[int, tuple[int, str]] = {}
+        waiting = list(row)
+        while waiting or len(line) in above:
+            if len(line) in above:
+                left, text = above.pop(len(line))
+                span = 1
+            else:
+                cell = waiting.pop(0)
+                text, left, span = cell_text(_flat(cell.blocks)), cell.rows, cell.columns
+            if left > 1:
+                repeated = text if len(text) <= MAX_REPEATED else ""
+                following.update({len(line) + number: (left - 1, repeated if number == 0 else "") for number in range(span)})
+            line += [text] + [""] * (span - 1)
+        above = following
+        if line:
+            grid.append(line)
+    return [*beside, *([table(grid)] if any(any(line) for line in grid) else [])]
+
+
+def _fits(block: Block) -> bool:
+    if block.kind == "list":
+        return all(_fits(child) for part in block.parts for child in part)
+    return block.kind == "paragraph" or (block.kind == "code" and block.text.count("\n") == 1)
+
+
+def _flat(blocks: list[Block]) -> str:
+    lines = []
+    for block in blocks:
+        if block.kind == "list":
+            lines += ["- " + cell_text(_flat(part)) for part in block.parts]
+        else:
+            lines.append(code_span(block.text.strip()) if block.kind == "code" else block.text)
+    return "\n".join(lines)
