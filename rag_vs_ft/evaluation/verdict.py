@@ -96,22 +96,21 @@ def _smallest(pairs: Sequence[PairFigures]) -> str:
     if any(one is None or one > 1 for one in found):
         return "The questions are too few, or the answers too alike, for a difference to show."
     largest = max(one for one in found if one is not None)
-    return f"The smallest difference that these questions show four times in five is {largest * 100:.1f} points."
+    return f"These questions miss a true difference of less than {largest * 100:.1f} points more than one time in five."
 
 
 def _scores(scores: Sequence[ScoreFigures], baseline: str | None) -> str:
     if not scores:
         return ""
-    parts = [_by_score(one, baseline) for one in scores]
     same = len({(one.best, one.holm_p is not None and one.holm_p <= LEVEL) for one in scores}) == 1
-    return f"{'The three scores agree' if same else 'THE SCORES DISAGREE'} ({'; '.join(parts)})."
+    told = ", ".join(_by_score(one, baseline, named=not same) for one in scores)
+    return f"All three scores agree on {scores[0].best}: {told}." if same else f"THE SCORES DISAGREE: {told}."
 
 
-def _by_score(found: ScoreFigures, baseline: str | None) -> str:
-    text = f"{SCORES[found.score]}: {found.best} {percent(found.choice_accuracy)}"
-    if found.difference is None:
-        return text
-    return f"{text} ({points(found.difference)} against {baseline}, {_holm(found.holm_p)})"
+def _by_score(found: ScoreFigures, baseline: str | None, *, named: bool) -> str:
+    best = f"{found.best} " if named else ""
+    lead = "" if found.difference is None else f" ({points(found.difference)} points over {baseline}, {_holm(found.holm_p)})"
+    return f"{SCORES[found.score]} {best}{percent(found.choice_accuracy)}{lead}"
 
 
 def _probes(probes: Sequence[ArmFigures]) -> str:

@@ -207,7 +207,8 @@ def test_the_verdict_claims_no_more_than_the_tests():
         "rag answers best: 60.0% of 50 questions right; a guess has 25.0%. It is ahead of every other way (Holm p 0.010)."
     )
     assert "gold" not in decision and "Probes, which no user can be given: gold 90.0% (shown the right passage)." in grounds
-    assert "show four times in five is 10.0 points" in grounds and "The three scores agree (sum: rag" in grounds
+    assert "less than 10.0 points more than one time in five" in grounds
+    assert "All three scores agree on rag: sum 60.0% (+20.0 points over bare, Holm p 0.010), per byte 60.0%" in grounds
     unsure = verdict(arms, [pair("bare", "rag", 0.2, 0.2)], AGREED, COUNTS, "bare")
     assert "Against bare, the baseline, that is +20.0 points (Holm p 0.200), which chance can explain." in unsure
     turned = verdict([wins("rag", 0.6), wins("bare", 0.4)], [pair("rag", "bare", -0.2, 0.2)], AGREED, COUNTS, "bare")
@@ -221,7 +222,7 @@ def test_the_verdict_says_when_the_scores_disagree():
     other_winner = [*AGREED[:2], by("pmi", "bare", None, None)]
     assert "THE SCORES DISAGREE" in verdict(arms, pairs, other_winner, COUNTS, "bare")
     other_evidence = [*AGREED[:2], by("pmi", "rag", 0.1, 0.057)]
-    assert "PMI: rag 60.0% (+10.0 against bare, Holm p 0.057)" in verdict(arms, pairs, other_evidence, COUNTS, "bare")
+    assert "PMI rag 60.0% (+10.0 points over bare, Holm p 0.057)" in verdict(arms, pairs, other_evidence, COUNTS, "bare")
     assert "THE SCORES DISAGREE" in verdict(arms, pairs, other_evidence, COUNTS, "bare")
 
 
