@@ -16,6 +16,7 @@ from rag_vs_ft.ask import ask
 from rag_vs_ft.corpus import store
 from rag_vs_ft.evaluation.experiments import load_experiment
 from rag_vs_ft.evaluation.harness import DEMO, demo_comparison
+from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.questions import load_questions, sample_questions_path
 from rag_vs_ft.evaluation.retrieval import evaluate_retrieval
 from rag_vs_ft.evaluation.settling import variants
@@ -178,7 +179,8 @@ def _train(home: Home, clock: _TimeLeft) -> None:
 def _compare(home: Home, tell: Progress, clock: _TimeLeft) -> None:
     experiment, _ = load_experiment(DEMO)
     tried = len(variants(experiment.arms, experiment.choose)) + 1
-    work = tried * experiment.choose.questions + (len(experiment.arms) + 1) * experiment.test_questions
+    readers = sum(arm.model not in HEURISTICS for arm in experiment.arms) + 1
+    work = tried * experiment.choose.questions + readers * experiment.test_questions
     asked: dict[str, int] = {}
     labels: dict[str, str] = {}
 
@@ -190,10 +192,11 @@ def _compare(home: Home, tell: Progress, clock: _TimeLeft) -> None:
     print("Multiple choice on held-out questions; the number of passages and the score are chosen on dev questions first.")
     sys.stdout.flush()
     compared = demo_comparison(home, scratch_run=RUN, progress=watch)
-    print(f"{'':14}   right      95% interval")
+    width = max(len(arm.name) for arm in compared.summary.scored)
+    print(f"{'':{width}}   right      95% interval")
     for arm in compared.summary.scored:
         low, high = arm.accuracy.interval or (0.0, 1.0)
-        print(f"{arm.name:14} {arm.right:7.1%}   {low:6.1%} to {high:.1%}")
+        print(f"{arm.name:{width}} {arm.right:7.1%}   {low:6.1%} to {high:.1%}")
     print(f"{compared.summary.verdict}\nReport: {compared.folder / 'report.html'}")
 
 

@@ -87,6 +87,14 @@ def append_text(path: Path, text: str) -> None:
         os.fsync(out.fileno())
 
 
+def drop_half_line(path: Path) -> None:
+    """Remove what stands after the last line end of a file that lines are added to: a killed process has left it."""
+    data = path.read_bytes() if path.is_file() else b""
+    if data and not data.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
+
+
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     """Write a JSON file in one step; the keys keep their order."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")

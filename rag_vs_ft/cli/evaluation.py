@@ -64,6 +64,8 @@ def evaluate(
         show(result.to_json())
     else:
         print((result.folder / "report.md").read_text(encoding="utf-8"))
+    for notice in result.notices:
+        say(f"note: {notice}")
     for arm, reason in result.skipped.items():
         say(f"skipped: {arm}: {reason}")
     say(f"report: {result.folder / 'report.html'}")
@@ -122,6 +124,7 @@ def eval_retrieval(
 
     Example: rag-vs-ft eval-retrieval --index sample --questions eval/questions/sample.jsonl
     """
+    from rag_vs_ft.evaluation.ledger import record_opening
     from rag_vs_ft.evaluation.questions import load_questions
     from rag_vs_ft.evaluation.retrieval import evaluate_retrieval, load_beir
 
@@ -138,6 +141,15 @@ def eval_retrieval(
     reranker = reranker_of(rerank, rerank_depth, home)
     known = opened.document_ids(filters)
     missing = sorted({gold for question in loaded for gold in question.gold_documents} - known)
+    searched = {"retriever": retriever, "fusion": fusion} | {
+        "rerank": {"name": rerank, "depth": rerank_depth} if rerank else None,
+        "filters": asdict(filters) if filters else None,
+    }
+    openings = None
+    if split == "test":  # Written down before anything is seen.
+        generation = [opened.name, opened.generation.name, opened.manifest.inputs.corpus.sha256]
+        results = settings.home(home).results
+        openings = record_opening(results, run="eval-retrieval", configuration=[generation, searched], questions=loaded)
     report = evaluate_retrieval(
         lambda query, k: opened.search(
             query, k, retriever=retriever, fusion=fusion, filters=filters, rerank=reranker, rerank_depth=rerank_depth
@@ -151,12 +163,13 @@ def eval_retrieval(
     if as_json:
         show(
             report.to_json()
-            | {"index": index, "index_generation": opened.generation.name, "retriever": retriever, "fusion": fusion}
-            | {"rerank": {"name": rerank, "depth": rerank_depth} if rerank else None}
-            | {"filters": asdict(filters) if filters else None}
+            | {"index": index, "index_generation": opened.generation.name, **searched}
+            | ({"openings": asdict(openings)} if openings else {})
             | {"file": str(questions), "split": split, "missing_gold_documents": missing}
         )
         return
+    if openings:
+        say(f"these test questions were opened {openings.times} times here, by {openings.configurations} configurations")
     print(f"{questions}: {report.questions} questions scored, {report.left_out} without gold documents left out")
     for metric, interval in report.intervals.items():
         shown = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "(too few documents for an interval)"

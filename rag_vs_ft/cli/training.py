@@ -126,6 +126,8 @@ def perplexity(
     from rag_vs_ft.evaluation.held_out import side_documents, trained_on_validation
     from rag_vs_ft.models.loading import load
 
+    if tokens < 1:
+        raise UserError(f"--tokens is {tokens}", "use 1 or more")
     opened = open_corpus(corpus, settings.home(home))
     chosen = side_documents(opened, side, documents)
     reader = open_index(index, home) if index else None

@@ -8,7 +8,7 @@ short include in pages that are otherwise different) is measured and reported.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -107,15 +107,22 @@ def shingle_hashes(text: str) -> np.ndarray:
     """The distinct runs of `SHINGLE_WORDS` words of `text` as sorted uint64 hashes; a shorter text is one run."""
     import numpy as np
 
-    hashed = np.array([zlib.crc32(word.encode()) for word in words(text)], dtype=np.uint64)
-    if not len(hashed):
+    found = words(text)
+    return np.unique(run_hashes(found, min(SHINGLE_WORDS, len(found))))
+
+
+def run_hashes(words: Sequence[str], width: int) -> np.ndarray:
+    """A uint64 hash of each run of `width` words, in their order; none where there are fewer words."""
+    import numpy as np
+
+    hashed = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
+    if not 0 < width <= len(hashed):
         return np.empty(0, dtype=np.uint64)
-    width = min(SHINGLE_WORDS, len(hashed))
     hashes = np.zeros(len(hashed) - width + 1, dtype=np.uint64)
     for position in range(width):  # a polynomial in the word hashes, modulo 2^64
         hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + hashed[position : position + len(hashes)] + np.uint64(1)
     hashes ^= hashes >> np.uint64(29)
-    return np.unique(hashes * np.uint64(0xBF58476D1CE4E5B9))
+    return hashes * np.uint64(0xBF58476D1CE4E5B9)
 
 
 def clusters_of(sketches: list[np.ndarray]) -> np.ndarray:

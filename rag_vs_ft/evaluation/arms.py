@@ -13,19 +13,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
+from typing import Protocol
 
-from rag_vs_ft import __version__, settings
+from rag_vs_ft import __version__, files, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.contexts import CONTEXTS, Source, holds_answer
 from rag_vs_ft.evaluation.experiments import Arm
+from rag_vs_ft.evaluation.heuristics import VERSION as HEURISTICS_VERSION
+from rag_vs_ft.evaluation.heuristics import Asked, Heuristic
 from rag_vs_ft.evaluation.predictions import Outcome, Passage, Prediction
 from rag_vs_ft.evaluation.questions import gold_answer
 from rag_vs_ft.index.search import Index
+from rag_vs_ft.models.extractive import extract
 from rag_vs_ft.models.generation import citations, generate_batch
 from rag_vs_ft.models.likelihood import Score, continuation_logprobs, split_continuations
 from rag_vs_ft.models.loading import LanguageModel
-from rag_vs_ft.models.prompting import Prompt, build_prompt
-from rag_vs_ft.records import Hit, Question, sha256_text
+from rag_vs_ft.models.prompting import Prompt, build_prompt, encode
+from rag_vs_ft.records import Hit, Question
 
 SCORER_VERSION = 1
 """Raised when the same prompt would get other scores or another answer; cached results of other versions are not used."""
@@ -39,11 +43,15 @@ BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class Passages:
-    """What an arm shows with a question (None: nothing), how long finding it took, and the best cosine of a search, if any."""
+    """What an arm shows with a question (None: nothing), how long finding it took, and the best cosine of a search, if any.
+
+    `key` is a hash of all that can change them and their time, "" where nothing was searched.
+    """
 
     hits: tuple[Hit, ...] | None
     seconds: float
     best_cosine: float | None
+    key: str = ""
 
 
 def find_passages(arm: Arm, question: Question, index: Index | None, seed: int) -> Passages:
@@ -57,7 +65,9 @@ def find_passages(arm: Arm, question: Question, index: Index | None, seed: int) 
     cosines = [hit.dense_score for hit in hits if hit.dense_score is not None]
     best = max(cosines) if context.is_search and cosines else None
     ranked = hits if context.is_search else [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
-    return Passages(tuple(ranked), time.perf_counter() - start, best)
+    seconds = time.perf_counter() - start
+    key = json.dumps([repr(index.manifest.inputs), arm.context, arm.k, arm.retriever, seed, question.id, question.question])
+    return Passages(tuple(ranked), seconds, best, files.sha256_text(key))
 
 
 # --- the model --------------------------------------------------------------------------------------------------------
@@ -65,23 +75,88 @@ def find_passages(arm: Arm, question: Question, index: Index | None, seed: int) 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A question made ready for a model: its prompt, and the texts to score as token ids after that prompt and after the
-    prior's."""
+    """A question made ready to be asked: its prompt, and for a model the texts to score as token ids after that prompt and after
+    the prior's. `key` is a hash of all that can change the outcome; `max_new_tokens` is 0 where no free answer is wanted."""
 
     question: Question
     passages: Passages
     prompt: Prompt
-    prefix: tuple[int, ...]
-    texts: tuple[tuple[int, ...], ...]
-    prior_prefix: tuple[int, ...]
-    prior_texts: tuple[tuple[int, ...], ...]
-    max_new_tokens: int
     key: str
+    max_new_tokens: int = 0
+    prefix: tuple[int, ...] = ()
+    texts: tuple[tuple[int, ...], ...] = ()
+    prior_prefix: tuple[int, ...] = ()
+    prior_texts: tuple[tuple[int, ...], ...] = ()
+
+
+class Reader(Protocol):
+    """What answers the questions of an arm: a language model, or a rule (`heuristics`)."""
+
+    def prepare(self, question: Question, passages: Passages, *, answer: bool) -> Task:
+        """The question made ready; `answer` asks for a free answer too. Raises UserError when it does not fit."""
+
+    def answer(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """What comes of some tasks, in their order."""
 
 
 Priors = dict[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]], tuple[list[Score], float]]
 """What a model made of choices after the prompt without question and passages, and the seconds it took: the same for all arms of
 the model, and so computed once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReader:
+    """An arm's language model. `room` tokens of the window are kept free in every prompt; `priors` belong to the model."""
+
+    lm: LanguageModel
+    arm: Arm
+    room: int
+    max_new_tokens: int
+    priors: Priors
+
+    def prepare(self, question: Question, passages: Passages, *, answer: bool) -> Task:
+        """See `arms.prepare`."""
+        wanted = self.max_new_tokens if answer else 0
+        return prepare(self.lm, self.arm, question, passages, room=self.room, max_new_tokens=wanted)
+
+    def answer(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """See `run_batch`."""
+        return run_batch(self.lm, tasks, self.priors)
+
+
+@dataclass(frozen=True, slots=True)
+class HeuristicReader:
+    """An arm without a language model. `places`: how often each place was right on dev questions."""
+
+    heuristic: Heuristic
+    places: tuple[int, ...]
+
+    def prepare(self, question: Question, passages: Passages, *, answer: bool) -> Task:
+        """The question made ready; there is no window, so every passage is read."""
+        hits = passages.hits or ()
+        read = [[hit.rank, hit.chunk.breadcrumb, hit.chunk.text] for hit in hits]
+        wants = answer and self.heuristic.writes
+        seen = [self.heuristic.name, question.question, question.choices, self.places, read, wants]
+        key = files.sha256_text(json.dumps(["heuristic", HEURISTICS_VERSION, __version__, *seen]))
+        return Task(question, passages, Prompt("", (), hits, (), (), (), ""), key, max_new_tokens=int(wants))
+
+    def answer(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """What the rule makes of each."""
+        return [self._answer(task) for task in tasks]
+
+    def _answer(self, task: Task) -> Outcome:
+        question, hits = task.question, task.prompt.hits
+        start = time.perf_counter()
+        values = self.heuristic.choose(Asked(question.question, question.choices or (), hits, self.places))
+        chosen = time.perf_counter()
+        answer = extract(question.question, hits).answer if task.max_new_tokens else None
+        return Outcome(
+            choice_values=tuple(values) if question.choices else None,
+            answer=answer,
+            finish="" if answer is None else "extracted",
+            score_seconds=chosen - start,
+            answer_seconds=time.perf_counter() - chosen,
+        )
 
 
 def prepare(lm: LanguageModel, arm: Arm, question: Question, passages: Passages, *, room: int, max_new_tokens: int) -> Task:
@@ -92,13 +167,18 @@ def prepare(lm: LanguageModel, arm: Arm, question: Question, passages: Passages,
     """
     prompt = build_prompt(lm, question.question, passages.hits, template=arm.template, max_new_tokens=room)
     prior = build_prompt(lm, NO_QUESTION, None, template=arm.template, max_new_tokens=room)
-    wanted = [*(question.choices or ())] + ([answer] if (answer := gold_answer(question)) else [])
+    choices = question.choices or ()
+    wanted = [*choices] + ([answer] if (answer := gold_answer(question)) else [])
     prefix, texts = _continuations(lm, prompt, wanted)
-    prior_prefix, prior_texts = _continuations(lm, prior, question.choices or ())
+    prior_prefix, prior_texts = _continuations(lm, prior, choices)
+    if begin_alike(choices):
+        end = _end(lm, prompt)
+        texts = (*(ids + end for ids in texts[: len(choices)]), *texts[len(choices) :])
+        prior_texts = tuple(ids + end for ids in prior_texts)
     longest = max(map(len, texts), default=0)
     if len(prefix) + longest > lm.window:
         raise UserError(f"a choice or answer of {question.id!r} has {longest} tokens, and {room} are kept free for it")
-    key = sha256_text(
+    key = files.sha256_text(
         json.dumps(
             {
                 "scorer": _scorer(),
@@ -110,7 +190,7 @@ def prepare(lm: LanguageModel, arm: Arm, question: Question, passages: Passages,
             }
         )
     )
-    return Task(question, passages, prompt, prefix, texts, prior_prefix, prior_texts, max_new_tokens, key)
+    return Task(question, passages, prompt, key, max_new_tokens, prefix, texts, prior_prefix, prior_texts)
 
 
 @cache
@@ -127,6 +207,21 @@ def _continuations(
     space = "" if prompt.text[-1:].isspace() else " "
     prefix, ids = split_continuations(lm, prompt, [space + text for text in texts])
     return prefix, tuple(ids)
+
+
+def begin_alike(choices: Sequence[str]) -> bool:
+    """Whether one choice is the beginning of another, as "5" is of "50": it is at least as likely whatever the model knows,
+    unless the end of the answer counts too."""
+    return any(a != b and b.startswith(a) for a in choices for b in choices)
+
+
+def _end(lm: LanguageModel, prompt: Prompt) -> tuple[int, ...]:
+    """What ends an answer to this prompt: the end of the turn where the model has learned one, else the end of the line."""
+    ends = lm.eos_ids
+    if prompt.template in ("chat", "alpaca") and ends:
+        own = lm.tokenizer.eos_token_id
+        return (own if own in ends else min(ends),)
+    return tuple(encode(lm, "\n"))
 
 
 def room_for(lm: LanguageModel, questions: Sequence[Question], max_new_tokens: int) -> int:
@@ -170,6 +265,10 @@ def run_batch(lm: LanguageModel, tasks: Sequence[Task], priors: Priors) -> list[
                 answer_seconds=answer.seconds if answer else 0.0,
             )
         )
+    if broken := [task.question.id for task, outcome in zip(tasks, outcomes, strict=True) if not outcome.is_finite()]:
+        raise UserError(
+            f"{lm.name} gives no number for {broken[0]!r}", "its weights are damaged, or overflow: set dtype to float32"
+        )
     return outcomes
 
 
@@ -197,6 +296,7 @@ def predict(arm: Arm, split: str, task: Task, outcome: Outcome) -> Prediction:
         best_cosine=task.passages.best_cosine,
         search_seconds=task.passages.seconds,
         outcome=outcome,
+        search_key=task.passages.key,
     )
 
 
@@ -206,7 +306,7 @@ def predict_error(arm: Arm, split: str, question: Question, passages: Passages, 
         arm=arm.name,
         split=split,
         question_id=question.id,
-        key=sha256_text(json.dumps([SCORER_VERSION, arm.name, question.id, error])),
+        key=files.sha256_text(json.dumps([SCORER_VERSION, arm.name, question.id, error])),
         prompt="",
         prompt_tokens=0,
         passages=(),
@@ -215,6 +315,7 @@ def predict_error(arm: Arm, split: str, question: Question, passages: Passages, 
         search_seconds=passages.seconds,
         outcome=Outcome(),
         error=error,
+        search_key=passages.key,
     )
 
 

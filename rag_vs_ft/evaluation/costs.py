@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,9 +31,10 @@ class ArmCost:
     peak_memory_bytes: int | None = None
 
 
-def arm_cost(lm: LanguageModel, index: Index | None, model: str, home: Home, peak_memory_bytes: int | None) -> ArmCost:
-    """The cost of an arm; `index` is None for one that does not search, `model` the name that a run of ours may have."""
-    weights = list(lm.model.parameters())
+def arm_cost(lm: LanguageModel | None, index: Index | None, model: str, home: Home, peak_memory_bytes: int | None) -> ArmCost:
+    """The cost of an arm; `lm` is None for one without a language model and `index` for one that does not search. `model` is the
+    name that a run of ours may have."""
+    weights = list(lm.model.parameters()) if lm else []
     files = index.generation.folder.rglob("*") if index else ()
     return ArmCost(
         parameters=sum(weight.numel() for weight in weights),
@@ -40,7 +42,7 @@ def arm_cost(lm: LanguageModel, index: Index | None, model: str, home: Home, pea
         index_bytes=sum(file.stat().st_size for file in files if file.is_file()),
         index_seconds=index.manifest.cost_seconds if index else 0.0,
         peak_memory_bytes=peak_memory_bytes,
-        **training_cost(home, model),
+        **(training_cost(home, model) if lm else {}),
     )
 
 
@@ -48,9 +50,7 @@ def training_cost(home: Home, model: str) -> dict[str, Any]:
     """`training_seconds`, `training_flops` and `training_tokens` of a run of ours and of the runs it was trained on; empty for
     other models."""
     total: dict[str, Any] = {}
-    seen: set[str] = set()
-    while (record := run_record(home, model)) is not None and model not in seen:
-        seen.add(model)
+    for record in lineage(home, model):
         if record.plan and record.result:
             # A run that stopped early did a part of what was planned.
             share = record.result.steps / record.plan.steps
@@ -60,8 +60,16 @@ def training_cost(home: Home, model: str) -> dict[str, Any]:
                 ("training_tokens", record.result.steps * record.plan.tokens_per_step),
             ):
                 total[key] = total.get(key, 0) + value
-        model = str(record.settings.get("base") or "")
     return total
+
+
+def lineage(home: Home, model: str) -> Iterator[RunRecord]:
+    """The record of a run of ours and of the runs that it was trained on, newest first; none for other models."""
+    seen: set[str] = set()
+    while (record := run_record(home, model)) is not None and model not in seen:
+        seen.add(model)
+        yield record
+        model = str(record.settings.get("base") or "")
 
 
 def run_record(home: Home, model: str) -> RunRecord | None:

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.contexts import CONTEXTS
+from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.questions import sample_questions_path
 
 Retriever = Literal["hybrid", "bm25", "dense"]
@@ -34,7 +35,10 @@ class _Table(BaseModel):
 
 
 class Arm(_Table):
-    """One model with one kind of context. `k` passages, by `retriever`; left out, they are what dev questions settled on."""
+    """One model, or one of `HEURISTICS`, with one kind of context.
+
+    `k` passages, by `retriever`; left out, they are what dev questions settled on.
+    """
 
     name: str = Field(pattern=_NAME, max_length=60)
     model: str = Field(min_length=1)
@@ -161,6 +165,12 @@ def _contradictions(raw: dict[str, Any]) -> Iterator[str]:
         yield f"baseline: {raw['baseline']!r} is not an arm; there are: {', '.join(names) or 'none'}"
     for arm in arms:
         context = CONTEXTS.get(str(arm.get("context")))
+        heuristic = HEURISTICS.get(str(arm.get("model")))
+        if heuristic and context and (fault := heuristic.fault(context)):
+            yield f"arms: {arm.get('name')!r}: {fault}"
+        for key in ("adapter", "template"):
+            if heuristic and key in arm:
+                yield f"arms: {arm.get('name')!r}: {key} has no meaning for {heuristic.name}, which is no language model"
         for key, used in (("k", context and context.uses_k), ("retriever", context and context.uses_retriever)):
             if context and not used and key in arm:
                 yield f"arms: {arm.get('name')!r}: {key} has no meaning with context {context.name!r}"

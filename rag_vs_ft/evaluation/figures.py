@@ -17,9 +17,8 @@ from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation.costs import ArmCost
 from rag_vs_ft.evaluation.experiments import Score
 from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, Measure
-from rag_vs_ft.evaluation.predictions import PREDICTIONS, Prediction
+from rag_vs_ft.evaluation.predictions import PREDICTIONS, Prediction, read_records
 from rag_vs_ft.evaluation.statistics import Bin, Interval
-from rag_vs_ft.records import read_jsonl
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -372,20 +371,27 @@ def read_answers(folder: Path) -> list[tuple[Prediction, QuestionScore]]:
     for place, record, score in _scored_lines(folder):
         try:
             result.append((Prediction.of_json(record), score))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{place}: this is no prediction: {error}", AGAIN) from error
+        except ValueError as error:
+            raise UserError(f"{place}: this is no prediction: {str(error).splitlines()[0]}", AGAIN) from error
     return result
 
 
 def _scored_lines(folder: Path) -> Iterator[tuple[str, dict[str, Any], QuestionScore]]:
     """Place, object and scores of each line of predictions.jsonl that has scores."""
     path = folder / PREDICTIONS
-    for line, record in read_jsonl(path):
+    for line, record in _records(path):
         if record.get("split") == "test" and record.get("scores") is not None:
             scores = record["scores"] if isinstance(record["scores"], dict) else {}
             values = {name: value for name, value in scores.items() if name != "cluster"}
             row = {"arm": record.get("arm"), "question_id": record.get("question_id"), "cluster": scores.get("cluster")}
             yield f"{path}:{line}", record, checked(_question_scores(), row | {"values": values}, f"{path}:{line}", AGAIN)
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        yield from read_records(path)
+    except CheckFailed as error:  # exit code 1 is a comparison's own
+        raise UserError(error.message, error.hint) from error
 
 
 def checked(adapter: TypeAdapter[T], record: Any, where: str, hint: str) -> T:

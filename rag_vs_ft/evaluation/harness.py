@@ -6,7 +6,9 @@
       predictions.jsonl         one `predictions.Prediction` a line, written as they come
       summary.json              figures of each arm and each pair
       report.md, report.html
-    eval/results/openings.jsonl   when the test questions of which file were opened, by which frozen configuration
+    eval/results/openings.jsonl   when which test questions were opened, by which frozen configuration
+
+The steps are `_open_world -> _settle -> _ask -> _summarise -> _write`; each takes records and gives one.
 
 A prediction is computed once: every `predictions.jsonl` below the results folder serves as the cache of all others, by a key
 over all that can change it. Resuming a run is therefore running it again.
@@ -14,38 +16,33 @@ over all that can change it. Resuming a run is therefore running it again.
 
 from __future__ import annotations
 
-import gc
-import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from rag_vs_ft import catalogue, files
 from rag_vs_ft.corpus import store
-from rag_vs_ft.environment import git_commit, machine, peak_memory, reset_peak_memory, versions
-from rag_vs_ft.errors import Busy, CheckFailed, UserError
-from rag_vs_ft.evaluation import arms as asking
-from rag_vs_ft.evaluation import perplexity, report, settling
+from rag_vs_ft.corpus.store import Corpus
+from rag_vs_ft.environment import git_commit, machine, versions
+from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.evaluation import report, settling
+from rag_vs_ft.evaluation.arms import SCORER_VERSION
+from rag_vs_ft.evaluation.asking import Asked, Failure, World, ask
 from rag_vs_ft.evaluation.contexts import CONTEXTS
-from rag_vs_ft.evaluation.costs import ArmCost, arm_cost, run_record
-from rag_vs_ft.evaluation.experiments import Arm, Experiment, load_experiment, question_paths, training_paths
-from rag_vs_ft.evaluation.figures import SUMMARY, RetrievalFigures, Summary
-from rag_vs_ft.evaluation.held_out import HeldOut, trained_on_validation, validation_documents
+from rag_vs_ft.evaluation.experiments import Arm, Experiment, load_experiment, question_paths
+from rag_vs_ft.evaluation.figures import SUMMARY, Openings, RetrievalFigures, Summary
+from rag_vs_ft.evaluation.held_out import QuestionSet
+from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.leaks import Leaks, find_leaks
 from rag_vs_ft.evaluation.manifest import (
     MANIFEST,
     CorpusUsed,
     FinishedManifest,
-    HeldOutText,
     Identity,
     IndexUsed,
-    ModelUsed,
-    PredictionCounts,
     QuestionFile,
     RunManifest,
     read_manifest,
@@ -55,27 +52,26 @@ from rag_vs_ft.evaluation.predictions import Prediction, Store
 from rag_vs_ft.evaluation.retrieval import evaluate_retrieval
 from rag_vs_ft.evaluation.settling import Frozen, Tried
 from rag_vs_ft.evaluation.summary import Table, question_scores, summarise
+from rag_vs_ft.evaluation.training_text import TrainingText, training_text
 from rag_vs_ft.index import build
 from rag_vs_ft.index.search import Index
-from rag_vs_ft.models.loading import LanguageModel, load
 from rag_vs_ft.progress import Progress, silent
-from rag_vs_ft.records import Hit, Question
+from rag_vs_ft.records import Question
 from rag_vs_ft.settings import Home, check_name
 
-VALIDATION_WINDOW = 1_024
-"""Tokens that a model reads at most when held-out documents are scored: what GPT-2 can."""
 DEMO = Path(__file__).with_name("demo.toml")
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A finished run: its folder, its figures, and the arms that were skipped or failed, with the reason."""
+    """A finished run: its folder, its figures, the arms that were skipped or failed, with the reason, and what else to say."""
 
     name: str
     folder: Path
     summary: Summary
     skipped: dict[str, str]
     failed: dict[str, str]
+    notices: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The object that `eval --json` prints."""
@@ -91,7 +87,7 @@ class RunSummary:
         """Raise CheckFailed when an arm failed midway."""
         if self.failed:
             shown = "\n".join(f"  {arm}: {reason}" for arm, reason in self.failed.items())
-            raise CheckFailed(f"{len(self.failed)} arms failed:\n{shown}", f"see {self.folder / 'manifest.json'}; then --resume")
+            raise CheckFailed(f"{len(self.failed)} arms failed:\n{shown}", f"see {self.folder / MANIFEST}; then --resume")
 
 
 def run_experiment(
@@ -103,7 +99,7 @@ def run_experiment(
     run_name: str | None = None,
     resume: bool = False,
     skip_missing: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> RunSummary:
     """Run the experiment in the TOML file `path` and write its results folder.
 
@@ -111,8 +107,9 @@ def run_experiment(
     questions. An arm that fails is named in the summary and the others go on (`RunSummary.raise_failures`).
 
     Raises UserError for a faulty experiment or question file, gold documents that the corpus lacks, a stale index, missing
-    models (all named; with `skip_missing` their arms are left out and named in the report), a run name that is taken, or a
-    run to resume whose experiment has changed; Busy while another process writes the run.
+    models (all named; with `skip_missing` their arms are left out and named in the report), a run name that is taken, a run to
+    resume whose experiment has changed, or results that cannot be written; Busy while another process writes the run;
+    CheckFailed for a damaged manifest or ledger.
     """
     experiment, text = load_experiment(path)
     if limit is not None and limit < 1:
@@ -120,23 +117,31 @@ def run_experiment(
     paths = [file.resolve() for file in questions] or question_paths(experiment, path)
     name = check_name("run", run_name or experiment.name)
     folder = home.results / name
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(home.results / f".{name}.lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise Busy(f"another process is writing the run {name!r}", "wait for it, or use --run with another name") from None
-    try:
-        identity = _identity(text, paths, limit)
-        _require_fresh(folder, identity, resume)
-        runner = _Runner(experiment, path, paths, home, folder, limit, progress or silent)
-        return runner.run(name, text, identity, skip_missing)
-    finally:
-        lock.release()
+    with files.lock(
+        home.results / f".{name}.lock",
+        f"another process is writing the run {name!r}",
+        "wait for it, or use --run with another name",
+    ):
+        request = _Request(
+            experiment=experiment,
+            text=text,
+            path=path,
+            home=home,
+            folder=folder,
+            identity=_identity(text, paths, limit),
+            questions=QuestionSet(experiment, paths, limit),
+            skip_missing=skip_missing,
+        )
+        _require_fresh(folder, request.identity, resume)
+        opened = _open_world(request, progress)
+        settled = _settle(opened, progress)
+        answers = _ask(opened, settled, progress)
+        result = _summarise(opened, settled, answers, progress)
+        return _write(opened, settled, answers, result)
 
 
 def demo_comparison(
-    home: Home, *, scratch_run: str | None = None, limit: int | None = None, progress: Progress | None = None
+    home: Home, *, scratch_run: str | None = None, limit: int | None = None, progress: Progress = silent
 ) -> RunSummary:
     """The comparison that ends the demo: the embedded model alone, with retrieval and with the right passage, on the sample.
 
@@ -148,10 +153,216 @@ def demo_comparison(
     if scratch_run is not None:
         raw += f'\n[[arms]]\nname = "scratch"\nmodel = "{check_name("run", scratch_run)}"\ncontext = "none"\n'
     source = home.results / name / "experiment.toml"
-    source.parent.mkdir(parents=True, exist_ok=True)
-    source.write_text(raw, encoding="utf-8")
-    (home.results / name / MANIFEST).unlink(missing_ok=True)
+    try:
+        files.write_text(source, raw)
+        source.with_name(MANIFEST).unlink(missing_ok=True)
+    except OSError as error:
+        raise files.unusable(error) from error
     return run_experiment(source, home=home, limit=limit, run_name=name, resume=True, progress=progress)
+
+
+# --- the steps --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What was asked for: the experiment as it was read from `path`, where its results go, and its questions."""
+
+    experiment: Experiment
+    text: str
+    path: Path
+    home: Home
+    folder: Path
+    identity: Identity
+    questions: QuestionSet
+    skip_missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is there: the world, the arms that have a model, and what those models may have read."""
+
+    request: _Request
+    world: World
+    arms: tuple[Arm, ...]
+    skipped: dict[str, str]
+    training: TrainingText
+    started: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What dev questions decided, the arms filled in by it, and the manifest that was written before the test questions."""
+
+    frozen: Frozen
+    arms: tuple[Arm, ...]
+    rows: tuple[Prediction, ...]
+    failures: dict[str, Failure]
+    manifest: RunManifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """The test questions, how often they were opened, what of them leaked, and what every arm made of them."""
+
+    questions: tuple[Question, ...]
+    answered: frozenset[str]
+    openings: Openings
+    leaks: Leaks
+    arms: tuple[Arm, ...]
+    asked: Asked
+    failures: dict[str, Failure]
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """The figures and what they were made from."""
+
+    table: Table
+    summary: Summary
+    manifest: FinishedManifest
+
+
+def _open_world(request: _Request, progress: Progress) -> _Opened:
+    started = datetime.now(UTC)
+    experiment, home = request.experiment, request.home
+    skipped = _missing_models(experiment, home)
+    if skipped and not request.skip_missing:
+        shown = "\n".join(f"  {arm}: {reason}" for arm, reason in skipped.items())
+        raise UserError(
+            f"{len(skipped)} arms have no model:\n{shown}", "make or pull them, or leave them out with --skip-missing"
+        )
+    arms = tuple(arm for arm in experiment.arms if arm.name not in skipped)
+    if not arms:
+        raise UserError("no arm is left to run", "make or pull a model: see the reasons above" if skipped else "")
+    request.questions.check()
+    dev = request.questions.dev()
+    corpus, index = _corpus_and_index(experiment, home, progress)
+    _require_gold(corpus, dev)
+    training = training_text(experiment, request.path, home, corpus)
+    try:
+        files.write_text(request.folder / "experiment.toml", request.text)
+        predictions = Store(request.folder)
+    except OSError as error:
+        raise files.unusable(error) from error
+    world = World(experiment, home, corpus, index, tuple(dev), predictions)
+    return _Opened(request, world, arms, skipped, training, started.isoformat(timespec="seconds"))
+
+
+def _settle(opened: _Opened, progress: Progress) -> _Settled:
+    """Choose by dev questions, freeze, and write down what is frozen."""
+    request, world = opened.request, opened.world
+    choose = request.experiment.choose
+    score, (retriever, k) = choose.score[0], settling.candidates(choose)[0]
+    table: tuple[Tried, ...] = ()
+    rows: tuple[Prediction, ...] = ()
+    failures: dict[str, Failure] = {}
+    tried_on = request.questions.tried(world.dev) if choose.open else []
+    if choose.open:
+        tried = settling.variants(opened.arms, choose)
+        found = ask(world, [one.settled for one in tried], tried_on, split="dev", answered=(), progress=progress)
+        for one in tried:
+            if failure := found.failures.get(one.settled.name):
+                failures[one.arm.name] = replace(failure, reason=f"on dev questions: {failure.reason}")
+        whole = [one for one in tried if one.arm.name not in failures]
+        if whole:
+            score, (retriever, k), table = settling.choose_best(choose, whole, found.rows, tried_on)
+        rows = tuple(row for predictions in found.rows.values() for row in predictions.values())
+    refuse_below = settling.choose_threshold(lambda query: world.index.search(query, k, retriever=retriever), world.dev)
+    frozen = Frozen(k, retriever, score, refuse_below, len(world.dev), len(tried_on), table)
+    manifest = RunManifest(
+        run=request.folder.name,
+        experiment=request.experiment.name,
+        experiment_file=str(request.path.resolve()),
+        training_text=tuple(sorted(opened.training.files)),
+        training_corpora=tuple(sorted(opened.training.corpora)),
+        identity=request.identity,
+        frozen=frozen,
+        skipped=opened.skipped,
+        seed=request.experiment.seed,
+        scorer_version=SCORER_VERSION,
+        corpus=CorpusUsed(**asdict(world.index.manifest.inputs.corpus)),
+        index=IndexUsed.of(world.index),
+        versions=versions(),
+        git_commit=git_commit(),
+        machine=machine(),
+        started=opened.started,
+    )
+    write_manifest(request.folder, manifest)
+    arms = [settling.settled(arm, retriever=retriever, k=k) for arm in opened.arms if arm.name not in failures]
+    return _Settled(frozen, tuple(arms), rows, failures, manifest)
+
+
+def _ask(opened: _Opened, settled: _Settled, progress: Progress) -> _Answers:
+    """Open the test questions, look for leaks, and ask every arm."""
+    request, world = opened.request, opened.world
+    test, openings = request.questions.open_test(settled.frozen, request.home.results, request.folder.name, request.identity)
+    _require_gold(world.corpus, test)
+    leaks = find_leaks(test, world.corpus.documents(), opened.training.files, opened.training.corpora)
+    answered = request.questions.answered(test)
+    asked = ask(world, settled.arms, test, split="test", answered=answered, progress=progress)
+    failures = settled.failures | dict(asked.failures)
+    arms = tuple(arm for arm in settled.arms if arm.name not in failures)
+    if not arms:
+        shown = "; ".join(f"{arm}: {failure.reason}" for arm, failure in failures.items())
+        raise CheckFailed(f"every arm failed: {shown}", "mend them, then --resume")
+    return _Answers(tuple(test), frozenset(answered), openings, leaks, arms, asked, failures)
+
+
+def _summarise(opened: _Opened, settled: _Settled, answers: _Answers, progress: Progress) -> _Result:
+    """The figures of all arms, and the manifest with what came of the run."""
+    request, asked = opened.request, answers.asked
+    table = Table(
+        questions=answers.questions,
+        arms=answers.arms,
+        rows=asked.rows,
+        clusters={question.id: _cluster(question, answers.leaks) for question in answers.questions},
+        flagged=frozenset(answers.leaks.report.flagged),
+        score=settled.frozen.score,
+        refuse_below=settled.frozen.refuse_below,
+    )
+    summary = summarise(
+        table,
+        run=request.folder.name,
+        experiment=request.experiment.name,
+        baseline=request.experiment.baseline if request.experiment.baseline in asked.rows else None,
+        costs=asked.costs,
+        openings=answers.openings,
+        retrieval=_retrieval(opened.world.index, answers.arms, answers.questions),
+        skipped=opened.skipped,
+        failed={arm: failure.reason for arm, failure in answers.failures.items()},
+        progress=progress,
+    )
+    manifest = FinishedManifest(
+        **settled.manifest.begun(),
+        openings=answers.openings,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        models=asked.models,
+        leaks=answers.leaks.report,
+        question_ids=tuple(question.id for question in answers.questions),
+        answered_ids=tuple(sorted(answers.answered)),
+        predictions=asked.counts,
+        failed={arm: failure.traceback for arm, failure in answers.failures.items()},
+    )
+    return _Result(table, summary, manifest)
+
+
+def _write(opened: _Opened, settled: _Settled, answers: _Answers, result: _Result) -> RunSummary:
+    """Everything into the results folder. What was predicted is there already, so a full disk costs nothing but this step."""
+    folder, failed = opened.request.folder, {arm: failure.reason for arm, failure in answers.failures.items()}
+    test = [answers.asked.rows[arm.name][question.id] for arm in answers.arms for question in answers.questions]
+    try:
+        opened.world.store.finish(settled.rows, test, question_scores(result.table), failed)
+        files.write_json(folder / SUMMARY, result.summary.to_json())
+        write_manifest(folder, result.manifest)
+        report.write(folder, result.summary, result.manifest, result.table)
+    except OSError as error:
+        raise files.unusable(error) from error
+    notices = (*opened.world.store.notices, *opened.training.notices)
+    return RunSummary(folder.name, folder, result.summary, opened.skipped, failed, notices)
+
+
+# --- what is there ----------------------------------------------------------------------------------------------------
 
 
 def _identity(text: str, paths: Sequence[Path], limit: int | None) -> Identity:
@@ -181,335 +392,68 @@ def _require_fresh(folder: Path, identity: Identity, resume: bool) -> None:
         )
 
 
-class _Runner:
-    """One run in the making."""
+def _missing_models(experiment: Experiment, home: Home) -> dict[str, str]:
+    missing = {}
+    for arm in experiment.arms:
+        problems = [found for model in (arm.model, arm.adapter) if model and (found := _problem(model, experiment, home))]
+        if problems:
+            missing[arm.name] = "; ".join(problems)
+    return missing
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        path: Path,
-        files: list[Path],
-        home: Home,
-        folder: Path,
-        limit: int | None,
-        progress: Progress,
-    ) -> None:
-        self.experiment, self.path, self.files, self.home, self.folder = experiment, path, files, home, folder
-        self.limit, self.progress = limit, progress
-        self.failed: dict[str, str] = {}
-        self.tracebacks: dict[str, str] = {}
-        self.models: dict[str, ModelUsed] = {}
-        self.costs: dict[str, ArmCost] = {}
-        self.computed = 0
-        self.reused = 0
 
-    def run(self, name: str, text: str, identity: Identity, skip_missing: bool) -> RunSummary:
-        """All of it; see `run_experiment`."""
-        started = datetime.now(UTC)
-        skipped = self._missing_models()
-        if skipped and not skip_missing:
-            shown = "\n".join(f"  {arm}: {reason}" for arm, reason in skipped.items())
-            raise UserError(
-                f"{len(skipped)} arms have no model:\n{shown}", "make or pull them, or leave them out with --skip-missing"
-            )
-        arms = [arm for arm in self.experiment.arms if arm.name not in skipped]
-        if not arms:
-            raise UserError("no arm is left to run", "make or pull a model: see the reasons above" if skipped else "")
-        held_out = HeldOut(self.experiment, self.files, self.limit)
-        held_out.count_test()  # Faults of the files are told before anything is computed.
-        dev = held_out.dev()
-        self._open_index()
-        self._require_gold(dev)
-        training_text = self._training_text()
-        self.store = Store(self.folder)
-        (self.folder / "experiment.toml").write_text(text, encoding="utf-8")
-        frozen, dev_rows = self._settle(arms, dev, held_out.tried(dev))
-        embedder = self.index.manifest.inputs.embedder
-        begun = RunManifest(
-            run=name,
-            experiment=self.experiment.name,
-            experiment_file=str(self.path.resolve()),
-            training_text=tuple(sorted(training_text)),
-            identity=identity,
-            frozen=frozen,
-            skipped=skipped,
-            seed=self.experiment.seed,
-            scorer_version=asking.SCORER_VERSION,
-            corpus=CorpusUsed(**asdict(self.index.manifest.inputs.corpus)),
-            index=IndexUsed(self.index.name, self.index.generation.name, embedder.name, embedder.precision),
-            versions=versions(),
-            git_commit=git_commit(),
-            machine=machine(),
-            started=started.isoformat(timespec="seconds"),
-        )
-        write_manifest(self.folder, begun)
-
-        test, openings = held_out.open_test(frozen, self.home.results, name, identity)
-        self._require_gold(test)
-        leaks = find_leaks(test, self.corpus.documents(), training_text)
-        clusters = {question.id: _cluster(question, leaks) for question in test}
-        arms = [settling.settled(arm, retriever=frozen.retriever, k=frozen.k) for arm in arms if arm.name not in self.failed]
-        rows = self._ask(arms, test, "test", held_out.answered(test))
-        arms = [arm for arm in arms if arm.name not in self.failed]
-        if not arms:
-            raise CheckFailed("every arm failed: " + "; ".join(f"{arm}: {why}" for arm, why in self.failed.items()), "mend them")
-        table = Table(
-            questions=tuple(test),
-            arms=tuple(arms),
-            rows=rows,
-            clusters=clusters,
-            flagged=frozenset(leaks.report.flagged),
-            score=frozen.score,
-            refuse_below=frozen.refuse_below,
-        )
-        baseline = self.experiment.baseline if self.experiment.baseline in rows else None
-        summary = summarise(
-            table,
-            run=name,
-            experiment=self.experiment.name,
-            baseline=baseline,
-            costs=self.costs,
-            openings=openings,
-            retrieval=self._retrieval(arms, test),
-            skipped=skipped,
-            failed=self.failed,
-            progress=self.progress,
-        )
-        manifest = FinishedManifest(
-            **begun.begun(),
-            openings=openings,
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            models=self.models,
-            leaks=leaks.report,
-            question_ids=tuple(question.id for question in test),
-            answered_ids=tuple(sorted(held_out.answered(test))),
-            predictions=PredictionCounts(self.computed, self.reused),
-            failed=self.tracebacks,
-        )
-        whole = [rows[arm.name][question.id] for arm in arms for question in test]
-        self.store.finish(dev_rows, whole, question_scores(table), self.failed)
-        files.write_json(self.folder / SUMMARY, summary.to_json())
-        write_manifest(self.folder, manifest)
-        report.write(self.folder, summary, manifest, table)
-        return RunSummary(name, self.folder, summary, skipped, self.failed)
-
-    # --- what is there ------------------------------------------------------------------------------------------------
-
-    def _missing_models(self) -> dict[str, str]:
-        missing = {}
-        for arm in self.experiment.arms:
-            problems = [found for model in (arm.model, arm.adapter) if model and (found := self._problem(model))]
-            if problems:
-                missing[arm.name] = "; ".join(problems)
-        return missing
-
-    def _problem(self, model: str) -> str | None:
-        """Why a model cannot be loaded, and the command that makes it; None when it is there."""
-        if ".." not in Path(model).parts and (self.home.runs / model).is_dir():
-            return None
-        try:
-            catalogue.locate(model)
-        except UserError as error:
-            if command := self.experiment.train.get(model.partition("/")[0]):
-                return f"there is no run {model!r}; train it: {command}"
-            return f"{error.message}; {error.hint}"
+def _problem(model: str, experiment: Experiment, home: Home) -> str | None:
+    """Why a model cannot be loaded, and the command that makes it; None when it is there."""
+    is_run = ".." not in Path(model).parts and (home.runs / model).is_dir()
+    if model in HEURISTICS and is_run:
+        raise UserError(f"{model!r} is a heuristic, and the name of a run in {home.runs} too", "give the run another name")
+    if model in HEURISTICS or is_run:
         return None
+    try:
+        catalogue.locate(model)
+    except UserError as error:
+        if command := experiment.train.get(model.partition("/")[0]):
+            return f"there is no run {model!r}; train it: {command}"
+        return f"{error.message}; {error.hint}"
+    return None
 
-    def _open_index(self) -> None:
-        experiment = self.experiment
-        known = {info.name for info in store.list_corpora(self.home)}
-        if experiment.source and experiment.corpus not in known:
-            store.add(experiment.corpus, experiment.source, home=self.home)
-        self.corpus = store.open_corpus(experiment.corpus, self.home)
-        if experiment.source and not (self.home.indexes / experiment.index / "CURRENT").is_file():
-            build.build(experiment.index, experiment.corpus, build.Recipe(), self.home, self.progress)
-        self.index = Index.open(experiment.index, self.home)
-        if self.index.manifest.inputs.corpus.sha256 != self.corpus.sha256:
-            raise UserError(
-                f"index {self.index.name!r} is not of the corpus {self.corpus.name!r} as it is now",
-                f"rag-vs-ft index build {self.index.name} --corpus {self.corpus.name}",
-            )
 
-    # --- questions ----------------------------------------------------------------------------------------------------
+def _corpus_and_index(experiment: Experiment, home: Home, progress: Progress) -> tuple[Corpus, Index]:
+    # Asked for by name: another corpus, or another index, that is damaged is none of this experiment's business.
+    if experiment.source and not (home.corpora / experiment.corpus / "manifest.json").exists():
+        store.add(experiment.corpus, experiment.source, home=home)
+    corpus = store.open_corpus(experiment.corpus, home)
+    if experiment.source and not (home.indexes / experiment.index / "CURRENT").is_file():
+        build.build(experiment.index, experiment.corpus, build.Recipe(), home, progress)
+    index = Index.open(experiment.index, home)
+    if index.manifest.inputs.corpus.sha256 != corpus.sha256:
+        raise UserError(
+            f"index {index.name!r} is not of the corpus {corpus.name!r} as it is now",
+            f"rag-vs-ft index build {index.name} --corpus {corpus.name}",
+        )
+    return corpus, index
 
-    def _require_gold(self, questions: Sequence[Question]) -> None:
-        missing = {gold: question for question in questions for gold in question.gold_documents if gold not in self.corpus}
-        if missing:
-            gold, question = next(iter(missing.items()))
-            raise UserError(
-                f"{len(missing)} gold documents are not in the corpus {self.corpus.name!r}, such as {gold!r} of question "
-                f"{question.id!r}",
-                "use the corpus that the questions were made for",
-            )
 
-    def _training_text(self) -> dict[str, str]:
-        texts: dict[str, str] = {}
-        files = training_paths(self.experiment, self.path)
-        for model in dict.fromkeys(arm.adapter or arm.model for arm in self.experiment.arms):
-            record = run_record(self.home, model)
-            if record and record.data and Path(record.data.file).is_file():
-                files.append(Path(record.data.file))
-        for path in dict.fromkeys(files):
-            try:
-                texts[path.name] = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(
-                    f"cannot read the training text {path}: {error}", "mend training_text in the experiment"
-                ) from error
-        return texts
-
-    def _settle(self, arms: Sequence[Arm], dev: Sequence[Question], asked: list[Question]) -> tuple[Frozen, list[Prediction]]:
-        """What dev questions decide, and the predictions that they decided by."""
-        choose = self.experiment.choose
-        score, (retriever, k) = choose.score[0], settling.candidates(choose)[0]
-        table: tuple[Tried, ...] = ()
-        rows: list[Prediction] = []
-        if choose.open:
-            tried = settling.variants(arms, choose)
-            found = self._ask([variant.settled for variant in tried], asked, "dev", set())
-            for variant in tried:
-                if reason := self.failed.pop(variant.settled.name, None):
-                    self.failed[variant.arm.name] = f"on dev questions: {reason}"
-            whole = [variant for variant in tried if variant.arm.name not in self.failed]
-            if whole:
-                score, (retriever, k), table = settling.choose_best(choose, whole, found, asked)
-            rows = [row for predictions in found.values() for row in predictions.values()]
-        refuse_below = settling.choose_threshold(lambda query: self.index.search(query, k, retriever=retriever), dev)
-        return Frozen(k, retriever, score, refuse_below, len(dev), len(asked) if choose.open else 0, table), rows
-
-    # --- asking -------------------------------------------------------------------------------------------------------
-
-    def _ask(
-        self, arms: Sequence[Arm], questions: list[Question], split: str, answered: set[str]
-    ) -> dict[str, dict[str, Prediction]]:
-        """Ask each arm each question; arms of one model share its loading. Arms that fail are noted and left out."""
-        rows: dict[str, dict[str, Prediction]] = {}
-        for model in dict.fromkeys((arm.model, arm.adapter) for arm in arms):
-            mine = [arm for arm in arms if (arm.model, arm.adapter) == model]
-            lm = None
-            try:
-                self.progress(f"load {model[0]}", 0, 0)
-                lm = load(
-                    model[0],
-                    adapter=model[1],
-                    device=self.experiment.device,
-                    dtype=self.experiment.dtype,
-                    home=self.home.root,
-                )
-                if split == "test":
-                    self._note_model(lm, mine[0])
-            except Exception as error:
-                for arm in mine:
-                    self._note_failure(arm, error)
-                continue
-            priors: asking.Priors = {}
-            for arm in mine:
-                try:
-                    rows[arm.name] = self._ask_arm(lm, arm, questions, split, answered, priors)
-                except Exception as error:  # one arm's failure must not cost the others' hours
-                    self._note_failure(arm, error)
-            del lm
-            _free()
-        return rows
-
-    def _ask_arm(
-        self,
-        lm: LanguageModel,
-        arm: Arm,
-        questions: list[Question],
-        split: str,
-        answered: set[str],
-        priors: asking.Priors,
-    ) -> dict[str, Prediction]:
-        limit = self.experiment.answers.max_new_tokens
-        room = asking.room_for(lm, questions, limit if answered else 0)
-        rows: dict[str, Prediction] = {}
-        tasks = []
-        stage = f"{arm.name} ({split})"
-        index = self.index if CONTEXTS[arm.context].shows_passages else None
-        for number, question in enumerate(questions):
-            passages = asking.find_passages(arm, question, index, self.experiment.seed)
-            try:
-                tokens = limit if question.id in answered else 0
-                task = asking.prepare(lm, arm, question, passages, room=room, max_new_tokens=tokens)
-            except UserError as error:
-                rows[question.id] = asking.predict_error(arm, split, question, passages, error.message)
-                continue
-            if task.key in self.store.outcomes:
-                rows[question.id] = asking.predict(arm, split, task, self.store.outcomes[task.key][0])
-            else:
-                tasks.append(task)
-            self.progress(f"{stage}: passages", number + 1, len(questions))
-        self.store.add(rows.values())
-        self.reused += sum(not row.error for row in rows.values())
-        if len(rows) == len(questions) and all(row.error for row in rows.values()):
-            raise UserError(f"no question fits: {next(iter(rows.values())).error}")
-        reset_peak_memory(lm.device)
-        # Prompts of like length share a batch, and so little of it is padding; the longest first, so that what does not fit into
-        # memory fails at once and the time left is not told too short.
-        tasks.sort(key=lambda task: (-len(task.prompt.token_ids), task.question.id))
-        done = len(rows)
-        for start in range(0, len(tasks), asking.BATCH):
-            batch = tasks[start : start + asking.BATCH]
-            self.progress(stage, done, len(questions))
-            outcomes = asking.run_batch(lm, batch, priors)
-            new = [asking.predict(arm, split, task, outcome) for task, outcome in zip(batch, outcomes, strict=True)]
-            self.store.add(new)
-            rows |= {row.question_id: row for row in new}
-            done += len(batch)
-            self.computed += len(batch)
-        self.progress(stage, len(questions), len(questions))
-        if split == "test":
-            index = self.index if CONTEXTS[arm.context].shows_passages else None
-            peak = peak_memory(lm.device) if tasks else None
-            self.costs[arm.name] = arm_cost(lm, index, arm.adapter or arm.model, self.home, peak)
-        return rows
-
-    def _note_failure(self, arm: Arm, error: Exception) -> None:
-        message = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        self.failed[arm.name] = message.strip().splitlines()[0] if message.strip() else type(error).__name__
-        self.tracebacks[arm.name] = "".join(traceback.format_exception(error))
-
-    def _note_model(self, lm: LanguageModel, arm: Arm) -> None:
-        documents = validation_documents(self.corpus, self.experiment.validation_documents)
-        window = min(lm.window, VALIDATION_WINDOW)
-        score = perplexity.score(lm, documents, window=window, progress=self.progress) if documents else None
-        record = run_record(self.home, arm.adapter or arm.model)
-        self.models[lm.name if lm.adapter is None else f"{lm.name} + {lm.adapter}"] = ModelUsed(
-            weights_sha256=lm.weights_sha256,
-            device=lm.device,
-            dtype=lm.dtype,
-            threads=lm.threads,
-            window=lm.window,
-            parameters=sum(weight.numel() for weight in lm.model.parameters()),
-            validation=HeldOutText(**score.to_json()) if score else None,
-            trained_on_validation=record is not None and trained_on_validation(record, self.corpus),
+def _require_gold(corpus: Corpus, questions: Sequence[Question]) -> None:
+    missing = {gold: question for question in questions for gold in question.gold_documents if gold not in corpus}
+    if missing:
+        gold, question = next(iter(missing.items()))
+        raise UserError(
+            f"{len(missing)} gold documents are not in the corpus {corpus.name!r}, such as {gold!r} of question {question.id!r}",
+            "use the corpus that the questions were made for",
         )
 
-    def _search(self, retriever: str, query: str, k: int) -> list[Hit]:
-        return self.index.search(query, k, retriever=retriever)
 
-    def _retrieval(self, arms: Sequence[Arm], questions: Sequence[Question]) -> dict[str, RetrievalFigures]:
-        """Retrieval by itself, to depth 10, for each retriever that an arm searches with."""
-        result: dict[str, RetrievalFigures] = {}
-        if not any(question.gold_documents for question in questions):
-            return result
-        for retriever in dict.fromkeys(str(arm.retriever) for arm in arms if CONTEXTS[arm.context].is_search):
-            found = evaluate_retrieval(partial(self._search, retriever), questions)
-            result[retriever] = RetrievalFigures.of(found)
-        return result
+def _retrieval(index: Index, arms: Sequence[Arm], questions: Sequence[Question]) -> dict[str, RetrievalFigures]:
+    """Retrieval by itself, to depth 10, for each retriever that an arm searches with."""
+    if not any(question.gold_documents for question in questions):
+        return {}
+    retrievers = dict.fromkeys(str(arm.retriever) for arm in arms if CONTEXTS[arm.context].is_search)
+    return {
+        name: RetrievalFigures.of(evaluate_retrieval(partial(index.search, retriever=name), questions)) for name in retrievers
+    }
 
 
 def _cluster(question: Question, leaks: Leaks) -> str:
     if not question.gold_documents:
         return question.id
     return leaks.clusters[question.gold_documents[0]]
-
-
-def _free() -> None:
-    """Give the memory of a model that is no longer needed back before the next is loaded."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

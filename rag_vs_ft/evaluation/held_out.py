@@ -1,14 +1,12 @@
-"""Dev and test questions apart, and the ledger of when test questions were opened.
+"""What is held out: test questions, which are opened last, and the documents that training leaves out.
 
 Dev questions settle; test questions are scored, once everything is settled. A question file that is not divided is all test.
 """
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rag_vs_ft.corpus.splits import default_split
@@ -16,14 +14,13 @@ from rag_vs_ft.corpus.store import Corpus
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.experiments import Experiment
 from rag_vs_ft.evaluation.figures import Openings
+from rag_vs_ft.evaluation.ledger import fingerprint, record_opening
 from rag_vs_ft.evaluation.manifest import Identity
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.settling import Frozen
-from rag_vs_ft.records import Document, Question, read_jsonl, sha256_text
+from rag_vs_ft.records import Document, Question
 from rag_vs_ft.settings import SEED, VALIDATION_FRACTION
 from rag_vs_ft.training.record import RunRecord
-
-LEDGER = "openings.jsonl"
 
 
 def validation_documents(corpus: Corpus, count: int) -> list[Document]:
@@ -51,7 +48,7 @@ def trained_on_validation(record: RunRecord, corpus: Corpus) -> bool:
     return chosen != (VALIDATION_FRACTION, SEED, corpus.sha256)
 
 
-class HeldOut:
+class QuestionSet:
     """The questions of an experiment. Test questions are handed out only against a `Frozen` configuration."""
 
     def __init__(self, experiment: Experiment, files: Sequence[Path], limit: int | None) -> None:
@@ -71,25 +68,44 @@ class HeldOut:
         """The dev questions with choices that arms are tried on."""
         return self._sample([question for question in dev if question.choices is not None], self._experiment.choose.questions)
 
-    def count_test(self) -> int:
-        """How many test questions with choices there will be: all that is known of them before they are opened.
+    def check(self) -> None:
+        """Raise UserError when an id occurs in two files, a question is both dev and test, or there is no test question.
 
-        Raises UserError when an id occurs in two files or there is no test question.
+        Faults of the files are told before anything is computed.
         """
         owner: dict[str, Path] = {}
+        dev: dict[str, str] = {}
+        test: list[Question] = []
         for file in self._files:
             for question in load_questions(file, split=None, opened_by="eval"):
                 if question.id in owner:
                     raise UserError(f"{file}: the id {question.id!r} is also one of {owner[question.id]}", "ids must be unique")
                 owner[question.id] = file
-        test = self._test()
+                if question.split == "dev":
+                    dev[fingerprint(question)] = question.id
+                else:
+                    test.append(question)
+        both = [(dev[key], question.id) for question in test if (key := fingerprint(question)) in dev]
+        if both:
+            raise UserError(
+                f"{len(both)} test questions are dev questions too: {both[0][1]!r} asks what {both[0][0]!r} does",
+                "leave each question on one side: what was chosen by a question cannot be tested by it",
+            )
         if not test:
             raise UserError("there are no test questions", "give a file that has some, or one that is not divided")
-        return sum(question.choices is not None for question in test)
 
     def open_test(self, frozen: Frozen, results: Path, run: str, identity: Identity) -> tuple[list[Question], Openings]:
         """The test questions, after writing the opening down; also how often they were opened, by how many configurations."""
-        return self._test(), record_opening(results / LEDGER, frozen, run, identity)
+        test = self._test()
+        chosen = [frozen.k, frozen.retriever, frozen.score, frozen.refuse_below]
+        openings = record_opening(
+            results,
+            run=run,
+            configuration=[*chosen, identity.experiment_sha256, identity.limit],
+            questions=test,
+            file_hashes=[file.sha256 for file in identity.questions],
+        )
+        return test, openings
 
     def answered(self, questions: Sequence[Question]) -> set[str]:
         """Ids of those that get a free answer too."""
@@ -109,32 +125,3 @@ class HeldOut:
 
     def _lot(self, question: Question) -> tuple[int, str]:
         return zlib.crc32(f"{self._experiment.seed} {question.id}".encode()), question.id
-
-
-def record_opening(ledger: Path, frozen: Frozen, run: str, identity: Identity) -> Openings:
-    """Add a line to the ledger, unless the same run with the same configuration has one (it was resumed).
-
-    Returns `times`, the openings of any of these question files, and `configurations`, by how many frozen configurations.
-    """
-    files = sorted(file.sha256 for file in identity.questions)
-    configuration = [
-        frozen.k,
-        frozen.retriever,
-        frozen.score,
-        frozen.refuse_below,
-        identity.experiment_sha256,
-        identity.limit,
-    ]
-    line = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run": run,
-        "configuration": sha256_text(json.dumps(configuration)),
-        "questions": files,
-    }
-    known = [record for _, record in read_jsonl(ledger)] if ledger.is_file() else []
-    if not any({**record, "time": ""} == {**line, "time": ""} for record in known):
-        with ledger.open("a", encoding="utf-8", newline="\n") as out:
-            out.write(json.dumps(line) + "\n")
-        known.append(line)
-    mine = [record for record in known if set(record.get("questions", ())) & set(files)]
-    return Openings(len(mine), len({record.get("configuration") for record in mine}))

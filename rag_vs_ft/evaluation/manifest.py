@@ -23,6 +23,8 @@ from rag_vs_ft.evaluation.settling import Frozen
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+    from rag_vs_ft.index.search import Index
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 HINT = "move that folder away, or run the experiment under another name with --run: what was predicted there is used again"
@@ -66,6 +68,12 @@ class IndexUsed:
     embedder: str = ""
     precision: str = ""
 
+    @staticmethod
+    def of(index: Index) -> IndexUsed:
+        """The index as it is open."""
+        embedder = index.manifest.inputs.embedder
+        return IndexUsed(index.name, index.generation.name, embedder.name, embedder.precision)
+
 
 @dataclass(frozen=True, slots=True)
 class HeldOutText:
@@ -106,12 +114,14 @@ class PredictionCounts:
 
 @dataclass(frozen=True, slots=True)
 class RunManifest:
-    """What is known, and on disk, before a test question is opened. `training_text` names the texts searched for leaks."""
+    """What is known, and on disk, before a test question is opened. `training_text` names the files and
+    `training_corpora` the other corpora that are searched for leaks."""
 
     run: str
     experiment: str
     experiment_file: str
     training_text: tuple[str, ...]
+    training_corpora: tuple[str, ...]
     identity: Identity
     frozen: Frozen
     skipped: Mapping[str, str]
@@ -165,6 +175,7 @@ def read_manifest(folder: Path) -> RunManifest:
     record = files.read_json(path, HINT)
     if record.get("format") != FORMAT:
         raise CheckFailed(f"{path} is of format {record.get('format')!r}, not {FORMAT}", HINT)
+    record.setdefault("training_corpora", [])  # manifests of earlier versions
     record["identity"] = {key.name: record.pop(key.name, None) for key in fields(Identity)}
     if isinstance(frozen := record.get("frozen"), dict):
         record["frozen"] = Frozen.nested(frozen)

@@ -57,8 +57,11 @@ def choice_scores(prediction: Prediction, question: Question, score: Score) -> t
     """A score for each choice, higher is likelier; None without choices or outcome.
 
     sum: log P(choice | prompt). per_byte: the same per byte of the choice. pmi: log P(choice | prompt) - log P(choice | prompt
-    without question and passages) (domain-conditional PMI; Holtzman et al., 2021).
+    without question and passages) (domain-conditional PMI; Holtzman et al., 2021). A heuristic has one value for each choice,
+    whatever the score.
     """
+    if question.choices is not None and prediction.outcome.choice_values is not None:
+        return prediction.outcome.choice_values
     sums, priors = prediction.outcome.choice_logprobs, prediction.outcome.prior_logprobs
     if question.choices is None or sums is None or priors is None:
         return None
@@ -88,10 +91,15 @@ def chosen(prediction: Prediction, question: Question, score: Score) -> str | No
 
 
 def confidence(prediction: Prediction, question: Question, score: Score) -> float:
-    """Probability of the chosen choice among the choices: softmax of the scores (per byte: times the choices' mean length)."""
+    """Probability of the chosen choice among the choices: softmax of the scores (per byte: times the choices' mean length).
+
+    A heuristic is sure of what it chooses, and divides itself between equals.
+    """
     scores = choice_scores(prediction, question, score)
     if scores is None or question.choices is None:
         return 0.0
+    if prediction.outcome.choice_values is not None:
+        return 1.0 / scores.count(max(scores))
     scale = sum(len(choice.encode()) for choice in question.choices) / len(question.choices) if score == "per_byte" else 1.0
     best = max(scores)
     return 1.0 / sum(math.exp(scale * (value - best)) for value in scores)

@@ -189,7 +189,7 @@ def score_with_retrieval(
     itself: its id is given to `retrieve`. Raises UserError as `score` does.
     """
     size, _ = _sizes(lm, window, stride)
-    if min(query_tokens, passage_tokens, max_tokens or 1) < 1:
+    if min(query_tokens, passage_tokens) < 1 or (max_tokens is not None and max_tokens < 1):
         raise UserError(
             f"query_tokens, passage_tokens, max_tokens are {query_tokens}, {passage_tokens}, {max_tokens}",
             "each must be 1 or more",

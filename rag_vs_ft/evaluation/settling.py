@@ -10,6 +10,7 @@ from typing import Any
 from rag_vs_ft import settings
 from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.experiments import Arm, Choose, Score
+from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.measures import ACCURACY
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.records import Hit, Question
@@ -77,9 +78,14 @@ def settled(arm: Arm, *, retriever: str, k: int) -> Arm:
 
 
 def variants(arms: Sequence[Arm], choose: Choose) -> list[Variant]:
-    """Every arm that searches once for each candidate; the others, which are probes and take what is chosen, once."""
+    """Every arm that searches once for each candidate; the others, which are probes and take what is chosen, once.
+
+    Heuristics have no say: what is chosen is chosen for those who read.
+    """
     result = []
     for arm in arms:
+        if arm.model in HEURISTICS:
+            continue
         free = CONTEXTS[arm.context].is_search and (arm.k is None or arm.retriever is None)
         for retriever, k in candidates(choose) if free else candidates(choose)[:1]:
             label = f"{arm.name} ({retriever}, k={k})" if free else arm.name

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
+from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.costs import ArmCost
 from rag_vs_ft.evaluation.experiments import Arm, Score
 from rag_vs_ft.evaluation.figures import (
@@ -35,6 +35,7 @@ from rag_vs_ft.evaluation.figures import (
     Summary,
     TagFigures,
 )
+from rag_vs_ft.evaluation.heuristics import is_way
 from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, PAIRED, SCORES, Measure, choice_credit, confidence
 from rag_vs_ft.evaluation.metrics import distinct, ndcg_at, recall_at, reciprocal_rank_at
 from rag_vs_ft.evaluation.predictions import Prediction
@@ -178,7 +179,7 @@ def _freshness(table: Table) -> Freshness | None:
 
 
 def _by_score(table: Table, baseline: str | None) -> tuple[ScoreFigures, ...]:
-    ways = [arm.name for arm in table.arms if arm.context in WAYS]
+    ways = [arm.name for arm in table.arms if is_way(arm.model, arm.context)]
     if not ways or not table.with_choices():
         return ()
     result = []
@@ -351,7 +352,7 @@ def _known(table: Table, arm: str, baseline: str | None, credits: Mapping[str, f
 
 
 def _pairs(table: Table, baseline: str | None, progress: Callable[[str, int, int], None]) -> tuple[PairFigures, ...]:
-    ways = {arm.name for arm in table.arms if arm.context in WAYS}
+    ways = {arm.name for arm in table.arms if is_way(arm.model, arm.context)}
     pairs = list(combinations([arm.name for arm in table.arms], 2))
     result: list[PairFigures] = []
     for measure in PAIRED:

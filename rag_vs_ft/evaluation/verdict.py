@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
 from rag_vs_ft.evaluation.figures import ArmFigures, PairFigures, QuestionCounts, ScoreFigures
+from rag_vs_ft.evaluation.heuristics import HEURISTICS, is_way
 from rag_vs_ft.evaluation.measures import ACCURACY, SCORES
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.render import percent, points, span
@@ -28,23 +29,25 @@ def verdict(
 ) -> str:
     """The verdict in two lines: the decision, then what it rests on. It says no more than the intervals do.
 
-    Arms whose context is a probe are no candidates: they are named as what they are.
+    Arms whose context is a probe, and those without a language model, are no candidates: they are named as what they are.
     """
     scored = [arm for arm in arms if arm.accuracy.value is not None]
-    ways = [arm for arm in scored if not is_probe(arm)]
+    ways = [arm for arm in scored if is_way(arm.model, arm.context)]
+    rules = [arm for arm in scored if arm.model in HEURISTICS and not is_probe(arm)]
     if not scored:
         return "No arm answered a question with choices."
-    probes = _probes([arm for arm in scored if is_probe(arm)])
+    probes = _probes([arm for arm in scored if is_probe(arm) and arm.model not in HEURISTICS])
     if not ways:
         return f"No arm that a user could be given answered a question with choices.\n{probes}".strip()
     best = max(ways, key=lambda arm: arm.right)
     mine = [pair for pair in pairs if pair.measure == ACCURACY.name and best.name in (pair.a, pair.b)]
     apart = {pair.b if pair.a == best.name else pair.a: pair for pair in mine}
     others = [arm.name for arm in ways if arm is not best]
-    decision = [_headline(best, counts), *_comparison(best, others, apart, baseline)]
+    decision = [_headline(best, counts), *_comparison(best, others, apart, baseline), _beaten(best, rules)]
     details = [
         _smallest([apart[name] for name in ([baseline] if baseline in others else others)]),
         _scores(scores, baseline),
+        _without_model(rules),
         probes,
     ]
     return "\n".join(" ".join(filter(None, sentences)) for sentences in (decision, details)).strip()
@@ -111,6 +114,25 @@ def _by_score(found: ScoreFigures, baseline: str | None, *, named: bool) -> str:
     best = f"{found.best} " if named else ""
     lead = "" if found.difference is None else f" ({points(found.difference)} points over {baseline}, {_holm(found.holm_p)})"
     return f"{SCORES[found.score]} {best}{percent(found.choice_accuracy)}{lead}"
+
+
+def _beaten(best: ArmFigures, rules: Sequence[ArmFigures]) -> str:
+    """What takes the weight from a verdict: a rule that does not read does as well."""
+    ahead = [rule for rule in rules if rule.right >= best.right]
+    if not ahead:
+        return ""
+    rule = max(ahead, key=lambda arm: arm.right)
+    return (
+        f"BUT {rule.name}, a rule without a language model, has {percent(rule.accuracy.value)}: as many of these questions "
+        "can be answered without reading."
+    )
+
+
+def _without_model(rules: Sequence[ArmFigures]) -> str:
+    if not rules:
+        return ""
+    ranked = sorted(rules, key=lambda arm: -arm.right)
+    return f"Without a language model: {', '.join(f'{arm.name} {percent(arm.accuracy.value)}' for arm in ranked)}."
 
 
 def _probes(probes: Sequence[ArmFigures]) -> str:

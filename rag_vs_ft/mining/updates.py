@@ -192,6 +192,8 @@ _FACTUAL = re.compile(r"\d|^`?--|[a-z]{2}[A-Z]\w|_|\w\.\w")
 _EDGE = "\"'`*.,;:()[]!?"
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _VALUE = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)*")
+_MOST_DIGITS = 4_000
+"""Python converts no more."""
 _CODE_NAME = re.compile(r"-{0,2}[A-Za-z][A-Za-z0-9]*(?:[._/-][A-Za-z0-9]+)*")
 _PATH_OR_URL = re.compile(r"://|/[A-Za-z]|[A-Za-z]/|[$<>@\\]")
 _LONGEST_CELL = 40
@@ -384,12 +386,15 @@ def _question(change: _Change, title: str, documents: Sequence[str], old: str, n
     )
 
 
+def numbers_of(choice: str) -> tuple[int, ...]:
+    """The numbers of a choice, versions part by part, to compare choices by."""
+    parts = (part for run in _VALUE.findall(_in_digits(choice)) for part in run.replace(",", "").split("."))
+    return tuple(int(part[:_MOST_DIGITS]) for part in parts)
+
+
 def larger_number(question: Question) -> float | None:
     """Whether the choice with the larger number is right (versions part by part); None where the numbers do not differ."""
-    numbers = [
-        tuple(int(part) for run in _VALUE.findall(_in_digits(choice)) for part in run.replace(",", "").split("."))
-        for choice in question.choices or ()
-    ]
+    numbers = [numbers_of(choice) for choice in question.choices or ()]
     if len(set(numbers)) < 2:
         return None
     return (numbers[question.answer_index or 0] == max(numbers)) / numbers.count(max(numbers))

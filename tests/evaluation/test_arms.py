@@ -65,9 +65,7 @@ def test_settings_that_a_context_does_not_use_do_not_change_its_passages(questio
 
 
 def test_a_new_context_is_one_entry(questions, index, monkeypatch):
-    first = Context(
-        "first", uses_k=True, uses_retriever=False, is_probe=True, passages=lambda source: source.search(9)[: source.k]
-    )
+    first = Context("first", True, False, True, lambda source: source.search(9)[: source.k], shows="the first hit")
     monkeypatch.setitem(CONTEXTS, "first", first)
     found = passages("first", questions[0], index, k=1)
     assert [hit.rank for hit in found.hits] == [1] and found.best_cosine is None

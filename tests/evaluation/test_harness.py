@@ -13,7 +13,7 @@ from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.evaluation.figures import MEASURED, Openings
 from rag_vs_ft.evaluation.harness import run_experiment
-from rag_vs_ft.evaluation.held_out import LEDGER
+from rag_vs_ft.evaluation.ledger import LEDGER
 from rag_vs_ft.evaluation.predictions import PREDICTIONS
 
 TEST_QUESTIONS = 14 + 3
@@ -376,7 +376,7 @@ def test_without_dev_questions_nothing_can_be_chosen_and_test_stays_closed(world
 
 
 def test_what_is_frozen_is_on_disk_before_the_test_questions_are_opened(world, results_home, monkeypatch):
-    from rag_vs_ft.evaluation.held_out import HeldOut
+    from rag_vs_ft.evaluation.held_out import QuestionSet
 
     seen = {}
 
@@ -384,7 +384,7 @@ def test_what_is_frozen_is_on_disk_before_the_test_questions_are_opened(world, r
         seen.update(json.loads((results / run / "manifest.json").read_text()))
         raise RuntimeError("stop here")
 
-    monkeypatch.setattr(HeldOut, "open_test", closed)
+    monkeypatch.setattr(QuestionSet, "open_test", closed)
     with pytest.raises(RuntimeError, match="stop here"):
         run_experiment(world / "experiment.toml", home=results_home, limit=2)
     assert seen["frozen"]["score"] in ("pmi", "sum")

@@ -1,0 +1,67 @@
+"""Answers without a language model: the sentences of the passages that have most to do with the question.
+
+The baseline that every reader must beat: it invents nothing, and takes no time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rag_vs_ft.language import Language, content_words, language, split_sentences, stemmer
+from rag_vs_ft.records import Hit
+
+SENTENCES = 2
+"""Sentences in an answer: what the prompts ask language models for is one to three."""
+_K1, _B = 1.5, 0.75
+"""BM25's parameters, as the index has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """The chosen sentences in the order of the passages, as one text, and the ranks of the passages that they stand in."""
+
+    answer: str
+    citations: tuple[int, ...]
+
+
+def extract(question: str, hits: Sequence[Hit], *, sentences: int = SENTENCES, spoken: Language | None = None) -> Extract:
+    """The best sentences of the passages for a question, by BM25 with each sentence as a document; of equals the first.
+
+    Words of a passage's headings count as words of its sentences. A line is a sentence of its own where the text has lines: an
+    entry of a list, a row of a table, a line of code. The answer is empty when no sentence shares a content word with the
+    question.
+    """
+    spoken = spoken or language()
+    stem = stemmer(spoken)
+
+    def terms(text: str) -> list[str]:
+        return [stem(word) for word in sorted(content_words(text, spoken))]
+
+    found: list[tuple[int, str, list[str]]] = []
+    for hit in hits:
+        heading = terms(hit.chunk.breadcrumb)
+        for line in hit.chunk.text.splitlines():
+            for sentence in split_sentences(line.strip(), spoken):
+                if own := terms(sentence):
+                    found.append((hit.rank, sentence, own + [term for term in heading if term not in own]))
+    asked = set(terms(question))
+    frequency = Counter(term for *_, own in found for term in set(own))
+    mean = sum(len(own) for *_, own in found) / len(found) if found else 0.0
+
+    def score(own: Sequence[str]) -> float:
+        length = _K1 * (1 - _B + _B * len(own) / mean)
+        return sum(
+            math.log(1 + (len(found) - frequency[term] + 0.5) / (frequency[term] + 0.5)) * (_K1 + 1) / (1 + length)
+            for term in asked & set(own)
+        )
+
+    scores = [score(own) for *_, own in found]
+    first: dict[str, int] = {}
+    for at, (_, sentence, _) in enumerate(found):
+        first.setdefault(sentence, at)  # passages that overlap repeat their sentences
+    best = sorted((at for at in first.values() if scores[at] > 0), key=lambda at: (-scores[at], at))[:sentences]
+    chosen = [found[at] for at in sorted(best)]
+    return Extract(" ".join(sentence for _, sentence, _ in chosen), tuple(dict.fromkeys(rank for rank, *_ in chosen)))
