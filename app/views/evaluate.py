@@ -175,6 +175,7 @@ def show_other_run(folder: Path, only: Collection[str] | None = None) -> None:
                     "difference": points(arm.difference),
                     "95% interval": span(arm.interval),
                     "p (Holm)": p_value(arm.holm_p),
+                    "smallest difference": NONE if arm.detectable is None else f"{arm.detectable * 100:.1f}",
                     "better / worse": f"{arm.better} / {arm.worse}",
                 }
                 for arm in found.arms

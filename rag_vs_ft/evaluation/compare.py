@@ -11,15 +11,16 @@ from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation import ratings
 from rag_vs_ft.evaluation.figures import Summary, read_scores, read_summary
 from rag_vs_ft.evaluation.measures import ACCURACY
-from rag_vs_ft.evaluation.render import markdown_table, p_value, percent, plural, points, span
-from rag_vs_ft.evaluation.statistics import holm, paired_difference
+from rag_vs_ft.evaluation.render import NONE, markdown_table, p_value, percent, plural, points, span
+from rag_vs_ft.evaluation.statistics import detectable_difference, holm, paired_difference
 
 
 @dataclass(frozen=True, slots=True)
 class ArmChange:
     """How an arm that two runs share did in the second against the first, on the questions that both scored.
 
-    `lost` are the ids of the `worse` questions.
+    `lost` are the ids of the `worse` questions, `detectable` the smallest true difference that they show with 80% power, at the
+    level that is left for one of these arms.
     """
 
     arm: str
@@ -34,6 +35,7 @@ class ArmChange:
     worse: int
     same: int
     lost: tuple[str, ...]
+    detectable: float | None
 
     @property
     def regression(self) -> bool:
@@ -63,7 +65,18 @@ class Comparison:
     def table(self) -> str:
         """As Markdown."""
         rows: list[tuple[str, ...]] = [
-            ("arm", "questions", self.before, self.after, "difference", "95% interval", "Holm p", "better / worse", "")
+            (
+                "arm",
+                "questions",
+                self.before,
+                self.after,
+                "difference",
+                "95% interval",
+                "Holm p",
+                "smallest difference",
+                "better / worse",
+                "",
+            )
         ]
         for arm in self.arms:
             rows.append(
@@ -75,6 +88,7 @@ class Comparison:
                     points(arm.difference),
                     span(arm.interval),
                     p_value(arm.holm_p),
+                    NONE if arm.detectable is None else f"{arm.detectable * 100:.1f}",
                     f"{arm.better} / {arm.worse}",
                     "REGRESSION" if arm.regression else "",
                 )
@@ -126,8 +140,10 @@ def compare_runs(before: Path, after: Path, *, only: Collection[str] | None = No
                 f"{before.name} and {after.name} have no question with choices in common", "use the same question file"
             )
         a, b = [old_rows[arm][name] for name in names], [new_rows[arm][name] for name in names]
+        groups = [old_clusters[name] for name in names]
         lost = tuple(name for name, before, after in zip(names, a, b, strict=True) if after < before)
-        changes.append((arm, a, b, lost, paired_difference(a, b, [old_clusters[name] for name in names])))
+        smallest = detectable_difference(a, b, groups, comparisons=len(shared))
+        changes.append((arm, a, b, lost, smallest, paired_difference(a, b, groups)))
     adjusted = holm([found.p_value for *_, found in changes])
     return Comparison(
         before=before.name,
@@ -147,8 +163,9 @@ def compare_runs(before: Path, after: Path, *, only: Collection[str] | None = No
                 worse=found.worse,
                 same=found.same,
                 lost=lost,
+                detectable=smallest,
             )
-            for (arm, a, b, lost, found), value in zip(changes, adjusted, strict=True)
+            for (arm, a, b, lost, smallest, found), value in zip(changes, adjusted, strict=True)
         ),
         only_in_one=tuple(sorted(set(old_rows) ^ set(new_rows))),
     )

@@ -6,6 +6,7 @@ Ratings go on after a run has ended, so the section is read anew whenever a repo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rag_vs_ft import files
@@ -22,30 +23,32 @@ STANDS_BEFORE = "How to repeat this"
 
 
 def update(folder: Path, summary: Summary) -> str:
-    """Bring the section of blind ratings of a written report up to date; gives report.md.
+    """report.md with the blind ratings of now; both written reports are brought up to date where they can be written.
 
     Ratings belong to the home that the run lies in: a folder elsewhere keeps the section that it has. Raises UserError when
-    the report cannot be read or written.
+    a report cannot be read or has lost its last section.
     """
-    markdown_file, html_file = folder / "report.md", folder / "report.html"
     results = folder.resolve().parent
     place = Home(results.parent.parent)
     try:
-        if results == place.results:
-            section = _section(summary.arms, place)
-            new = markdown_section(section) + "\n\n" if section else ""
-            _replace(markdown_file, f"## {TITLE}\n", f"## {STANDS_BEFORE}\n", new)
-            new = html_section(section) + "\n" if section else ""
-            _replace(html_file, f"<h2>{TITLE}</h2>\n", f"<h2>{STANDS_BEFORE}</h2>\n", new)
-        return markdown_file.read_text(encoding="utf-8")
+        if results != place.results:
+            return (folder / "report.md").read_text(encoding="utf-8")
+        section = _section(summary.arms, place)
+        new = html_section(section) + "\n" if section else ""
+        _replace(folder / "report.html", f"<h2>{TITLE}</h2>\n", f"<h2>{STANDS_BEFORE}</h2>\n", new)
+        new = markdown_section(section) + "\n\n" if section else ""
+        return _replace(folder / "report.md", f"## {TITLE}\n", f"## {STANDS_BEFORE}\n", new)
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot bring the report in {folder} up to date: {error}", "rag-vs-ft eval EXPERIMENT --resume"
         ) from error
 
 
-def _replace(path: Path, start: str, end: str, new: str) -> None:
-    """Put `new` in the place of what begins with the line `start`, before the line `end`; both are lines of no other text."""
+def _replace(path: Path, start: str, end: str, new: str) -> str:
+    """Put `new` in the place of what begins with the line `start`, before the line `end`; both are lines of no other text.
+
+    Gives the text of the file, also where it cannot be written: a report in a folder that is read-only can be read.
+    """
     old = path.read_text(encoding="utf-8")
     before, mark, after = old.rpartition("\n" + end)
     if not mark:
@@ -54,7 +57,9 @@ def _replace(path: Path, start: str, end: str, new: str) -> None:
     gap = "\n\n" if path.suffix == ".md" else "\n"
     text = kept + gap + new + end + after
     if text != old:
-        files.write_text(path, text)
+        with suppress(OSError):
+            files.write_text(path, text)
+    return text
 
 
 def _section(arms: Sequence[ArmFigures], home: Home) -> Section | None:

@@ -153,6 +153,22 @@ def test_the_report_reads_the_blind_ratings_of_its_home_at_that_moment(folder):
     assert read_report(folder) == before
 
 
+def test_ratings_are_shown_where_the_report_cannot_be_written(folder, monkeypatch):
+    place = settings.Home(folder.parents[2])
+    model = json.loads((folder / "summary.json").read_text())["arms"][0]["model"]
+    before = (folder / "report.md").read_text()
+    store_rating(place, "q", (f"{model} + passages", model), ("x", "y"), "first")
+
+    def full(path, text):
+        raise OSError(30, "Read-only file system", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rag_vs_ft.files.write_text", full)
+        assert "## Blind ratings" in read_report(folder)
+    assert (folder / "report.md").read_text() == before
+    database_path(place).unlink()
+
+
 def test_a_question_cannot_pass_for_a_section():
     fold = Fold("What?\n## Blind ratings\nno", (("arm",),), (("prompt", "\n## Blind ratings\n"),))
     text = markdown("t", [Section("Disagreements", folded=(fold,))])
