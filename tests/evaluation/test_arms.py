@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.arms import find_passages, predict, prepare, room_for, run_batch
+from rag_vs_ft.evaluation.arms import begin_alike, find_passages, predict, prepare, room_for, run_batch
 from rag_vs_ft.evaluation.contexts import CONTEXTS, Context, evidence_share, holds_answer
 from rag_vs_ft.evaluation.experiments import Arm
 from rag_vs_ft.evaluation.predictions import Prediction
@@ -237,3 +237,45 @@ def test_a_prediction_survives_the_file(lm, questions, index):
     row = predict(arm("retrieved", k=2), "dev", task, outcome)
     read = Prediction.of_json({**json.loads(json.dumps(row.to_json())), "scores": {"choice_accuracy": 1.0}})
     assert read == row
+
+
+# --- choices that begin alike ---------------------------------------------------------------------------------------------
+
+
+def test_choices_that_begin_alike_are_scored_with_the_end_of_the_answer(lm, questions, index):
+    question = replace(questions[0], choices=("5", "50", "7"), answer="5 units")
+    hits = passages("retrieved", question, index)
+    (outcome,) = run_batch(lm, [task_of(lm, question, hits)], {})
+    prompt = build_prompt(lm, question.question, hits.hits, max_new_tokens=40).text
+    for choice, score in zip(question.choices, outcome.choice_logprobs, strict=True):
+        assert score == pytest.approx(full_pass(lm, prompt, f" {choice}\n"), abs=1e-4)
+    prior = build_prompt(lm, "Answer:", None, max_new_tokens=40).text
+    for choice, score in zip(question.choices, outcome.prior_logprobs, strict=True):
+        assert score == pytest.approx(full_pass(lm, prior, f" {choice}\n"), abs=1e-4)
+    assert outcome.answer_logprob == pytest.approx(full_pass(lm, prompt, " 5 units"), abs=1e-4)  # bits per byte have no end
+
+
+def test_the_end_is_that_of_the_turn_where_the_template_has_turns(lm, questions):
+    question = replace(questions[0], choices=("5", "50"))
+    asked = arm("none", template="alpaca")
+    task = prepare(lm, asked, question, find_passages(asked, question, None, 1), room=40, max_new_tokens=0)
+    assert [ids[-1] for ids in task.texts[:2]] == [lm.tokenizer.eos_token_id] * 2 == [ids[-1] for ids in task.prior_texts]
+    other = prepare(lm, asked, replace(question, choices=("5", "60")), task.passages, room=40, max_new_tokens=0)
+    assert all(lm.tokenizer.eos_token_id not in ids for ids in other.texts)
+
+
+@pytest.mark.parametrize(
+    ("choices", "alike"),
+    [(("5", "50"), True), (("az aks create", "az aks"), True), (("5", "15"), False), (("same", "same"), False), ((), False)],
+)
+def test_choices_begin_alike_when_one_is_the_beginning_of_another(choices, alike):
+    assert begin_alike(choices) is alike
+
+
+def test_a_model_that_gives_no_number_is_named_and_nothing_of_it_is_kept(world, questions):
+    broken = load(str(world / "model"), device="cpu")
+    with torch.no_grad():
+        next(broken.model.parameters()).fill_(float("nan"))
+    task = task_of(broken, questions[0], find_passages(arm("none"), questions[0], None, 1))
+    with pytest.raises(UserError, match=f"gives no number for {questions[0].id!r}"):
+        run_batch(broken, [task], {})

@@ -11,9 +11,11 @@ import pytest
 from rag_vs_ft import catalogue, settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
+from rag_vs_ft.evaluation.experiments import load_experiment
 from rag_vs_ft.evaluation.figures import MEASURED, Openings
 from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.evaluation.ledger import LEDGER
+from rag_vs_ft.evaluation.manifest import MANIFEST, read_manifest
 from rag_vs_ft.evaluation.predictions import PREDICTIONS
 
 TEST_QUESTIONS = 14 + 3
@@ -464,3 +466,193 @@ def test_the_demo_comparison_runs_again_and_again_and_takes_a_trained_model(worl
     assert json.loads((second.folder / "manifest.json").read_text())["predictions"]["reused"] > 0
     with pytest.raises(UserError, match="no model"):
         harness.demo_comparison(results_home, scratch_run="not-there", limit=2)
+
+
+# --- what a run rests on -------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_digit_of_another_run_is_noticed_computed_again_and_said(finished, world, results_home):
+    _, first = finished
+    other = results_home.results / "other"
+    other.mkdir(parents=True)
+    whole = (first.folder / PREDICTIONS).read_text().splitlines(keepends=True)
+    at = next(at for at, line in enumerate(whole) if '"split": "test"' in line)
+    logprob = str(json.loads(whole[at])["outcome"]["choice_logprobs"][0])
+    whole[at] = whole[at].replace(logprob, logprob[:-1] + ("1" if logprob[-1] != "1" else "2"), 1)
+    (other / PREDICTIONS).write_text("".join(whole))
+    run = run_experiment(world / "experiment.toml", home=results_home)
+    assert without_time(run.summary.to_json()) == without_time(first.summary.to_json())
+    assert json.loads((run.folder / MANIFEST).read_text())["predictions"]["computed"] == 1
+    (notice,) = run.notices
+    assert f"other/predictions.jsonl:{at + 1}" in notice
+
+
+def test_a_search_is_timed_when_it_is_first_made_and_not_again(finished, world):
+    home, first = finished
+    again = run_experiment(world / "experiment.toml", home=home, run_name="timed-again")
+    seconds = [
+        {(row["arm"], row["split"], row["question_id"]): row["search_seconds"] for row in lines(run.folder / PREDICTIONS)}
+        for run in (first, again)
+    ]
+    assert seconds[0] == seconds[1] and sum(seconds[0].values()) > 0
+
+
+def test_a_blank_line_in_the_question_file_does_not_reset_the_ledger(world, tmp_path, results_home):
+    fixed = edited(world, tmp_path / "e.toml", ("k = [1, 2]", "k = [1]"), ('["pmi", "sum"]', '["sum"]'))
+    run_experiment(fixed, home=results_home, limit=1)
+    more = tmp_path / "q.jsonl"
+    more.write_text((world / "questions.jsonl").read_text() + "\n")
+    run = run_experiment(fixed, home=results_home, limit=1, questions=[more], run_name="again")
+    assert run.summary.openings.times == 2
+
+
+def test_the_same_question_in_dev_and_in_test_is_refused_before_anything_is_opened(world, tmp_path, results_home):
+    records = lines(world / "questions.jsonl")
+    dev = next(record for record in records if record["split"] == "dev")
+    records.append({**dev, "id": "copy", "split": "test", "question": dev["question"].upper().replace("?", " ?!")})
+    questions = tmp_path / "q.jsonl"
+    questions.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(UserError, match=f"1 test questions are dev questions too: 'copy' asks what {dev['id']!r} does"):
+        run_experiment(world / "experiment.toml", home=results_home, questions=[questions])
+    assert not (results_home.results / LEDGER).exists()
+
+
+def test_a_run_trained_on_a_corpus_that_holds_the_questions_is_flagged(world, tmp_path, tiny_embedder):
+    import shutil
+
+    from rag_vs_ft.training.record import RunRecord, Source, write_record
+
+    home = settings.home(tmp_path / "home")
+    shutil.copytree(world / "home" / "corpora", home.corpora)
+    shutil.copytree(world / "home" / "indexes", home.indexes)
+    docs = tmp_path / "faq"
+    docs.mkdir()
+    asked = [record for record in lines(world / "questions.jsonl") if record["split"] == "test" and "choices" in record]
+    (docs / "faq.md").write_text("# FAQ\n\n" + "\n\n".join(f"{one['question']} It is {one['answer']}." for one in asked))
+    store.add("faq", str(docs), home=home)
+    sha256 = store.open_corpus("faq", home).sha256
+    shutil.copytree(world / "other", home.runs / "base")
+    write_record(home.runs / "base", RunRecord("finetune", "nano", {}, {}, "finished", corpus=Source(sha256, "faq")))
+    shutil.copytree(world / "other", home.runs / "instructed")
+    write_record(home.runs / "instructed", RunRecord("instruct", "nano", {"base": "base"}, {}, "finished"))
+    path = edited(world, tmp_path / "e.toml", ("k = [1, 2]", "k = [1]"), ('["pmi", "sum"]', '["sum"]'))
+    path.write_text(path.read_text() + '\n[[arms]]\nname = "instructed"\nmodel = "instructed"\ncontext = "none"\n')
+    run = run_experiment(path, home=home)
+    manifest = json.loads((run.folder / MANIFEST).read_text())
+    assert manifest["training_corpora"] == ["faq"]
+    assert set(manifest["leaks"]["flagged"]) == {one["id"] for one in asked}
+    assert run.notices == ()
+    shutil.rmtree(home.corpora / "faq")
+    again = run_experiment(path, home=home, run_name="again")
+    assert len(again.notices) == 1 and "not searched for leaks" in again.notices[0]
+
+
+def test_a_damaged_corpus_run_or_result_of_another_name_does_not_stop_a_run(world, results_home, tmp_path):
+    import shutil
+
+    (results_home.root / "corpora").unlink()
+    shutil.copytree(world / "home" / "corpora", results_home.corpora)
+    for folder in (results_home.corpora / "broken", results_home.runs / "broken", results_home.results / "broken"):
+        folder.mkdir(parents=True)
+        for name in ("manifest.json", "run.json", "summary.json", PREDICTIONS):
+            (folder / name).write_text("null\n")
+    path = edited(
+        world, tmp_path / "e.toml", ('corpus = "handbook"', 'corpus = "handbook"\nsource = "x"'), ("k = [1, 2]", "k = [1]")
+    )
+    run = run_experiment(path, home=results_home, limit=1)
+    assert len(run.notices) == 1 and "broken" in run.notices[0]
+
+
+@pytest.mark.parametrize("damage", ["null", "[]", "{", '{"format": 1}'])
+def test_resuming_on_a_damaged_manifest_is_a_failed_check_that_names_it(world, results_home, damage):
+    folder = results_home.results / "small"
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text(damage)
+    with pytest.raises(CheckFailed, match=r"small/manifest\.json"):
+        run_experiment(world / "experiment.toml", home=results_home, resume=True)
+
+
+def test_a_disk_that_is_full_midway_stops_the_run_and_the_same_command_goes_on(finished, world, results_home, monkeypatch):
+    import errno
+
+    from rag_vs_ft.evaluation import predictions
+
+    _, first = finished
+    real, written = predictions.line_of, []
+
+    def full(record):
+        written.append(record)
+        if len(written) > 30:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(record)
+
+    monkeypatch.setattr(predictions, "line_of", full)
+    with pytest.raises(UserError, match=r"predictions\.jsonl: No space left on device"):
+        run_experiment(world / "experiment.toml", home=results_home)
+    monkeypatch.setattr(predictions, "line_of", real)
+    run = run_experiment(world / "experiment.toml", home=results_home, resume=True)
+    assert not run.failed and without_time(run.summary.to_json()) == without_time(first.summary.to_json())
+
+
+def test_a_home_that_cannot_be_written_is_told_by_its_name(world, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(UserError, match="file"):
+        run_experiment(world / "experiment.toml", home=settings.home(blocked))
+
+
+# --- arms without a language model -----------------------------------------------------------------------------------------
+
+
+def test_heuristics_are_arms_on_the_same_passages_and_win_no_verdict(world, tmp_path, results_home):
+    path = edited(world, tmp_path / "e.toml")
+    rules = {"string-match": "retrieved", "word-overlap": "oracle", "extractive": "retrieved", "majority": "none"}
+    path.write_text(
+        path.read_text()
+        + "".join(f'\n[[arms]]\nname = "{name}"\nmodel = "{name}"\ncontext = "{context}"\n' for name, context in rules.items())
+    )
+    run = run_experiment(path, home=results_home)
+    assert not run.failed and {row.arm for row in json_frozen(run)} == {"alone", "retrieval", "oracle"}
+    rows = {(row["arm"], row["question_id"]): row for row in lines(run.folder / PREDICTIONS) if row["split"] == "test"}
+    for (arm, question), row in rows.items():
+        if arm == "string-match":
+            passages = [passage["chunk_id"] for passage in row["passages"]]
+            assert passages == [passage["chunk_id"] for passage in rows["retrieval", question]["passages"]]
+            assert row["search_seconds"] == rows["retrieval", question]["search_seconds"]
+    arms = {arm.name: arm for arm in run.summary.arms}
+    # The documents say "The limit of ... is 53 units", and no other number.
+    assert arms["word-overlap"].right > 0.9 and arms["word-overlap"].cost.parameters == 0
+    assert arms["extractive"].answered == arms["alone"].answered == 3
+    verdict = run.summary.verdict
+    assert verdict.startswith(("alone", "retrieval", "No way")) and "Without a language model: " in verdict
+    assert "string-match" in (run.folder / "report.md").read_text()
+    again = run_experiment(path, home=results_home, run_name="again")
+    assert json.loads((again.folder / MANIFEST).read_text())["predictions"]["computed"] == 0
+
+
+def json_frozen(run):
+    return read_manifest(run.folder).frozen.dev
+
+
+def test_a_heuristic_with_what_it_cannot_use_is_a_fault_of_the_experiment(world, tmp_path):
+    path = edited(world, tmp_path / "e.toml")
+    path.write_text(
+        path.read_text()
+        + '\n[[arms]]\nname = "a"\nmodel = "string-match"\ncontext = "none"\n'
+        + '\n[[arms]]\nname = "b"\nmodel = "majority"\ncontext = "retrieved"\ntemplate = "plain"\n'
+    )
+    with pytest.raises(UserError) as error:
+        load_experiment(path)
+    assert "'a': string-match reads passages" in error.value.message
+    assert "'b': passages have no meaning for majority" in error.value.message
+    assert "'b': template has no meaning for majority" in error.value.message
+
+
+def test_a_run_called_like_a_heuristic_is_named_as_what_it_is(world, tmp_path, results_home):
+    import shutil
+
+    shutil.copytree(world / "other", results_home.runs / "majority")
+    path = edited(world, tmp_path / "e.toml")
+    path.write_text(path.read_text() + '\n[[arms]]\nname = "m"\nmodel = "majority"\ncontext = "none"\n')
+    with pytest.raises(UserError, match="'majority' is a heuristic, and the name of a run"):
+        run_experiment(path, home=results_home)
