@@ -58,7 +58,7 @@ def newcomer(corpus: Corpus, embedder: Embedder) -> Iterator[Chunk]:
     """The raw Markdown files in pieces of 1,000 characters that share 100, as the splitter's documentation shows."""
     from langchain_text_splitters import Language, RecursiveCharacterTextSplitter
 
-    source = corpus.manifest["source"]
+    source = corpus.manifest.source
     root = Path(build.__file__).parents[1] / "sample" / "docs" if source == "sample" else Path(source)
     splitter = RecursiveCharacterTextSplitter.from_language(Language.MARKDOWN, chunk_size=1000, chunk_overlap=100)
     for path in sorted(root.rglob("*.md")):

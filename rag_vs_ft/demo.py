@@ -81,8 +81,8 @@ def run(home: Home, progress: Progress | None = None) -> None:
     _heading("1. Documents")
     known = [info.name for info in store.list_corpora(home)]
     info = store.update(NAME, home=home) if NAME in known else store.add(NAME, NAME, home=home)
-    counts = info.manifest["counts"]
-    print(f"The packaged Azure handbook: {counts['documents']} articles, {counts['words']:,} words.")
+    counts = info.manifest.counts
+    print(f"The packaged Azure handbook: {counts.documents} articles, {counts.words:,} words.")
     if _finished_run(home):
         clock.expect("training", 1.0)
     if (home.results / "demo" / "summary.json").is_file():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,8 +32,20 @@ class Heading:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where in its file a text stands from this offset (characters) on: "p. 3", "sheet Prices", "slide 4"."""
+
+    offset: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
-    """One cleaned document. `id` is its POSIX path below the folder that was added; `date` is ISO 8601 or empty."""
+    """One cleaned document.
+
+    `id` is its POSIX path below the folder that was added, with control characters escaped; `date` is ISO 8601 or empty. `kind`
+    is that of its file (`corpus.readers`), and `places` are its pages, sheets or slides, in order.
+    """
 
     id: str
     title: str
@@ -43,6 +56,17 @@ class Document:
     date: str = ""
     commit: str = ""
     description: str = ""
+    kind: str = "markdown"
+    places: tuple[Place, ...] = ()
+
+    def place(self, start: int, end: int) -> str:
+        """Where the characters from `start` to `end` stand: "p. 3", or "p. 3 to p. 5"; "" where the file has no places."""
+        if not self.places:
+            return ""
+        offsets = [place.offset for place in self.places]
+        first = self.places[max(0, bisect_right(offsets, start) - 1)].name
+        last = self.places[max(0, bisect_right(offsets, max(start, end - 1)) - 1)].name
+        return first if first == last else f"{first} to {last}"
 
     @property
     def sha256(self) -> str:
@@ -56,7 +80,8 @@ class Chunk:
 
     `text` is what a reader sees and a prompt gets; `heading` is the path of headings above it ("Upgrade > Surge settings").
     `start` and `end` are character offsets of the piece in the clean document; a table piece also carries the header row
-    repeated in `text`, so `text` may be longer than that range. `tokens` counts the embedding model's own tokens of what is
+    repeated in `text`, so `text` may be longer than that range. `kind` is that of the document's file and `place` the page, sheet
+    or slide ("p. 3"); both are "" in an index of an earlier version. `tokens` counts the embedding model's own tokens of what is
     embedded, special tokens included.
     """
 
@@ -71,6 +96,13 @@ class Chunk:
     url: str = ""
     service: str = ""
     date: str = ""
+    kind: str = ""
+    place: str = ""
+
+    @property
+    def cited(self) -> str:
+        """How an answer cites the chunk: its breadcrumb and, where its file has pages, the page."""
+        return f"{self.breadcrumb}, {self.place}" if self.place else self.breadcrumb
 
     @property
     def breadcrumb(self) -> str:
@@ -104,7 +136,7 @@ class Hit:
 
     def to_json(self) -> dict[str, Any]:
         """The object that `search --json` and `ask --json` print for this hit; `document` and `rerank` only where they were
-        used."""
+        used, `kind` and `place` only where a file has pages, sheets or slides."""
         record = {
             "rank": self.rank,
             "chunk_id": self.chunk.id,
@@ -117,6 +149,8 @@ class Hit:
             "bm25": None if self.bm25_rank is None else {"rank": self.bm25_rank, "score": self.bm25_score},
             "dense": None if self.dense_rank is None else {"rank": self.dense_rank, "score": self.dense_score},
         }
+        if self.chunk.place:
+            record["kind"], record["place"] = self.chunk.kind, self.chunk.place
         if self.document_dense_rank is not None:
             record["document"] = {"bm25_rank": self.document_bm25_rank, "dense_rank": self.document_dense_rank}
         if self.rerank_score is not None:

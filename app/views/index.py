@@ -144,7 +144,7 @@ def show_generations(index: Index) -> None:
 def read_from(place: Home, corpus: str) -> str:
     """The source of a corpus; "" when it is gone or damaged, which an update then tells."""
     try:
-        return str(store.open_corpus(corpus, place).manifest["source"])
+        return str(store.open_corpus(corpus, place).manifest.source)
     except UserError:
         return ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from rag_vs_ft.cli.common import (
     show,
     verbs,
 )
+
+if TYPE_CHECKING:
+    from rag_vs_ft.corpus.store import CorpusInfo
 
 DialectOption = Annotated[
     str | None,
@@ -83,29 +86,30 @@ def corpus_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """
     from rag_vs_ft.corpus import store
 
-    found = store.list_corpora(settings.home(home))
+    found, damaged = store.list_corpora(settings.home(home)), store.damaged_corpora(settings.home(home))
+    for error in damaged.values():
+        say(f"damaged: {error}")
     if as_json:
         show({"corpora": [info.to_json() for info in found]})
     for info in found if not as_json else ():
-        print(f"{info.name:20} {info.manifest['counts']['documents']:>7,} documents  {info.manifest['source']}")
-    if not found:
+        print(f"{info.name:20} {info.manifest.counts.documents:>7,} documents  {info.manifest.source}")
+    if not found and not damaged:
         say("no corpus yet: rag-vs-ft corpus add sample sample")
 
 
-def _show_corpus(info: Any, as_json: bool) -> None:
-    from rag_vs_ft.corpus import dialects
-
+def _show_corpus(info: CorpusInfo, as_json: bool) -> None:
     if as_json:
         show(info.to_json())
         return
-    counts = info.manifest["counts"]
-    tokens = f", {counts['tokens']:,} tokens" if counts.get("tokens") else ""
-    print(f"{info.name}: {counts['documents']:,} documents, {counts['bytes']:,} bytes, {counts['words']:,} words{tokens}")
-    print(f"source: {info.manifest['source']}  ({info.manifest['created']})")
-    for repository, commit in info.manifest["commits"].items():
+    counts = info.manifest.counts
+    tokens = f", {counts.tokens:,} tokens" if counts.tokens else ""
+    print(f"{info.name}: {counts.documents:,} documents, {counts.bytes:,} bytes, {counts.words:,} words{tokens}")
+    print(f"source: {info.manifest.source}  ({info.manifest.created})")
+    for repository, commit in info.manifest.commits.items():
         print(f"commit: {commit}  {repository}")
-    for found in info.manifest.get("dialects", ()):
-        known = dialects.Recognised(**found)
+    if set(info.manifest.kinds) - {"markdown"}:
+        print("kinds: " + ", ".join(f"{count:,} {kind}" for kind, count in info.manifest.kinds.items()))
+    for known in info.manifest.dialects:
         print(f"dialect: {known.dialect}  {known.folder or '.'}  ({known.reason()})")
     if info.changes:
         what = info.changes
@@ -113,7 +117,9 @@ def _show_corpus(info: Any, as_json: bool) -> None:
             f"{what.added:,} added, {what.changed:,} changed, {what.removed:,} removed, {what.relabelled:,} relabelled, ", end=""
         )
         print(f"{what.unchanged:,} unchanged" + ("" if info.written else "; nothing written"))
-    for title, key in (("left out", "skipped"), ("noted", "notes")):
-        for reason, count in info.manifest[key].items():
-            examples = info.manifest[f"{key.removesuffix('s') if key == 'notes' else key}_examples"].get(reason, [])
-            print(f"{title}: {count:>6,}  {reason}" + (f"  (e.g. {examples[0]})" if examples else ""))
+    for title, counted, examples in (
+        ("left out", info.manifest.skipped, info.manifest.skipped_examples),
+        ("noted", info.manifest.notes, info.manifest.note_examples),
+    ):
+        for reason, count in counted.items():
+            print(f"{title}: {count:>6,}  {reason}" + (f"  (e.g. {examples[reason][0]})" if examples.get(reason) else ""))

@@ -6,16 +6,19 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from rag_vs_ft import files, settings
+from rag_vs_ft.corpus.readers import BY_ENDING
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.progress import Progress, silent
 
 _SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
 _SCP_LIKE = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:[^\s]+")
-_PATTERNS = ("*.md", "*.markdown", "*.yml", "*.yaml", "LICENSE*")
+_CODE = ("py", "js", "ts", "jsx", "tsx", "java", "go", "rs", "cs", "sh", "ps1", "sql", "json", "toml", "xml", "tf", "bicep")
+"""Endings of files that pages show pieces of; a site's configuration has some of them too."""
 _TIMEOUT = 3600
 
 
@@ -40,7 +43,8 @@ def clone(
     folders: Sequence[str] = (),
     progress: Progress = silent,
 ) -> tuple[Path, str]:
-    """Folder and commit of the newest state of `branch` (default: the repository's own), Markdown and YAML only.
+    """Folder and commit of the newest state of `branch` (default: the repository's own): documents, and code that
+    they may include.
 
     The clone lives in the cache and is fetched again when it is there. Raises UserError when git is missing, the
     repository cannot be reached or the branch is not there, and Busy while another process fetches the same one.
@@ -52,9 +56,10 @@ def clone(
     with files.lock(folder.with_name(f"{folder.name}.lock"), f"another process is reading {url}"):
         if not (folder / ".git").is_dir():
             progress(f"clone {url}")
-            _first_time(url, branch, folders, folder)
+            _first_time(url, folder)
         else:
             progress(f"fetch {url}")
+        _git(folder, "sparse-checkout", "set", "--no-cone", *_patterns(folders), url=url)
         # A name such as "HEAD" or a branch; never an option, because "--" comes before it.
         _git(folder, "fetch", "--quiet", "--depth", "1", "--no-tags", "--", "origin", branch or "HEAD", url=url)
         _git(folder, "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", url=url)
@@ -63,13 +68,32 @@ def clone(
     return folder, commit
 
 
-def _first_time(url: str, branch: str | None, folders: Sequence[str], folder: Path) -> None:
+def listed(folder: Path) -> Iterator[tuple[str, Literal["file", "link", "submodule", "absent"]]]:
+    """Path and kind of everything in the commit that a clone stands at; "absent" was not fetched."""
+    listing = _git(folder, "ls-files", "-z", "-t", "--stage", url=str(folder))
+    for entry in filter(None, listing.split("\0")):
+        facts, _, path = entry.partition("\t")
+        tag, mode, *_ = facts.split()
+        if mode == "120000":
+            yield path, "link"
+        elif mode == "160000":
+            yield path, "submodule"
+        else:
+            yield path, "absent" if tag == "S" else "file"
+
+
+def _patterns(folders: Sequence[str]) -> list[str]:
+    """What is checked out of these folders, or of the whole repository."""
+    endings = sorted({*BY_ENDING, *(f".{ending}" for ending in _CODE)})
+    below = [f"/{part.strip('/')}/**/" for part in folders] or [""]
+    return [f"{prefix}*{ending}" for prefix in below for ending in endings] + ["/LICENSE*"]
+
+
+def _first_time(url: str, folder: Path) -> None:
     """An empty, sparse, partial repository that knows its origin; moved into place when it is set up."""
     making = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(making, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
-    below = [f"/{part.strip('/')}/**/" for part in folders] or [""]
-    patterns = [prefix + pattern for prefix in below for pattern in _PATTERNS] + ["/LICENSE*"]
     try:
         _git(None, "init", "--quiet", "--template=", "--", str(making), url=url)
         _git(making, "remote", "add", "--", "origin", url, url=url)
@@ -80,7 +104,6 @@ def _first_time(url: str, branch: str | None, folders: Sequence[str], folder: Pa
             ("core.autocrlf", "false"),
         ):
             _git(making, "config", key, value, url=url)
-        _git(making, "sparse-checkout", "set", "--no-cone", *patterns, url=url)
         making.rename(folder)
     finally:
         shutil.rmtree(making, ignore_errors=True)
@@ -100,6 +123,10 @@ def _environment() -> dict[str, str]:
     }
 
 
+def _shown(said: str) -> str:
+    return said.strip().encode("utf-8", "replace").decode()
+
+
 def _git(folder: Path | None, *arguments: str, url: str) -> str:
     """Standard output of one git command; UserError with git's own last line when it fails."""
     command = ["git", "-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60", "-c", "core.hooksPath=/dev/null"]
@@ -112,7 +139,7 @@ def _git(folder: Path | None, *arguments: str, url: str) -> str:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            errors="replace",
+            errors="surrogateescape",
             timeout=_TIMEOUT,
             check=False,
         )
@@ -124,7 +151,7 @@ def _git(folder: Path | None, *arguments: str, url: str) -> str:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         said = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no message")
         raise UserError(
-            f"git {arguments[0]} failed for {url}: {said.strip()}",
+            f"git {arguments[0]} failed for {url}: {_shown(said)}",
             "check the URL, the branch, your network and access rights; or add a folder that you downloaded",
         )
     return done.stdout

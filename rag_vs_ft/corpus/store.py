@@ -6,33 +6,31 @@ is replaced in one step, then the old table is removed; a process that dies anyw
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from rag_vs_ft import __version__, catalogue, settings
-from rag_vs_ft.corpus.readers import BY_KIND, Context, LeftOut
-from rag_vs_ft.corpus.sources import Options, RawFile, Reading, read_source
+from rag_vs_ft import __version__, catalogue, files, settings
+from rag_vs_ft.corpus import reading as readings
+from rag_vs_ft.corpus.manifest import MANIFEST, Counts, Manifest, read_manifest
+from rag_vs_ft.corpus.reading import Read
+from rag_vs_ft.corpus.sources import Options, Reading, read_source
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.progress import Progress, silent
-from rag_vs_ft.records import Document, Heading, sha256_text
+from rag_vs_ft.records import Document, Heading, Place
 from rag_vs_ft.settings import Home, check_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1
 _ROWS_PER_GROUP = 256
 
 
@@ -52,31 +50,31 @@ class CorpusInfo:
     """A corpus by its name and manifest; `changes` is set by `update`, whose `written` is False when nothing differed."""
 
     name: str
-    manifest: dict[str, Any]
+    manifest: Manifest
     changes: Changes | None = None
     written: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """The object that the `corpus` verbs print."""
         changes = asdict(self.changes) if self.changes else None
-        return {"name": self.name, "changes": changes, "written": self.written, **self.manifest}
+        return {"name": self.name, "changes": changes, "written": self.written, **self.manifest.to_json()}
 
 
 class Corpus:
     """A corpus that is open for reading. Documents come in order of id and are read from disk as they are asked for."""
 
-    def __init__(self, name: str, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, name: str, folder: Path, manifest: Manifest) -> None:
         self.name = name
         self.manifest = manifest
-        self._table_path = folder / manifest["table"]
+        self._table_path = folder / manifest.table
 
     @property
     def sha256(self) -> str:
         """Hash over the ids and text hashes of all documents."""
-        return self.manifest["sha256"]
+        return self.manifest.sha256
 
     def __len__(self) -> int:
-        return self.manifest["counts"]["documents"]
+        return self.manifest.counts.documents
 
     def documents(self) -> Iterator[Document]:
         """All documents in order of id."""
@@ -117,12 +115,12 @@ class Corpus:
     def _path(self) -> Path:
         """The table's path, once its bytes are known to be those that were written; Parquet itself notices little."""
         try:
-            found = _file_sha256(self._table_path)
+            found = files.sha256_file(self._table_path)
         except FileNotFoundError as error:
             raise Busy(f"corpus {self.name!r} was updated while it was open", "run the command again") from error
         except OSError as error:
             raise self._damaged(error) from error
-        if found != self.manifest["table_sha256"]:
+        if found != self.manifest.table_sha256:
             raise self._damaged(ValueError("its bytes are not those that were written"))
         return self._table_path
 
@@ -150,8 +148,8 @@ def add(
     process writes it.
     """
     check_name("corpus", name)
-    with _lock(home, name):
-        if (home.corpora / name / "manifest.json").exists():
+    with _writing(home, name):
+        if (home.corpora / name / MANIFEST).exists():
             raise UserError(f"corpus {name!r} exists", f"use another name, or: rag-vs-ft corpus update {name} {source}")
         return _write(name, source, include_faq, dialect, home, None, progress)
 
@@ -171,88 +169,59 @@ def update(
     Raises what `add` raises, and UserError when there is no such corpus.
     """
     old = open_corpus(name, home)
-    with _lock(home, name):
+    with _writing(home, name):
         old = open_corpus(name, home)
         before = old.manifest
-        chosen = dialect or before.get("dialect")
-        return _write(name, source or before["source"], before["include_faq"], chosen, home, old, progress)
+        chosen = dialect or before.dialect
+        return _write(name, source or before.source, before.include_faq, chosen, home, old, progress)
 
 
 def open_corpus(name: str, home: Home) -> Corpus:
     """Open a corpus for reading. Raises UserError when there is none of this name, CheckFailed when it is damaged."""
     folder = home.corpora / check_name("corpus", name)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     if manifest is None:
-        known = ", ".join(sorted(path.parent.name for path in home.corpora.glob("*/manifest.json"))) or "none"
+        known = ", ".join(sorted(path.parent.name for path in home.corpora.glob(f"*/{MANIFEST}"))) or "none"
         raise UserError(f"no corpus {name!r} in {home.corpora}", f"there: {known}. Make one: rag-vs-ft corpus add {name} SOURCE")
-    table = folder / manifest["table"]
-    if not table.is_file() or table.stat().st_size != manifest["table_bytes"]:
+    table = folder / manifest.table
+    if not table.is_file() or table.stat().st_size != manifest.table_bytes:
         raise CheckFailed(
             f"corpus {name!r} is damaged: {table.name} is missing or cut off",
-            f"remove {folder} and add the corpus again from {manifest['source']}",
+            f"remove {folder} and add the corpus again from {manifest.source}",
         )
     return Corpus(name, folder, manifest)
 
 
 def list_corpora(home: Home) -> list[CorpusInfo]:
-    """All corpora of this home by name; folders without a manifest are none."""
-    folders = sorted(home.corpora.iterdir()) if home.corpora.is_dir() else []
-    found = [(folder.name, _read_manifest(folder)) for folder in folders if folder.is_dir()]
-    return [CorpusInfo(name, manifest) for name, manifest in found if manifest is not None]
+    """The corpora of this home by name. A damaged one is left out: opening it says what is wrong (`damaged_corpora`)."""
+    return [CorpusInfo(name, found) for name, found in _all(home) if isinstance(found, Manifest)]
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+def damaged_corpora(home: Home) -> dict[str, CheckFailed]:
+    """What is wrong with each corpus of this home whose manifest cannot be read, by name."""
+    return {name: found for name, found in _all(home) if isinstance(found, CheckFailed)}
 
 
-def _documents(reading: Reading, include_faq: bool) -> Iterator[tuple[Document, int]]:
-    """Each document and the size of its source in bytes; what was skipped and what was mended is counted in the reading."""
-    for file in reading.files:
-        try:
-            document = _read(file, reading, include_faq)
-        except LeftOut as reason:
-            reading.skipped.add(str(reason), file.path)
-        else:
-            yield document, len(file.data)
-
-
-def _read(file: RawFile, reading: Reading, include_faq: bool) -> Document:
-    """The document that a file holds. Raises LeftOut."""
-    content = BY_KIND[file.kind].read(file.data, Context(file.path, reading.read, file.dialect, include_faq))
-    for what, count in content.notes.items():
-        reading.notes.add(what, file.path, count)
-    if not content.text:
-        raise LeftOut("empty")
-    known = file.known
-    return Document(
-        id=file.path,
-        title=known.get("title") or content.title or Path(file.path).stem,
-        text=content.text,
-        headings=content.headings,
-        url=known.get("url", ""),
-        service=content.service or known.get("service", ""),
-        date=content.date or known.get("date", ""),
-        commit=known.get("commit", ""),
-        description=content.description,
-    )
+def _all(home: Home) -> Iterator[tuple[str, Manifest | CheckFailed | None]]:
+    for folder in sorted(home.corpora.iterdir()) if home.corpora.is_dir() else []:
+        if folder.is_dir():
+            try:
+                yield folder.name, read_manifest(folder)
+            except CheckFailed as error:
+                yield folder.name, error
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _lock(home: Home, name: str) -> Iterator[None]:
-    """Only this process writes the corpus; what the disk refuses is told as the user's to mend."""
-    try:
-        home.corpora.mkdir(parents=True, exist_ok=True)
-        with FileLock(home.corpora / f".{name}.lock", timeout=0):
+def _writing(home: Home, name: str) -> Iterator[None]:
+    """Only this process writes the corpus; what the disk refuses is a UserError that says so."""
+    with files.lock(home.corpora / f".{name}.lock", f"another process is writing corpus {name!r}"):
+        try:
             yield
-    except Timeout as error:
-        raise Busy(f"another process is writing corpus {name!r}", "wait for it to end, then try again") from error
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"cannot write corpus {name!r} in {home.corpora}: {reason}", "check free space and permissions"
-        ) from error
+        except OSError as error:
+            raise files.unusable(error) from error
 
 
 def _write(
@@ -265,100 +234,153 @@ def _write(
     progress: Progress,
 ) -> CorpusInfo:
     """Read the source, write table and manifest if they differ from `old`, publish, sweep. The lock is held."""
-    reading = read_source(source, Options(dialect, progress))
+    reading = read_source(source, Options(home, dialect, progress))
     folder = home.corpora / name
     existed = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "documents.tmp"
+    count_tokens = _token_counter()
+    before = readings.Before({})
+    if old and (old.manifest.counts.tokens is None) == (count_tokens is None):
+        before = readings.Before.load(folder, old.manifest.table_sha256, include_faq)
     try:
-        summary = _write_table(temporary, _documents(reading, include_faq), progress)
-        if not summary.marks:
-            reasons = "; ".join(f"{count} {reason}" for reason, count in sorted(reading.skipped.counts.items()))
-            raise UserError(f"no documents in {source}", f"skipped: {reasons}" if reasons else "the source is empty")
-        changes = _compare(old, summary.marks) if old else None
-        corpus_sha256 = hashlib.sha256(
-            "".join(f"{key}\0{text}\n" for key, (text, _) in sorted(summary.marks.items())).encode()
-        ).hexdigest()
-        table_sha256 = _file_sha256(temporary)
-        table = f"documents-{table_sha256[:16]}.parquet"
-        manifest = {
-            "format": FORMAT,
-            "source": reading.source,
-            "source_kind": reading.kind,
-            "include_faq": include_faq,
-            "dialect": dialect,
-            "dialects": [asdict(found) for found in reading.dialects.values()],
-            "commits": dict(reading.commits),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "code_version": __version__,
-            "sha256": corpus_sha256,
-            "table": table,
-            "table_bytes": temporary.stat().st_size,
-            "table_sha256": table_sha256,
-            "counts": summary.counts,
-            "tokenizer": None if summary.counts["tokens"] is None else settings.EMBEDDER,
-            "skipped": dict(sorted(reading.skipped.counts.items())),
-            "skipped_examples": dict(sorted(reading.skipped.examples.items())),
-            "notes": dict(sorted(reading.notes.counts.items())),
-            "note_examples": dict(sorted(reading.notes.examples.items())),
-        }
-        same = ("source", "commits", "table_sha256", "skipped", "notes", "dialect", "dialects")
-        if old and all(old.manifest.get(key) == manifest[key] for key in same):
-            return CorpusInfo(name, old.manifest, changes, written=False)
-        _fsync(temporary)
-        temporary.replace(folder / table)
-        _publish(folder / "manifest.json", manifest)
-        _sweep(folder, table)
-        return CorpusInfo(name, manifest, changes)
+        found = readings.read(reading, before, include_faq, count_tokens, progress)
+        first = _until_new(found)
+        known: list[readings.Known] = []
+        changes: Changes | None
+        if old and _nothing_new(first, old, reading):
+            known = [read.known for read in first]
+            table, changes = _Table.of(old.manifest), Changes(0, 0, 0, len(old), 0)
+        else:
+            table = _write_table(temporary, _documents(chain(first, found), known, old), count_tokens is not None)
+            if not table.marks:
+                reasons = "; ".join(f"{count} {reason}" for reason, count in sorted(reading.skipped.counts.items()))
+                raise UserError(f"no documents in {source}", f"left out: {reasons}" if reasons else "the source is empty")
+            changes = _compare(old, table.marks) if old else None
+        manifest = Manifest(
+            source=reading.source,
+            source_kind=reading.kind,
+            include_faq=include_faq,
+            commits=dict(reading.commits),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            code_version=__version__,
+            sha256=table.sha256,
+            table=f"documents-{table.table_sha256[:16]}.parquet",
+            table_bytes=table.table_bytes,
+            table_sha256=table.table_sha256,
+            counts=table.counts,
+            tokenizer=None if table.counts.tokens is None else settings.EMBEDDER,
+            skipped=dict(sorted(reading.skipped.counts.items())),
+            skipped_examples={key: tuple(value) for key, value in sorted(reading.skipped.examples.items())},
+            notes=dict(sorted(reading.notes.counts.items())),
+            note_examples={key: tuple(value) for key, value in sorted(reading.notes.examples.items())},
+            dialect=dialect,
+            dialects=tuple(reading.dialects.values()),
+            kinds=table.kinds,
+        )
+        written = not (old and old.manifest.same_content(manifest))
+        if written:
+            if temporary.exists():
+                files.fsync(temporary)
+                temporary.replace(folder / manifest.table)
+            files.write_json(folder / MANIFEST, manifest.to_json())
+        if written or known != list(before.known.values()):
+            readings.save(folder, known, table.table_sha256, include_faq)
+        if written:
+            _sweep(folder, manifest.table)
+        return CorpusInfo(name, manifest if written or old is None else old.manifest, changes, written)
     finally:
-        temporary.unlink(missing_ok=True)
-        if not existed and not (folder / "manifest.json").exists():
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if not existed and not (folder / MANIFEST).exists():
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _until_new(found: Iterator[Read]) -> list[Read]:
+    """The files up to the first that has a new document."""
+    first = []
+    for read in found:
+        first.append(read)
+        if read.document:
+            break
+    return first
+
+
+def _nothing_new(first: list[Read], old: Corpus, reading: Reading) -> bool:
+    """Whether the documents are those that the corpus has."""
+    if any(read.document for read in first) or dict(old.manifest.commits) != dict(reading.commits):
+        return False
+    return sum(read.taken_over for read in first) == len(old)
+
+
+def _documents(
+    found: Iterable[Read], known: list[readings.Known], old: Corpus | None
+) -> Iterator[tuple[Document, readings.Known]]:
+    """Each document in order of id, those that are as they were from the corpus; what is kept of each file goes to `known`."""
+    before = old.documents() if old else iter(())
+    for read in found:
+        known.append(read.known)
+        document = read.document
+        if read.taken_over:
+            document = next(candidate for candidate in before if candidate.id == read.file.id)
+            document = replace(document, commit=read.file.known.get("commit", ""))
+        if document:
+            yield document, read.known
+
+
 @dataclass(frozen=True, slots=True)
-class _Summary:
-    """`marks`: document id -> (text hash, hash of everything else but the commit)."""
+class _Table:
+    """A table of documents. `marks`: document id -> (text hash, hash of everything else but the commit); `kinds` counts files."""
 
+    sha256: str
+    table_sha256: str
+    table_bytes: int
+    counts: Counts
+    kinds: dict[str, int]
     marks: dict[str, tuple[str, str]]
-    counts: dict[str, int | None]
+
+    @staticmethod
+    def of(manifest: Manifest) -> _Table:
+        """The table of a corpus that is there."""
+        return _Table(manifest.sha256, manifest.table_sha256, manifest.table_bytes, manifest.counts, dict(manifest.kinds), {})
 
 
-def _write_table(path: Path, documents: Iterable[tuple[Document, int]], progress: Progress) -> _Summary:
+def _write_table(path: Path, documents: Iterable[tuple[Document, readings.Known]], tokens_counted: bool) -> _Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     marks: dict[str, tuple[str, str]] = {}
-    counts = {"documents": 0, "source_bytes": 0, "bytes": 0, "characters": 0, "words": 0}
-    count_tokens = _token_counter()
-    tokens = 0
+    counts: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     schema = _schema()
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-
-        def flush() -> None:
-            nonlocal tokens
-            if count_tokens and rows:
-                tokens += count_tokens([row["text"] for row in rows])
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-            rows.clear()
-            progress("read documents", counts["documents"])
-
-        for document, size in documents:
-            row = asdict(document)
-            rows.append(row)
-            labels = {key: value for key, value in row.items() if key not in ("text", "commit")}
-            marks[document.id] = (document.sha256, sha256_text(json.dumps(labels, sort_keys=True)))
-            counts["documents"] += 1
-            counts["source_bytes"] += size
-            counts["bytes"] += len(document.text.encode())
-            counts["characters"] += len(document.text)
-            counts["words"] += len(document.text.split())
+        for document, known in documents:
+            rows.append(asdict(document))
+            marks[document.id] = _marks(document)
+            kinds[document.kind] += 1
+            counts.update(
+                documents=1,
+                source_bytes=known.size,
+                bytes=len(document.text.encode()),
+                characters=len(document.text),
+                words=len(document.text.split()),
+                tokens=known.tokens,
+            )
             if len(rows) == _ROWS_PER_GROUP:
-                flush()
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+                rows.clear()
         if rows:
-            flush()
-    return _Summary(marks, {**counts, "tokens": tokens if count_tokens else None})
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    totals = {name: counts[name] for name in ("documents", "source_bytes", "bytes", "characters", "words")}
+    return _Table(
+        sha256=files.sha256_text("".join(f"{key}\0{text}\n" for key, (text, _) in sorted(marks.items()))),
+        table_sha256=files.sha256_file(path),
+        table_bytes=path.stat().st_size,
+        counts=Counts(**totals, tokens=counts["tokens"] if tokens_counted else None),
+        kinds=dict(sorted(kinds.items())),
+        marks=marks,
+    )
 
 
 def _token_counter() -> Callable[[list[str]], int] | None:
@@ -378,24 +400,25 @@ def _schema() -> pa.Schema:
     import pyarrow as pa
 
     heading = pa.struct([("level", pa.int8()), ("text", pa.string()), ("offset", pa.int64())])
-    names = ("id", "title", "text", "url", "service", "date", "commit", "description")
-    return pa.schema([*((name, pa.string()) for name in names), ("headings", pa.list_(heading))])
+    place = pa.struct([("offset", pa.int64()), ("name", pa.string())])
+    names = ("id", "title", "text", "url", "service", "date", "commit", "description", "kind")
+    columns = [(name, pa.string()) for name in names]
+    return pa.schema([*columns, ("headings", pa.list_(heading)), ("places", pa.list_(place))])
 
 
 def _from_row(row: dict[str, Any]) -> Document:
-    return Document(**{**row, "headings": tuple(Heading(**heading) for heading in row["headings"])})
+    """A document of a row; a table of an earlier version has neither kind nor places."""
+    headings = tuple(Heading(**heading) for heading in row["headings"])
+    return Document(**{**row, "headings": headings, "places": tuple(Place(**place) for place in row.get("places", ()))})
 
 
-def _marks_of(corpus: Corpus) -> dict[str, tuple[str, str]]:
-    marks = {}
-    for document in corpus.documents():
-        labels = {key: value for key, value in asdict(document).items() if key not in ("text", "commit")}
-        marks[document.id] = (document.sha256, sha256_text(json.dumps(labels, sort_keys=True)))
-    return marks
+def _marks(document: Document) -> tuple[str, str]:
+    labels = {key: value for key, value in asdict(document).items() if key not in ("text", "commit")}
+    return document.sha256, files.sha256_text(json.dumps(labels, sort_keys=True))
 
 
 def _compare(old: Corpus, marks: dict[str, tuple[str, str]]) -> Changes:
-    before = _marks_of(old)
+    before = {document.id: _marks(document) for document in old.documents()}
     both = before.keys() & marks.keys()
     changed = sum(before[key][0] != marks[key][0] for key in both)
     relabelled = sum(before[key][0] == marks[key][0] and before[key] != marks[key] for key in both)
@@ -408,48 +431,8 @@ def _compare(old: Corpus, marks: dict[str, tuple[str, str]]) -> Changes:
     )
 
 
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise CheckFailed(f"cannot read {path}: {error}", f"remove {folder} and add the corpus again") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else "no format"
-        raise UserError(f"{path}: format {found!r}, this version reads {FORMAT}", f"remove {folder} and add the corpus again")
-    if not re.fullmatch(r"documents-[0-9a-f]{16}\.parquet", str(manifest.get("table"))):
-        raise CheckFailed(f"{path} names no documents table", f"remove {folder} and add the corpus again")
-    return manifest
-
-
-def _publish(path: Path, manifest: dict[str, Any]) -> None:
-    temporary = path.with_name("manifest.tmp")
-    temporary.write_text(json.dumps(manifest, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    _fsync(temporary)
-    temporary.replace(path)
-    _fsync(path.parent)
-
-
 def _sweep(folder: Path, table: str) -> None:
     """Remove tables that no manifest names and what a killed process left."""
     for path in folder.iterdir():
-        if path.name not in (table, "manifest.json"):
+        if path.name not in (table, MANIFEST, readings.FILES):
             path.unlink(missing_ok=True)
-
-
-def _fsync(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # Windows cannot open a folder
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -46,6 +46,14 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFC", _SPACES.sub(" ", text))
 
 
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def visible(name: str) -> str:
+    """A file name with its controls, line ends and marks of reading direction as escapes (`\\u001b`), so that they do nothing."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", name)
+
+
 def one_line(value: object) -> str:
     """The value's text with every run of white space as one space."""
     return " ".join(str(value).split())

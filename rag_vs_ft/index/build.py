@@ -108,6 +108,7 @@ def update(name: str, home: Home, progress: Progress = silent) -> BuildResult:
         return _build(folder, corpus, chunker, analyzer, was.bm25, embedder, progress)
 
 
+<<<<<<< HEAD
 def _build(
     folder: Path,
     corpus: Corpus,
@@ -132,6 +133,25 @@ def _build(
         embedder=embedder.id,
         vectors=Vectors(embedding.VERSION),
     )
+=======
+def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, progress: Progress) -> BuildResult:
+    chunker = Chunker(size=recipe.chunk_size, limit=embedder.id.max_tokens)
+    inputs = {
+        "corpus": {
+            "name": corpus.name,
+            "sha256": corpus.sha256,
+            "table": corpus.manifest.table,
+            "source": corpus.manifest.source,
+            "commits": corpus.manifest.commits,
+            "created": corpus.manifest.created,
+        },
+        "chunker": chunker.to_json(),
+        "analyzer": recipe.analyzer.to_json(),
+        "bm25": asdict(recipe.bm25),
+        "embedder": embedder.id.to_json(),
+        "vectors": {"version": embedding.VERSION},
+    }
+>>>>>>> f1274f2 (Files are read in child processes with limits, several at once, and only those that changed; the manifest is typed; what the product writes is never its source)
     old = _answering(folder)
     if old is not None and _same(old.manifest.inputs, inputs):
         generations.mend(folder, old)

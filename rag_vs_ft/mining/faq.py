@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from rag_vs_ft.corpus.front_matter import BrokenYaml, load_yaml
 from rag_vs_ft.corpus.markdown.learn import clean_text
 from rag_vs_ft.corpus.readers.faq import is_faq
-from rag_vs_ft.corpus.sources import Options, RawFile, read_source
+from rag_vs_ft.corpus.sources import Options, read_source
 from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.corpus.text import NotText, decode, normalise
 from rag_vs_ft.errors import UserError
@@ -79,15 +79,15 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress = silent) -> Mined:
     questions would not be held out), when the source is gone, or when there is no FAQ in it.
     """
     opened = open_corpus(corpus, home)
-    if opened.manifest["include_faq"]:
+    if opened.manifest.include_faq:
         raise UserError(
             f"corpus {corpus!r} was added with its FAQ files, so questions from them are not held out",
-            f"add it without --include-faq: rag-vs-ft corpus add NAME {opened.manifest['source']}",
+            f"add it without --include-faq: rag-vs-ft corpus add NAME {opened.manifest.source}",
         )
     targets = _Targets()
     for document in opened.documents():
         targets.add(document.id, document.url)
-    reading = read_source(opened.manifest["source"], Options(progress=progress))
+    reading = read_source(opened.manifest.source, Options(home, progress=progress))
 
     funnel = Funnel()
     links: Counter[str] = Counter()
@@ -95,10 +95,11 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress = silent) -> Mined:
     files = 0
     unreadable: list[str] = []
     for file in reading.files:
-        if file.kind != "faq" or not is_faq(file.data):
+        data = reading.bytes_of(file.path) if file.kind == "faq" else None
+        if data is None or not is_faq(data):
             continue
         files += 1
-        entries = _entries(file)
+        entries = _entries(data)
         if entries is None:
             unreadable.append(file.path)
             continue
@@ -113,7 +114,11 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress = silent) -> Mined:
                 links[f"links {kind}: {'to a document' if found else 'leading nowhere in the corpus'}"] += 1
                 if found:
                     gold[found] = None
+<<<<<<< HEAD
             clean = clean_text(answer, file.path, reading.read)
+=======
+            clean = learn_markdown.clean(answer, path=file.path, read=reading.text_of).text.strip()
+>>>>>>> f1274f2 (Files are read in child processes with limits, several at once, and only those that changed; the manifest is typed; what the product writes is never its source)
             mined = Question(
                 id=question_id("faq", file.path, question),
                 question=clean_text(question),
@@ -133,7 +138,7 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress = silent) -> Mined:
     if not questions:
         seen = f"{files} FAQ files, none of which could be read ({', '.join(unreadable[:3])})" if files else "no FAQ files"
         raise UserError(
-            f"{seen} in the source of corpus {corpus!r} ({opened.manifest['source']})",
+            f"{seen} in the source of corpus {corpus!r} ({opened.manifest.source})",
             "an FAQ file is YAML that begins with `### YamlMime:FAQ` and holds sections of questions with answers",
         )
     kept = tuple(questions.values())
@@ -147,11 +152,16 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress = silent) -> Mined:
     return Mined(kept, counts, {})
 
 
-def _entries(file: RawFile) -> list[tuple[str, str]] | None:
+def _entries(data: bytes) -> list[tuple[str, str]] | None:
     """The questions and answers of an FAQ file as they stand in it; None when it is no FAQ."""
     try:
+<<<<<<< HEAD
         faq = load_yaml(normalise(decode(file.data)[0]))
     except (BrokenYaml, NotText):
+=======
+        faq = yaml.safe_load(normalise(decode(data)[0]))
+    except (yaml.YAMLError, NotText, ValueError, RecursionError):
+>>>>>>> f1274f2 (Files are read in child processes with limits, several at once, and only those that changed; the manifest is typed; what the product writes is never its source)
         return None
     sections = faq.get("sections") if isinstance(faq, dict) else None
     if not isinstance(sections, list):

@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+<<<<<<< HEAD
 from rag_vs_ft.corpus.front_matter import BrokenYaml, load_yaml
 from rag_vs_ft.corpus.markdown.learn import clean_text
 from rag_vs_ft.corpus.sources import MAX_FILE_BYTES
+=======
+import yaml
+
+from rag_vs_ft.corpus import learn_markdown
+from rag_vs_ft.corpus.sources import MAX_PART_BYTES
+>>>>>>> f1274f2 (Files are read in child processes with limits, several at once, and only those that changed; the manifest is typed; what the product writes is never its source)
 from rag_vs_ft.corpus.text import NotText, decode, normalise
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.funnel import Funnel
@@ -59,7 +66,7 @@ def mine_quiz(path: Path) -> Mined:
 def _entries(file: Path) -> list[Any] | None:
     """The entries under `quiz: questions:` of a YAML file; None when it has none or cannot be read as YAML."""
     try:
-        if file.stat().st_size > MAX_FILE_BYTES:
+        if file.stat().st_size > MAX_PART_BYTES:
             return None
         unit = load_yaml(normalise(decode(file.read_bytes())[0]))
     except OSError as error:

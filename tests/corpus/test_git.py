@@ -75,14 +75,15 @@ def test_add_and_update(repository: Repository, home: Home, own_cache: Path) -> 
     )
     url = repository.folder.as_uri()
     added = store.add("docs", url, home=home)
-    assert added.manifest["commits"] == {"": first}
-    assert added.manifest["source_kind"] == "git"
+    assert added.manifest.commits == {"": first}
+    assert added.manifest.source_kind == "git"
     corpus = store.open_corpus("docs", home)
     assert [document.id for document in corpus.documents()] == ["a.md", "b.md", "gone.md", "sub/c.md"]
     assert corpus.get("a.md").text == "# A\n\nIncluded.\n"
     assert corpus.get("a.md").commit == first
     (clone,) = (path for path in (own_cache / "git").iterdir() if path.is_dir())
-    assert not (clone / "code.py").exists() and not (clone / "picture.png").exists()
+    assert not (clone / "picture.png").exists()
+    assert added.manifest.skipped["no reader for .png files"] == added.manifest.skipped["no reader for .py files"] == 1
     assert (clone / ".git" / "shallow").is_file()
 
     same = store.update("docs", home=home)
@@ -100,7 +101,7 @@ def test_add_and_update(repository: Repository, home: Home, own_cache: Path) -> 
     )
     updated = store.update("docs", home=home)
     assert updated.changes == store.Changes(added=2, changed=1, removed=2, unchanged=1, relabelled=0)
-    assert updated.manifest["commits"] == {"": second}
+    assert updated.manifest.commits == {"": second}
     ids = [document.id for document in store.open_corpus("docs", home).documents()]
     assert ids == ["a.md", "b.md", "moved/c.md", "new.md"]
 
@@ -141,6 +142,30 @@ def test_a_link_in_a_repository_leads_nowhere(repository: Repository, home: Home
     assert "root:" not in text
 
 
+def test_what_only_stands_for_a_file_is_counted(repository: Repository, tmp_path: Path, home: Home) -> None:
+    other = Repository(tmp_path / "other")
+    other.commit({"x.md": "# X\n"})
+    repository.run("-c", "protocol.file.allow=always", "submodule", "add", "--quiet", other.folder.as_uri(), "sub")
+    (repository.folder / "link.md").symlink_to("a.md")
+    repository.commit(
+        {
+            "a.md": "# A\n",
+            "big.md": "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12345\n",
+            "annexed.md": "/annex/objects/SHA256E-s1--abc.md\n",
+            "written.md": "a.md",
+        }
+    )
+    manifest = store.add("docs", repository.folder.as_uri(), home=home).manifest
+    assert [document.id for document in store.open_corpus("docs", home).documents()] == ["a.md"]
+    assert dict(manifest.skipped) == {
+        "Git LFS pointer (fetch the files first: git lfs pull)": 1,
+        "git-annex pointer (fetch the files first: git annex get)": 1,
+        "hidden": 2,
+        "link or special file": 2,
+        "submodule (add it by its own address)": 1,
+    }
+
+
 def test_the_preset_puts_each_repository_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Home) -> None:
     one, two = Repository(tmp_path / "one"), Repository(tmp_path / "two")
     commits = {
@@ -164,7 +189,7 @@ def test_the_preset_puts_each_repository_in_its_folder(tmp_path: Path, monkeypat
         "azure-two/docs/sub/d.md": "https://learn.example/sub/d",
     }
     assert corpus.get("azure-one/articles/x/a.md").service == "ex"
-    assert info.manifest["commits"] == commits
+    assert info.manifest.commits == commits
     assert corpus.get("azure-two/docs/c.md").commit == commits["azure-two"]
 
 

@@ -3,20 +3,32 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rag_vs_ft.corpus import sources
 from rag_vs_ft.corpus.azure import page_facts
-from rag_vs_ft.corpus.sources import Reading, read_source
+from rag_vs_ft.corpus.readers import LeftOut
+from rag_vs_ft.corpus.sources import Options, Reading, read_source
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.settings import Home
 
 Write = Callable[..., Path]
 
 
 def paths(reading: Reading) -> list[str]:
-    return [file.path for file in reading.files]
+    """Paths of the files that can be read; why the others cannot is counted."""
+    found = []
+    for file in reading.files:
+        try:
+            file.read()
+        except LeftOut as error:
+            reading.skipped.add(error.reason, file.path)
+        else:
+            found.append(file.path)
+    return found
 
 
 def test_a_folder_in_order_of_path(write_files: Write) -> None:
@@ -28,7 +40,7 @@ def test_a_folder_in_order_of_path(write_files: Write) -> None:
 
 
 def test_every_file_that_is_left_out_has_a_reason(write_files: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 1_000)
+    monkeypatch.setitem(sources.BY_ENDING, ".md", replace(sources.BY_ENDING[".md"], max_bytes=1_000))
     root = write_files(
         {
             "repo/LICENSE": "MIT",
@@ -52,7 +64,8 @@ def test_every_file_that_is_left_out_has_a_reason(write_files: Write, monkeypatc
         }
     )
     reading = read_source(str(root))
-    found = [(file.path.removeprefix("repo/docs/"), file.kind) for file in reading.files]
+    readable = set(paths(reading))
+    found = [(file.path.removeprefix("repo/docs/"), file.kind) for file in reading.files if file.path in readable]
     assert found == [
         ("README.md", "markdown"),
         ("faq.yml", "faq"),
@@ -66,10 +79,11 @@ def test_every_file_that_is_left_out_has_a_reason(write_files: Write, monkeypatc
         "repository file (licence, readme and the like)": 4,
         "include (read where it is included)": 1,
         "table of contents": 2,
-        "not Markdown": 2,
-        "larger than 0 MB": 1,
+        "no reader for .json files": 1,
+        "no reader for .png files": 1,
+        "larger than 0.001 MB (split it)": 1,
     }
-    assert reading.skipped.examples["larger than 0 MB"] == ["repo/docs/big.md"]
+    assert reading.skipped.examples["larger than 0.001 MB (split it)"] == ["repo/docs/big.md"]
 
 
 def test_a_readme_in_a_folder_that_is_no_repository_is_a_document(write_files: Write) -> None:
@@ -91,10 +105,10 @@ def test_links_pipes_and_strange_names(write_files: Write, tmp_path: Path) -> No
     assert paths(reading) == ['new\nline "q" 😀.md', "n" * 252 + ".md", "real.md", "sub/b.md"]
     assert reading.skipped.counts == {"link or special file": 5, "file name is not UTF-8": 1}
     json.dumps(reading.skipped.examples).encode("utf-8")
-    assert reading.read("link.md") is None
-    assert reading.read("away/secret.md") is None
-    assert reading.read("../outside/secret.md") is None
-    assert reading.read("real.md") == "x"
+    assert reading.bytes_of("link.md") is None
+    assert reading.bytes_of("away/secret.md") is None
+    assert reading.bytes_of("../outside/secret.md") is None
+    assert reading.bytes_of("real.md") == b"x"
 
 
 def test_files_that_vanish_or_cannot_be_read(write_files: Write) -> None:
@@ -135,12 +149,32 @@ def test_a_file_is_not_a_folder(write_files: Write) -> None:
         read_source(str(write_files({"a.md": "x"}) / "a.md"))
 
 
+@pytest.mark.parametrize("home_inside", [True, False], ids=["this home", "another home"])
+def test_what_the_product_writes_is_no_source(home_inside: bool, write_files: Write, tmp_path: Path) -> None:
+    written = {
+        "corpora/docs/manifest.json": "{}",
+        "corpora/docs/notes.md": "x",
+        "indexes/docs/CURRENT": "1",
+        "indexes/docs/1/readme.md": "x",
+        "runs/r/run.json": "{}",
+        "runs/r/card.md": "x",
+        "eval/results/e/manifest.json": "{}",
+        "eval/results/e/report.md": "questions and right answers",
+        "eval/results/e/report.html": "the same",
+    }
+    mine = {"a.md": "mine", "runs/overview.md": "mine", "eval/plan.md": "mine", "corpora/latin/list.md": "mine"}
+    root = write_files(written | mine)
+    reading = read_source(str(root), Options(Home(root if home_inside else tmp_path / "elsewhere")))
+    assert paths(reading) == sorted(mine)
+    assert reading.skipped.counts[sources.OWN_FILES] == 4
+
+
 # --- the sample ------------------------------------------------------------------------------------------------------
 
 
 def test_sample_and_its_update() -> None:
-    before = {file.path: file.data for file in read_source("sample").files}
-    after = {file.path: file.data for file in read_source("sample:update").files}
+    before = {file.path: file.read() for file in read_source("sample").files}
+    after = {file.path: file.read() for file in read_source("sample:update").files}
     update = sources.SAMPLE / "update"
     removed = set((update / "removed.txt").read_text(encoding="utf-8").split())
     replaced = {str(path.relative_to(update)) for path in update.rglob("*.md")}

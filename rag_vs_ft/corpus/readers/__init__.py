@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 
-from rag_vs_ft.records import Heading
+from rag_vs_ft.records import Heading, Place
 
 Read = Callable[[str], str | None]
 """POSIX path below the root of the source -> the text of that file; None for a file that is not there or not text."""
@@ -35,13 +35,14 @@ class Context:
 class Content:
     """What a reader found in a file: clean Markdown, and what the file says of itself.
 
-    `headings` are those of `text`. `notes` counts what was resolved, dropped, or could not be resolved. An empty text means
-    that there is nothing to index.
+    `headings` are those of `text`; `places` say from which offset on it stands on which page, sheet or slide. `notes` counts
+    what was resolved, dropped, or could not be resolved. An empty text means that there is nothing to index.
     """
 
     text: str
     title: str = ""
     headings: tuple[Heading, ...] = ()
+    places: tuple[Place, ...] = ()
     description: str = ""
     service: str = ""
     date: str = ""
@@ -53,26 +54,50 @@ class Content:
 
 
 class LeftOut(Exception):
-    """The file is not a document: the reason, in words that a user reads after a count."""
+    """The file is not a document. `reason` is what a user reads after a count, with what would help; `detail` is of this file."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A kind of file: its reader's module in this package, and the endings of its file names."""
+    """A kind of file: its reader's module in this package, the endings of its file names, and the largest size that is read."""
 
     kind: str
+    title: str
     endings: tuple[str, ...]
+    max_bytes: int = 8_000_000
 
     def read(self, data: bytes, context: Context) -> Content:
         """Read one file. Raises LeftOut."""
         return import_module(f"{__name__}.{self.kind}").read(data, context)
 
 
+VERSION = 1
+"""Raised whenever a reader or a dialect would give another text for the same file: unchanged files are then read again."""
+
 FORMATS = (
-    Format("markdown", (".md", ".markdown")),
-    Format("faq", (".yml", ".yaml")),
-    Format("text", ()),
+    Format("markdown", "Markdown", (".md", ".markdown")),
+    Format("faq", "FAQ YAML", (".yml", ".yaml")),
+    Format("text", "text", ()),
 )
 
 BY_KIND = {entry.kind: entry for entry in FORMATS}
 BY_ENDING = {ending: entry for entry in FORMATS for ending in entry.endings}
+
+HELP = {
+    ".doc": "save it as .docx",
+    ".ppt": "save it as .pptx",
+    ".xls": "save it as .xlsx",
+    ".rtf": "save it as .docx",
+    ".odt": "save it as .docx",
+    ".odp": "save it as .pptx",
+    ".ods": "save it as .xlsx",
+    ".pages": "export it as .docx",
+    ".zip": "unpack it",
+    ".jsonl": "add it by itself: jsonl:FILE",
+}
+"""What helps with kinds of files that have no reader."""
