@@ -40,9 +40,9 @@ def build_index(home: Home, progress: Progress, name: str, source: str, chunk_si
     )
     recipe = build.Recipe(chunk_size=chunk_size)
     result = build.build(name, name, recipe, home, progress)
-    counts = info.manifest["counts"]
-    made = f"{counts['documents']:,} documents are indexed in {result.counts.chunks:,} passages."
-    return [made, *(f"Left out: {count:,} {reason}." for reason, count in info.manifest["skipped"].items())]
+    counts = info.manifest.counts
+    made = f"{counts.documents:,} documents are indexed in {result.counts.chunks:,} passages."
+    return [made, *(f"Left out: {count:,} {reason}." for reason, count in info.manifest.skipped.items())]
 
 
 def update_index(home: Home, progress: Progress, name: str, corpus: str, source: str | None = None) -> list[str]:

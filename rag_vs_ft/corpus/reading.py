@@ -1,7 +1,7 @@
 """The files of a source -> documents, in order of id: several at once, and only those that changed since the last time.
 
 What became of each file is kept beside the documents (`files.parquet`): its size, time and hash, those of the files that it
-includes, and the reason if it was left out. A file that is as it was is not given to its reader again. `files.parquet` is a cache:
+includes, and the reason if it was left out. A file that is as it was is not given to its reader again. This file is a cache:
 when it is missing, damaged or does not belong to the documents, everything is read.
 """
 

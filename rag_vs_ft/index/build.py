@@ -108,7 +108,6 @@ def update(name: str, home: Home, progress: Progress = silent) -> BuildResult:
         return _build(folder, corpus, chunker, analyzer, was.bm25, embedder, progress)
 
 
-<<<<<<< HEAD
 def _build(
     folder: Path,
     corpus: Corpus,
@@ -122,10 +121,10 @@ def _build(
         corpus=CorpusState(
             name=corpus.name,
             sha256=corpus.sha256,
-            table=corpus.manifest["table"],
-            source=corpus.manifest["source"],
-            commits=corpus.manifest["commits"],
-            created=corpus.manifest["created"],
+            table=corpus.manifest.table,
+            source=corpus.manifest.source,
+            commits=dict(corpus.manifest.commits),
+            created=corpus.manifest.created,
         ),
         chunker=chunker,
         analyzer=analyzer,
@@ -133,25 +132,6 @@ def _build(
         embedder=embedder.id,
         vectors=Vectors(embedding.VERSION),
     )
-=======
-def _build(folder: Path, corpus: Corpus, recipe: Recipe, embedder: Embedder, progress: Progress) -> BuildResult:
-    chunker = Chunker(size=recipe.chunk_size, limit=embedder.id.max_tokens)
-    inputs = {
-        "corpus": {
-            "name": corpus.name,
-            "sha256": corpus.sha256,
-            "table": corpus.manifest.table,
-            "source": corpus.manifest.source,
-            "commits": corpus.manifest.commits,
-            "created": corpus.manifest.created,
-        },
-        "chunker": chunker.to_json(),
-        "analyzer": recipe.analyzer.to_json(),
-        "bm25": asdict(recipe.bm25),
-        "embedder": embedder.id.to_json(),
-        "vectors": {"version": embedding.VERSION},
-    }
->>>>>>> f1274f2 (Files are read in child processes with limits, several at once, and only those that changed; the manifest is typed; what the product writes is never its source)
     old = _answering(folder)
     if old is not None and _same(old.manifest.inputs, inputs):
         generations.mend(folder, old)
@@ -287,7 +267,8 @@ def _counts(table: ChunkTable, documents: dict[str, bytes], old: ChunkTable | No
 
 def _document_key(document: Document) -> bytes:
     """Hash of all that the chunks of a document are made from."""
-    parts = (document.title, document.url, document.service, document.date, document.text, repr(document.headings))
+    labels = (document.title, document.url, document.service, document.date, document.kind)
+    parts = (*labels, document.text, repr(document.headings), repr(document.places))
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 

@@ -114,15 +114,14 @@ def chunk_document(document: Document, chunker: Chunker, encode: Encode) -> list
     chunks: list[Chunk] = []
     seen: Counter[str] = Counter()
     for heading, blocks in _sections(document):
-        chunk = Chunk("", document.id, title, heading, "", 0, 0, 0, document.url, document.service, document.date)
+        where = (document.url, document.service, document.date, document.kind)
+        chunk = Chunk("", document.id, title, heading, "", 0, 0, 0, *where)
         for start, end, shown, tokens in _fitting(text, blocks, chunk, chunker, encode):
             identity = sha256_text(f"{document.id}\0{heading}\0{shown}")
             seen[identity] += 1
-            chunks.append(
-                replace(
-                    chunk, id=sha256_text(f"{identity}\0{seen[identity]}")[:16], text=shown, start=start, end=end, tokens=tokens
-                )
-            )
+            key = sha256_text(f"{identity}\0{seen[identity]}")[:16]
+            place = document.place(start, end)
+            chunks.append(replace(chunk, id=key, text=shown, start=start, end=end, tokens=tokens, place=place))
     return chunks
 
 

@@ -50,7 +50,8 @@ class ChunkWriter:
     def add_batch(self, batch: pa.RecordBatch) -> None:
         """Rows of another table of chunks, as they are."""
         self._write_waiting()
-        self._writer.write_batch(batch.select(self.schema.names))
+        if batch.num_rows:  # a table of an earlier version lacks columns, and nothing is taken from it
+            self._writer.write_batch(batch.select(self.schema.names))
 
     def _write_waiting(self) -> None:
         import pyarrow as pa

@@ -114,11 +114,7 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress = silent) -> Mined:
                 links[f"links {kind}: {'to a document' if found else 'leading nowhere in the corpus'}"] += 1
                 if found:
                     gold[found] = None
-<<<<<<< HEAD
-            clean = clean_text(answer, file.path, reading.read)
-=======
-            clean = learn_markdown.clean(answer, path=file.path, read=reading.text_of).text.strip()
->>>>>>> f1274f2 (Files are read in child processes with limits, several at once, and only those that changed; the manifest is typed; what the product writes is never its source)
+            clean = clean_text(answer, file.path, reading.text_of)
             mined = Question(
                 id=question_id("faq", file.path, question),
                 question=clean_text(question),
@@ -155,13 +151,8 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress = silent) -> Mined:
 def _entries(data: bytes) -> list[tuple[str, str]] | None:
     """The questions and answers of an FAQ file as they stand in it; None when it is no FAQ."""
     try:
-<<<<<<< HEAD
-        faq = load_yaml(normalise(decode(file.data)[0]))
+        faq = load_yaml(normalise(decode(data)[0]))
     except (BrokenYaml, NotText):
-=======
-        faq = yaml.safe_load(normalise(decode(data)[0]))
-    except (yaml.YAMLError, NotText, ValueError, RecursionError):
->>>>>>> f1274f2 (Files are read in child processes with limits, several at once, and only those that changed; the manifest is typed; what the product writes is never its source)
         return None
     sections = faq.get("sections") if isinstance(faq, dict) else None
     if not isinstance(sections, list):

@@ -5,16 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
 from rag_vs_ft.corpus.front_matter import BrokenYaml, load_yaml
 from rag_vs_ft.corpus.markdown.learn import clean_text
-from rag_vs_ft.corpus.sources import MAX_FILE_BYTES
-=======
-import yaml
-
-from rag_vs_ft.corpus import learn_markdown
 from rag_vs_ft.corpus.sources import MAX_PART_BYTES
->>>>>>> f1274f2 (Files are read in child processes with limits, several at once, and only those that changed; the manifest is typed; what the product writes is never its source)
 from rag_vs_ft.corpus.text import NotText, decode, normalise
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.funnel import Funnel
