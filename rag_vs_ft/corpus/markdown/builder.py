@@ -31,6 +31,12 @@ Read = Callable[[str], str | None]
 """POSIX path below the root of the source -> the text of that file, or None."""
 
 
+_ATTRIBUTE = r"""(?:[#.][^\s{}"'=]+|[\w-]+=(?:"[^"{}\n]*"|'[^'{}\n]*'|[^\s{}"']+))"""
+_ATTRIBUTES = re.compile(rf"\{{:?[ ]*{_ATTRIBUTE}(?:[ ]+{_ATTRIBUTE}){{0,20}}[ ]*\}}")
+_LAST_ATTRIBUTES = re.compile(rf"\s*{_ATTRIBUTES.pattern}$")
+_ATTRIBUTE_LINE = re.compile(rf"^{_ATTRIBUTES.pattern}$\n?", re.M)
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """The file that tokens are of: its path, and the files that include it, outermost first."""
@@ -43,6 +49,7 @@ class Syntax(Protocol):
     """What the builder asks of a dialect."""
 
     components: bool
+    attribute_lists: bool
 
     def parser(self) -> MarkdownIt:
         """The parser with the dialect's rules."""
@@ -152,18 +159,21 @@ class Builder:
         children = token.children or []
         if opened.type == "heading_open":
             found = self.inline(children, page)
-            text = one_line(found.text)
+            text, plain = one_line(found.text), one_line(found.plain)
+            if self.syntax.attribute_lists:
+                text, plain = _LAST_ATTRIBUTES.sub("", text), _LAST_ATTRIBUTES.sub("", plain)
             level = int(opened.tag[1])
             target = _only_link(children)
             if not text:
                 return []
             kind: Any = "tab" if target.startswith("#tab/") else "heading"
-            return [Block(kind, text, level, plain=one_line(found.plain))]
+            return [Block(kind, text, level, plain=plain)]
         if _is_pictures(children):
             self.notes["images dropped"] += sum(child.type == "image" for child in children)
             return []
         found = self.inline(children, page)
-        return [Block("paragraph", found.text, linked=found.linked)] if found.text else []
+        text = _ATTRIBUTE_LINE.sub("", found.text).strip() if self.syntax.attribute_lists else found.text
+        return [Block("paragraph", text, linked=found.linked)] if text else []
 
     # --- footnotes ---
 
@@ -199,6 +209,7 @@ class Builder:
         """Clean text of inline tokens."""
         line = Line()
         links = 0
+        after = ""
         for child in children:
             kind = child.type
             before = len(line.parts)
@@ -209,7 +220,7 @@ class Builder:
             elif kind in ("softbreak", "hardbreak"):
                 line.parts.append(Part("\n"))
             elif kind == "text":
-                line.add(child.content)
+                line.add(self._without_attributes(child.content, after))
             elif kind == "image":
                 line.add(alternative(child.content, self.notes))
             elif kind == "html_inline":
@@ -220,9 +231,20 @@ class Builder:
                 line.add(self._call(child.content, page))
             elif kind in ("link_open", "link_close"):
                 links += 1 if kind == "link_open" else -1
+            after = kind
             if links:
                 line.linked += sum(len(part.text) for part in line.parts[before:])
         return line
+
+    def _without_attributes(self, text: str, after: str) -> str:
+        """Text without the attribute list of the link, image, code or emphasis before it."""
+        if (
+            self.syntax.attribute_lists
+            and text.startswith("{")
+            and (after.endswith("_close") or after in ("image", "code_inline"))
+        ):
+            return _ATTRIBUTES.sub("", text, count=1)
+        return text
 
     def _tag(self, source: str, line: Line) -> None:
         """One tag in a line; the text between an opening and a closing one is in tokens of its own."""

@@ -21,12 +21,18 @@ from rag_vs_ft.corpus.readers import Content, LeftOut, Read
 from rag_vs_ft.corpus.text import one_line
 
 
+def is_include(path: str) -> str:
+    """The reason for which a part that other pages include is no document of its own, or ""."""
+    return "include (read where it is included)" if "includes" in path.lower().split("/")[:-1] else ""
+
+
 class Dialect:
     """GitHub Markdown, and what a dialect can change of it.
 
     `marks` is searched in a file's normalised text, and `configuration` holds the names of files that only this dialect's site
     generator reads: both are how a folder's dialect is recognised. `components` says that unknown tags are components, of which
-    only the content shows; else they are placeholders such as `<resource-group>`, and are text.
+    only the content shows; else they are placeholders such as `<resource-group>`, and are text. `attribute_lists` says that
+    `{#id .class}` after a heading, a link or a paragraph is markup.
     """
 
     name = "github"
@@ -34,6 +40,7 @@ class Dialect:
     marks: re.Pattern[str] | None = None
     configuration: tuple[str, ...] = ()
     components = False
+    attribute_lists = False
 
     def passed_over(self, path: str) -> str:
         """The reason for which a Markdown file is not a document of its own, or ""."""

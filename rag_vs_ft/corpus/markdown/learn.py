@@ -23,7 +23,7 @@ from rag_vs_ft.corpus.front_matter import BrokenYaml, load_yaml
 from rag_vs_ft.corpus.markdown import arrange
 from rag_vs_ft.corpus.markdown.blocks import Block
 from rag_vs_ft.corpus.markdown.builder import Builder, Page
-from rag_vs_ft.corpus.markdown.dialect import Dialect
+from rag_vs_ft.corpus.markdown.dialect import Dialect, is_include
 from rag_vs_ft.corpus.markdown.html import alternative
 from rag_vs_ft.corpus.markdown.parser import TERMINATES
 from rag_vs_ft.corpus.readers import LeftOut, Read
@@ -43,10 +43,8 @@ class Learn(Dialect):
     configuration = ("docfx.json", ".openpublishing.publish.config.json")
 
     def passed_over(self, path: str) -> str:
-        *folders, name = path.lower().split("/")
-        if "includes" in folders:
-            return "include (read where it is included)"
-        return "table of contents" if name.rpartition(".")[0] == "toc" else ""
+        name = posixpath.basename(path).lower()
+        return is_include(path) or ("table of contents" if name.rpartition(".")[0] == "toc" else "")
 
     def facts(self, path: str) -> Mapping[str, str]:
         return azure.page_facts(path)
