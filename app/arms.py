@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from resources import home, load_model, model_names, open_index
 
-from rag_vs_ft.ask import ask, distinct
+from rag_vs_ft.ask import AskRequest, ask, distinct
 from rag_vs_ft.feedback import arm_name
+from rag_vs_ft.models import naming
 from rag_vs_ft.models.probe import Reference, score_reference
 from rag_vs_ft.records import Answer, Hit
 
@@ -45,7 +46,7 @@ def arms_by_name() -> dict[str, Arm]:
 
 def usual_arms(names: list[str]) -> list[str]:
     """What is compared at first: the first model alone and with passages, then up to two models that were trained here, alone."""
-    return names[:2] + [name for name in names[2::2] if (home().runs / name).is_dir()][: LIMIT - 2]
+    return names[:2] + [name for name in names[2::2] if naming.run_of(name, home())][: LIMIT - 2]
 
 
 def answer_with(
@@ -72,7 +73,8 @@ def answer_with(
 
         if index is None:
             take_model()
-        answer = ask(shared.lm, question, index, k=k, max_new_tokens=max_new_tokens, on_text=on_text, on_hits=take_model)
+        request = AskRequest(question, k=k, max_new_tokens=max_new_tokens)
+        answer = ask(shared.lm, request, index, on_text=on_text, on_hits=take_model)
         hits = distinct(answer.hits) if arm.passages else None
         scored = score_reference(shared.lm, question, hits, reference) if reference.strip() else None
     return ArmAnswer(answer, scored)

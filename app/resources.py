@@ -11,16 +11,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from rag_vs_ft import catalogue, settings
+from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index import generations
 from rag_vs_ft.index.search import Index
-from rag_vs_ft.models.loading import LanguageModel, load
+from rag_vs_ft.models import naming
+from rag_vs_ft.models.language_model import LanguageModel
+from rag_vs_ft.models.loading import load
 from rag_vs_ft.settings import Home
 
 _LOG = logging.getLogger("rag_vs_ft.app")
@@ -100,26 +101,18 @@ class SharedModel:
 
 def model_names() -> list[str]:
     """Models that can be loaded now: those pulled, then our runs; the default first."""
-    pulled = [entry["name"] for entry in catalogue.list_models() if entry["kind"] == "language" and entry["state"] == "ready"]
-    runs = sorted(path.parent.name for path in home().runs.glob("*/run.json") if (path.parent / "last").exists())
-    return sorted(pulled, key=lambda name: name != settings.LANGUAGE_MODEL) + runs
+    return sorted(naming.available(home()), key=lambda name: name != settings.LANGUAGE_MODEL)
 
 
 def load_model(name: str) -> SharedModel:
     """The model `name`, loaded once for all visitors; a run that has a newer checkpoint is loaded again."""
-    return _model(str(home().root), name, _checkpoint(home().runs / name))
-
-
-def _checkpoint(run: Path) -> str:
-    for kind in ("best", "last"):
-        if (run / kind).exists():
-            return str((run / kind).resolve())
-    return ""
+    found = naming.resolve(name, home())
+    return _model(str(home().root), name, str([place.resolve() for place in (found.base, *found.adapters)]))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _model(root: str, name: str, checkpoint: str) -> SharedModel:
-    shared = SharedModel(load(name, engine=settings.engine(), home=Path(root)))
+    shared = SharedModel(load(name, settings.home(root), engine=settings.engine()))
     gc.collect()
     gc.freeze()  # the million objects of torch and transformers that stay are not looked at by every later collection
     return shared

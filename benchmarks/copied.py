@@ -18,7 +18,7 @@ from rag_vs_ft import settings
 from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.evaluation.held_out import side_documents
 from rag_vs_ft.language import words
-from rag_vs_ft.models.generation import generate
+from rag_vs_ft.models.generation import Sampling, generate
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.models.prompting import continue_text
 
@@ -49,13 +49,13 @@ def main() -> int:
     home = settings.home(arguments.home)
     corpus = open_corpus(arguments.corpus, home)
     known = " | ".join(f" {' '.join(words(document.text))} " for document in side_documents(corpus, "train", 0))
-    model = load(arguments.run, home=home.root)
+    model = load(arguments.run, home)
     runs: dict[str, list[list[str]]] = {"written by the model": [], "what the document says": []}
     for seed, document in enumerate(side_documents(corpus, "validation", arguments.texts)):
         opening = " ".join(document.text.split()[:OPENING])
         prompt = continue_text(model, opening)
         room = min(2 * arguments.words, model.window - len(prompt.token_ids))
-        written = "".join(generate(model, prompt, max_new_tokens=room, temperature=0.8, top_p=0.95, seed=seed))
+        written = "".join(generate(model, prompt, max_new_tokens=room, sampling=Sampling(temperature=0.8, top_p=0.95, seed=seed)))
         rest = " ".join(document.text.split()[OPENING:])
         for name, text in (("written by the model", written), ("what the document says", rest)):
             runs[name].append(longest_run(words(text)[: arguments.words], known))

@@ -32,7 +32,9 @@ from rag_vs_ft.evaluation.questions import load_questions, sample_questions_path
 from rag_vs_ft.index import build  # noqa: E402
 from rag_vs_ft.index.search import Index  # noqa: E402
 from rag_vs_ft.models import generation  # noqa: E402
-from rag_vs_ft.models.loading import LanguageModel, load  # noqa: E402
+from rag_vs_ft.models.fast import OpenVino  # noqa: E402
+from rag_vs_ft.models.language_model import LanguageModel  # noqa: E402
+from rag_vs_ft.models.loading import load  # noqa: E402
 from rag_vs_ft.models.prompting import Prompt, build_prompt  # noqa: E402
 from rag_vs_ft.records import Hit  # noqa: E402
 
@@ -61,7 +63,7 @@ def timed(lm: LanguageModel, prompt: Prompt) -> tuple[float, float]:
 
 def forget(lm: LanguageModel) -> None:
     """Make the next prompt a cold one."""
-    if lm.engine:
+    if isinstance(lm.engine, OpenVino):
         lm.engine._contexts.clear()
 
 
@@ -150,11 +152,11 @@ def main() -> None:
         index = Index.open(given.index or "sample", home)
         found = {question: distinct(index.search(question, 8)) for question in questions}
     start = time.perf_counter()
-    slow = load(given.model, device="cpu", dtype="float32")
+    slow = load(given.model, settings.home(), device="cpu", dtype="float32")
     print(f"{slow.name}, {slow.threads} threads, {describe()}\nloaded in {time.perf_counter() - start:.1f} s", end="")
     for state in ("converted and compiled", "compiled again"):
         start = time.perf_counter()
-        fast = load(given.model, device="cpu", dtype="float32", engine="openvino")
+        fast = load(given.model, settings.home(), device="cpu", dtype="float32", engine="openvino")
         print(f"; with the engine {state} in {time.perf_counter() - start:.1f} s", end="")
     print()
     if fast.engine is None:

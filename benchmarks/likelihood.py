@@ -112,7 +112,7 @@ def main() -> int:
     parser.add_argument("--questions", type=int, default=12)
     parser.add_argument("--words", type=int, nargs="+", default=[0, 100, 300], help="of the gold document in the prompt; 0: none")
     given = parser.parse_args()
-    lm = load(given.model, dtype="float32")
+    lm = load(given.model, settings.home(), dtype="float32")
     texts, questions = sample_corpus()
     print(f"{lm.name}, {lm.dtype} on {lm.device}, {describe()}")
     worst = max(measure(lm, texts, questions[: given.questions + 1], words) for words in given.words)

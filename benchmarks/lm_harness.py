@@ -113,7 +113,7 @@ def main() -> int:
         return 2
     logging.disable(logging.WARNING)
 
-    lm = load(given.model, dtype="float32")
+    lm = load(given.model, settings.home(), dtype="float32")
     texts, questions = sample_corpus()
     questions = questions[: given.questions]
     prompts = []

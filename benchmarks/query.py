@@ -54,7 +54,7 @@ def main() -> None:
     if arguments.rerank:
         from rag_vs_ft.models import reranking
 
-        rerank = reranking.load(arguments.rerank)
+        rerank = reranking.load(arguments.rerank, settings.home(arguments.home))
         index.search("warm up", rerank=rerank, rerank_depth=2)
         for depth in (10, 20):
             times = []

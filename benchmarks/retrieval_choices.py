@@ -449,7 +449,7 @@ def score_likelihoods(benches: Sequence[Bench], depth: int, limit: int, path: Pa
     """Have the default language model score the first hits of each question; kept in a file, since it takes long."""
     from rag_vs_ft.models import loading, reranking
 
-    rerank = reranking.by_likelihood(loading.load(settings.LANGUAGE_MODEL))
+    rerank = reranking.by_likelihood(loading.load(settings.LANGUAGE_MODEL, settings.home()))
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     seconds = []
     for bench in benches:

@@ -26,7 +26,8 @@ from transformers import TrainerCallback, TrainingArguments
 
 from rag_vs_ft import settings
 from rag_vs_ft.environment import peak_memory
-from rag_vs_ft.models.loading import choose_device, load
+from rag_vs_ft.models.devices import choose_device
+from rag_vs_ft.models.loading import load
 from rag_vs_ft.progress import silent
 from rag_vs_ft.training import engine
 from rag_vs_ft.training.data import Order, Row, Windows, collate
@@ -119,7 +120,7 @@ def compare_precision(device: str, rounds: int) -> list[dict[str, Any]]:
         if arm == "scratch":
             model, size = scratch_model(preset, 0), preset.vocab_size
         else:
-            base = load(preset.base, device=device, dtype="float32")
+            base = load(preset.base, settings.home(), device=device, dtype="float32")
             model, size = with_adapter(base.model, preset), len(base.tokenizer)
         ids = np.random.default_rng(0).integers(0, size, (preset.batch_size, preset.window + 1))
         batch = [Row(row[:-1], row[1:], ()) for row in ids]

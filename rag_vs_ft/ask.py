@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rag_vs_ft import settings
 from rag_vs_ft.index.search import Filters, Index
-from rag_vs_ft.models.generation import answer_question
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.generation import GREEDY, Sampling, answer_question
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.records import Answer, Hit, Reranker
 
 NOTHING_RELEVANT = "Nothing relevant was found in the documents."
 
 
+@dataclass(frozen=True, slots=True)
+class AskRequest:
+    """A question and how it is to be answered: the search (`k` to `rerank_depth`), the prompt's template, and the decoding."""
+
+    question: str
+    k: int = settings.ASK_K
+    retriever: str = settings.RETRIEVER
+    filters: Filters | None = None
+    rerank: Reranker | None = None
+    rerank_depth: int = settings.RERANK_DEPTH
+    template: str = "auto"
+    max_new_tokens: int = settings.MAX_NEW_TOKENS
+    sampling: Sampling = GREEDY
+
+
 def ask(
     lm: LanguageModel,
-    question: str,
+    request: AskRequest,
     index: Index | None,
     *,
-    k: int = settings.ASK_K,
-    retriever: str = settings.RETRIEVER,
-    filters: Filters | None = None,
-    rerank: Reranker | None = None,
-    rerank_depth: int = settings.RERANK_DEPTH,
-    template: str = "auto",
-    max_new_tokens: int = settings.MAX_NEW_TOKENS,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = settings.SEED,
     on_text: Callable[[str], None] | None = None,
     on_hits: Callable[[Sequence[Hit]], None] | None = None,
 ) -> Answer:
-    """Answer `question` from the passages that `index` finds, or from the bare model when `index` is None.
+    """Answer `request` from the passages that `index` finds, or from the bare model when `index` is None.
 
     When nothing relevant is found, that is the answer and the model is not asked. `on_hits` gets the passages as soon as they are
     there, `on_text` each piece of the answer. `seconds` of the answer counts retrieval and generation.
@@ -41,7 +46,14 @@ def ask(
     started = time.perf_counter()
     hits: list[Hit] | None = None
     if index is not None:
-        hits = index.search(question, k, retriever=retriever, filters=filters, rerank=rerank, rerank_depth=rerank_depth)
+        hits = index.search(
+            request.question,
+            request.k,
+            retriever=request.retriever,
+            filters=request.filters,
+            rerank=request.rerank,
+            rerank_depth=request.rerank_depth,
+        )
         if on_hits:
             on_hits(hits)
         if not is_relevant(hits):
@@ -61,13 +73,11 @@ def ask(
             )
     answer = answer_question(
         lm,
-        question,
+        request.question,
         distinct(hits) if hits is not None else None,
-        template=template,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
+        template=request.template,
+        max_new_tokens=request.max_new_tokens,
+        sampling=request.sampling,
         on_text=on_text,
     )
     return replace(

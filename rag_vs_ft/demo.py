@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from rag_vs_ft import settings
-from rag_vs_ft.ask import ask
+from rag_vs_ft.ask import AskRequest, ask
 from rag_vs_ft.corpus import store
 from rag_vs_ft.evaluation.experiments import load_experiment
 from rag_vs_ft.evaluation.harness import DEMO, demo_comparison
@@ -101,7 +101,7 @@ def run(home: Home, progress: Progress | None = None) -> None:
     _heading(f"3. Three questions to {settings.LANGUAGE_MODEL}, with the passages found ({clock.left()} in all)")
     print("(Three that come out right; step 6 shows how often that is so.)")
     index = Index.open(NAME, home)
-    _ask(index)
+    _ask(index, home)
 
     clock.begin("retrievers")
     _heading(f"4. Which retriever finds the right article? ({clock.left()} in all)")
@@ -124,15 +124,20 @@ def run(home: Home, progress: Progress | None = None) -> None:
     sys.stdout.flush()
 
 
-def _ask(index: Index) -> None:
-    lm = load(settings.LANGUAGE_MODEL, engine=settings.engine(), progress=print)
+def _ask(index: Index, home: Home) -> None:
+    lm = load(settings.LANGUAGE_MODEL, home, engine=settings.engine(), progress=_tell_detail)
     print("".join(f"\nnote: {notice}" for notice in lm.notices), end="")
     for question in QUESTIONS:
         print(f"\nQ: {question}\nA: ", end="")
-        answer = ask(lm, question, index, on_text=lambda piece: print(piece, end="", flush=True))
+        answer = ask(lm, AskRequest(question), index, on_text=lambda piece: print(piece, end="", flush=True))
         print(f"\n   ({answer.seconds:.1f} s, {answer.prompt_tokens} + {answer.completion_tokens} tokens)")
         for hit in [hit for hit in answer.hits if hit.rank in answer.citations] or answer.hits[:1]:
             print(f"   [{hit.rank}] {hit.chunk.breadcrumb} ({hit.chunk.document_id})")
+
+
+def _tell_detail(stage: str, done: int = 0, total: int = 0, detail: str = "") -> None:
+    if detail:
+        print(detail)
 
 
 def _score_retrievers(index: Index) -> None:

@@ -95,9 +95,9 @@ def _trained(result: RunResult) -> list[str]:
 
 def pull(home: Home, progress: Progress, name: str) -> list[str]:
     """Fetch a model's weights and check them."""
-    from rag_vs_ft import catalogue
+    from rag_vs_ft import pulling
 
-    catalogue.pull(name, progress=progress)
+    pulling.pull(name, progress=progress)
     return [f"{name} is on this machine."]
 
 

@@ -15,10 +15,11 @@ from passages import show_passages
 from resources import home, load_model, model_names, open_index, plain, show_error, shown_errors
 
 from rag_vs_ft import settings
-from rag_vs_ft.ask import ask
+from rag_vs_ft.ask import AskRequest, ask
 from rag_vs_ft.demo import NAME, QUESTIONS
 from rag_vs_ft.feedback import store_feedback
 from rag_vs_ft.index.search import RETRIEVERS, checked_query
+from rag_vs_ft.models.generation import Sampling
 from rag_vs_ft.records import Answer, Hit
 
 
@@ -89,12 +90,14 @@ def answer_turn(turn: Turn) -> None:
                 steps.update(label=f"Searching {len(index):,} passages")
             answer = ask(
                 shared.lm,
-                query,
+                AskRequest(
+                    query,
+                    k=chosen["k"],
+                    retriever=chosen["retriever"],
+                    max_new_tokens=chosen["max_new_tokens"],
+                    sampling=Sampling(chosen["temperature"]),
+                ),
                 index,
-                k=chosen["k"],
-                retriever=chosen["retriever"],
-                temperature=chosen["temperature"],
-                max_new_tokens=chosen["max_new_tokens"],
                 on_text=written,
                 on_hits=found,
             )

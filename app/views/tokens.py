@@ -19,7 +19,7 @@ _HUES = (210, 30, 130, 280, 0, 170)
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def tokenizer(root: str, name: str) -> Any:
-    return load_tokenizer(name, home().root)
+    return load_tokenizer(name, home())
 
 
 def show_tokens(text: str, name: str) -> None:

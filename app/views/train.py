@@ -13,7 +13,8 @@ from resources import choose, home, load_model, page_title, plain, shown_errors
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import Busy, UserError
-from rag_vs_ft.models.generation import generate
+from rag_vs_ft.models import naming
+from rag_vs_ft.models.generation import Sampling, generate
 from rag_vs_ft.models.prompting import continue_text
 from rag_vs_ft.training import runs
 from rag_vs_ft.training.record import RECORD, read_record
@@ -182,10 +183,10 @@ def show_sample(name: str) -> None:
     st.subheader("What it writes")
     text = st.text_input("Begin with", "An AKS cluster", max_chars=1_000)
     if st.button("Go on", icon=":material/edit:"):
-        shared = load_model(name)
+        shared = load_model(naming.run_name(name, home()))
         box, pieces = st.empty(), [text]
         with shared.taken():
-            for piece in generate(shared.lm, continue_text(shared.lm, text), max_new_tokens=80, temperature=0.8, top_p=0.95):
+            for piece in generate(shared.lm, continue_text(shared.lm, text), max_new_tokens=80, sampling=Sampling(0.8, 0.95)):
                 pieces.append(piece)
                 box.text("".join(pieces))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
+    MODEL_HELP,
     HomeOption,
     IndexOption,
     JsonOption,
@@ -94,8 +96,8 @@ def _leg(rank: int | None, score: float | None) -> str:
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     index: IndexOption = "sample",
-    model: Annotated[str, typer.Option("--model", help="A name, hub id, folder or run.")] = settings.LANGUAGE_MODEL,
-    adapter: Annotated[str | None, typer.Option("--adapter", help="Folder of a LoRA adapter on top.")] = None,
+    model: Annotated[str, typer.Option("--model", help=MODEL_HELP)] = settings.LANGUAGE_MODEL,
+    adapter: Annotated[str | None, typer.Option("--adapter", help="A LoRA adapter on top: a run or folder.")] = None,
     context: Annotated[str, typer.Option("--context", help="retrieved, or none: ask the bare model.")] = "retrieved",
     retriever: RetrieverOption = settings.RETRIEVER,
     k: Annotated[int, typer.Option("-k", help="How many passages.")] = settings.ASK_K,
@@ -125,34 +127,37 @@ def ask(
 
     Example: rag-vs-ft ask "Which port does the API server use?" --index sample
     """
+    from rag_vs_ft.ask import AskRequest
     from rag_vs_ft.ask import ask as answer_from
     from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
     from rag_vs_ft.index.search import checked_k, checked_query
+    from rag_vs_ft.models.generation import Sampling
     from rag_vs_ft.models.loading import load
 
     if context not in WAYS:
         raise UserError(f"context {context!r} is not known", f"use {' or '.join(reversed(WAYS))}")
     query, notices = checked_query(question)
     checked_k(k)
-    filters = filters_of(service, path, since)
-    opened = open_index(index, home) if CONTEXTS[context].is_search else None
-    root = settings.home(home).root
-    chosen = engine or settings.engine()
-    lm = load(model, adapter=adapter, device=device, four_bit=four_bit, engine=chosen, home=root, progress=say)
-    answer = answer_from(
-        lm,
+    request = AskRequest(
         query,
-        opened,
         k=k,
         retriever=retriever,
-        filters=filters,
-        rerank=reranker_of(rerank, rerank_depth, home, lm),
+        filters=filters_of(service, path, since),
         rerank_depth=rerank_depth,
         template=template,
         max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
+        sampling=Sampling(temperature, top_p, seed=seed),
+    )
+    opened = open_index(index, home) if CONTEXTS[context].is_search else None
+    where = settings.home(home)
+    bar = StageBar()
+    chosen = engine or settings.engine()
+    lm = load(model, where, adapter=adapter, device=device, four_bit=four_bit, engine=chosen, progress=bar)
+    bar.close()
+    answer = answer_from(
+        lm,
+        replace(request, rerank=reranker_of(rerank, rerank_depth, home, lm)),
+        opened,
         on_text=None if as_json else lambda piece: print(piece, end="", flush=True),
     )
     if not as_json:

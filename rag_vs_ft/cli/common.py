@@ -17,12 +17,13 @@ from rag_vs_ft.errors import UserError
 
 if TYPE_CHECKING:
     from rag_vs_ft.index.search import Filters, Index
-    from rag_vs_ft.models.loading import LanguageModel
+    from rag_vs_ft.models.language_model import LanguageModel
     from rag_vs_ft.records import Reranker
 
 HomeOption = Annotated[
     Path | None, typer.Option("--home", help="Folder for corpora, indexes and runs [default: $RAG_VS_FT_HOME or .]")
 ]
+MODEL_HELP = "A run, catalogue name, hub id or folder; where one name means two: run:NAME, pulled:NAME or ./FOLDER."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 IndexOption = Annotated[str, typer.Option("--index", help="Name of the index to search.")]
 RetrieverOption = Annotated[str, typer.Option("--retriever", help="hybrid, bm25 or dense.")]
@@ -160,7 +161,7 @@ def reranker_of(name: str, depth: int, home: Path | None, lm: LanguageModel | No
         return None
     from rag_vs_ft.models.reranking import load
 
-    return load(name, lm=lm, home=settings.home(home).root)
+    return load(name, settings.home(home), lm)
 
 
 def verbs(help: str) -> typer.Typer:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rag_vs_ft.cli.common import (
     HomeOption,
     JsonOption,
-    say,
+    StageBar,
     show,
     verbs,
 )
-
-if TYPE_CHECKING:
-    pass
 
 app = verbs("Model weights: list, pull, look.")
 
@@ -47,10 +44,11 @@ def models_pull(
 
     Example: rag-vs-ft models pull smollm2-135m-instruct
     """
-    from rag_vs_ft import catalogue
+    from rag_vs_ft import pulling
 
+    bar = StageBar()
     for name in names:
-        print(f"{name}: {catalogue.pull(name, source=source, progress=say)}")
+        print(f"{name}: {pulling.pull(name, source=source, progress=bar)}")
 
 
 @app.command("info")
@@ -60,7 +58,7 @@ def models_info(name: str, as_json: JsonOption = False, home: HomeOption = None)
     Example: rag-vs-ft models info smollm2-135m-instruct
     """
     from rag_vs_ft import catalogue
-    from rag_vs_ft.models.loading import choose_device
+    from rag_vs_ft.models.devices import choose_device
 
     record = catalogue.info(name)
     device = choose_device(parameters=record["parameters"] or 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rag_vs_ft import settings
-from rag_vs_ft.cli.common import HomeOption, JsonOption, RetrieverOption, StageBar, open_index, say, show
+from rag_vs_ft.cli.common import MODEL_HELP, HomeOption, JsonOption, RetrieverOption, StageBar, open_index, say, show
 from rag_vs_ft.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def train(
 
 @app.command("sample")
 def sample(
-    model: Annotated[str, typer.Argument(help="A run, model name, hub id or folder.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     prompt: Annotated[str, typer.Option("--prompt", help="The text to go on from.")],
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="How much to write, at most.")] = 200,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 0.8,
@@ -82,15 +82,15 @@ def sample(
 
     Example: rag-vs-ft sample nano --prompt "A node pool"
     """
-    from rag_vs_ft.models.generation import generate
+    from rag_vs_ft.models.generation import Sampling, generate
     from rag_vs_ft.models.loading import load
     from rag_vs_ft.models.prompting import continue_text
 
-    lm = load(model, home=settings.home(home).root)
+    sampling = Sampling(temperature, top_p, top_k, seed)
+    lm = load(model, settings.home(home))
     start = continue_text(lm, prompt)
     room = min(max_new_tokens, lm.window - len(start.token_ids))
-    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-    pieces = generate(lm, start, max_new_tokens=room, **sampling)  # type: ignore[arg-type]
+    pieces = generate(lm, start, max_new_tokens=room, sampling=sampling)
     print(prompt, end="")
     for piece in pieces:
         print(piece, end="", flush=True)
@@ -99,7 +99,7 @@ def sample(
 
 @app.command("perplexity")
 def perplexity(
-    model: Annotated[str, typer.Argument(help="A run, model name, hub id or folder.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     corpus: Annotated[str, typer.Option("--corpus", help="The documents to predict.")],
     side: Annotated[
         str, typer.Option("--side", help="validation (held out from training by its defaults) or train.")
@@ -131,7 +131,7 @@ def perplexity(
     opened = open_corpus(corpus, settings.home(home))
     chosen = side_documents(opened, side, documents)
     reader = open_index(index, home) if index else None
-    lm = load(model, home=settings.home(home).root)
+    lm = load(model, settings.home(home))
     bar = StageBar()
     size = min(lm.window, measure.WINDOW) if window is None else window
     record = run_record(settings.home(home), model)
@@ -184,7 +184,7 @@ def _print_score(score: TextScore, name: str) -> None:
 @app.command("tokenize")
 def tokenize(
     text: Annotated[str, typer.Argument(help="The text.")],
-    tokenizer: Annotated[str, typer.Option("--tokenizer", help="A model, run or tokenizer by name.")] = "gpt2-tokenizer",
+    tokenizer: Annotated[str, typer.Option("--tokenizer", help=f"Whose tokenizer. {MODEL_HELP}")] = "gpt2-tokenizer",
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -192,9 +192,10 @@ def tokenize(
 
     Example: rag-vs-ft tokenize "az aks create --max-surge 33%"
     """
+    from rag_vs_ft.training.tokenizers import load_tokenizer
     from rag_vs_ft.training.tokenizers import tokenize as tokens_of
 
-    tokens = tokens_of(text, tokenizer, settings.home(home).root)
+    tokens = tokens_of(text, load_tokenizer(tokenizer, settings.home(home)))
     if as_json:
         show({"tokenizer": tokenizer, "tokens": [{"text": piece, "id": token} for piece, token in tokens]})
         return
@@ -213,7 +214,7 @@ def instructions(
     faq: Annotated[list[Path] | None, typer.Option("--faq", help="Mined question files that become records too.")] = None,
     index: Annotated[str | None, typer.Option("--with-context", help="Put passages of this index into the records.")] = None,
     self_instruct: Annotated[int, typer.Option("--self-instruct", help="So many tries of a model to write records.")] = 0,
-    model: Annotated[str, typer.Option("--model", help="The model that writes them.")] = settings.LANGUAGE_MODEL,
+    model: Annotated[str, typer.Option("--model", help=f"The model that writes them. {MODEL_HELP}")] = settings.LANGUAGE_MODEL,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same records.")] = settings.SEED,
     home: HomeOption = None,
 ) -> None:
@@ -236,7 +237,7 @@ def instructions(
         from rag_vs_ft.models.loading import load
         from rag_vs_ft.training.self_instruct import self_instruct as write_records
 
-        lm = load(model, home=settings.home(home).root)
+        lm = load(model, settings.home(home))
         journal = out.with_suffix(".journal.jsonl")
         known = [record for part in parts for record in part.records]
         parts.append(

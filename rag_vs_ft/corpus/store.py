@@ -385,7 +385,7 @@ def _write_table(path: Path, documents: Iterable[tuple[Document, readings.Known]
 
 def _token_counter() -> Callable[[list[str]], int] | None:
     """Counts the tokens of texts with the embedding model's tokenizer, special tokens left out; None while it is not pulled."""
-    file = catalogue.folder(catalogue.find(settings.EMBEDDER)) / "tokenizer.json"
+    file = catalogue.find(settings.EMBEDDER).folder / "tokenizer.json"
     if not file.is_file():
         return None
     from tokenizers import Tokenizer

@@ -26,8 +26,8 @@ from rag_vs_ft.evaluation.questions import gold_answer
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.extractive import extract
 from rag_vs_ft.models.generation import citations, generate_batch
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.likelihood import Score, continuation_logprobs, split_continuations
-from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt, encode
 from rag_vs_ft.records import Hit, Question
 

@@ -6,7 +6,6 @@ import gc
 import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rag_vs_ft.corpus.store import Corpus
 from rag_vs_ft.environment import peak_memory, reset_peak_memory
@@ -32,7 +31,8 @@ from rag_vs_ft.evaluation.heuristics import HEURISTICS, places_of
 from rag_vs_ft.evaluation.manifest import HeldOutText, ModelUsed, PredictionCounts
 from rag_vs_ft.evaluation.predictions import Prediction, Store
 from rag_vs_ft.index.search import Index
-from rag_vs_ft.models.loading import LanguageModel, load
+from rag_vs_ft.models.language_model import LanguageModel
+from rag_vs_ft.models.loading import load
 from rag_vs_ft.progress import Progress
 from rag_vs_ft.records import Question
 from rag_vs_ft.settings import Home
@@ -207,8 +207,8 @@ def _reader(
 
 
 def _load(world: World, model: str, adapter: str | None) -> LanguageModel:
-    settings: dict[str, Any] = {"device": world.experiment.device, "dtype": world.experiment.dtype, "home": world.home.root}
-    return load(model, adapter=adapter, **settings)
+    experiment = world.experiment
+    return load(model, world.home, adapter=adapter, device=experiment.device, dtype=experiment.dtype)
 
 
 def _model_used(world: World, lm: LanguageModel, arm: Arm, progress: Progress) -> ModelUsed:

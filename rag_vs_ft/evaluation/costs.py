@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rag_vs_ft.index.search import Index
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.language_model import LanguageModel
+from rag_vs_ft.models.naming import run_of
 from rag_vs_ft.settings import Home
 from rag_vs_ft.training.record import RECORD, RunRecord, read_record
 
@@ -74,6 +75,5 @@ def lineage(home: Home, model: str) -> Iterator[RunRecord]:
 
 def run_record(home: Home, model: str) -> RunRecord | None:
     """The record of the run that a model name stands for; None for other models."""
-    name = model.partition("/")[0]
-    folder = home.runs / name
-    return read_record(folder) if name and ".." not in model and (folder / RECORD).is_file() else None
+    name = run_of(model, home)
+    return read_record(home.runs / name) if name and (home.runs / name / RECORD).is_file() else None

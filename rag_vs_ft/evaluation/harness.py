@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rag_vs_ft import catalogue, files
+from rag_vs_ft import files
 from rag_vs_ft.corpus import store
 from rag_vs_ft.corpus.store import Corpus
 from rag_vs_ft.environment import git_commit, machine, versions
@@ -32,6 +32,7 @@ from rag_vs_ft.evaluation import report, settling
 from rag_vs_ft.evaluation.arms import SCORER_VERSION
 from rag_vs_ft.evaluation.asking import Asked, Failure, World, ask
 from rag_vs_ft.evaluation.contexts import CONTEXTS
+from rag_vs_ft.evaluation.costs import training_cost
 from rag_vs_ft.evaluation.experiments import Arm, Experiment, load_experiment, question_paths
 from rag_vs_ft.evaluation.figures import SUMMARY, Openings, RetrievalFigures, Summary
 from rag_vs_ft.evaluation.held_out import QuestionSet
@@ -55,6 +56,7 @@ from rag_vs_ft.evaluation.summary import Table, question_scores, summarise
 from rag_vs_ft.evaluation.training_text import TrainingText, training_text
 from rag_vs_ft.index import build
 from rag_vs_ft.index.search import Index
+from rag_vs_ft.models.naming import resolve
 from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.records import Question
 from rag_vs_ft.settings import Home, check_name
@@ -403,13 +405,15 @@ def _missing_models(experiment: Experiment, home: Home) -> dict[str, str]:
 
 def _problem(model: str, experiment: Experiment, home: Home) -> str | None:
     """Why a model cannot be loaded, and the command that makes it; None when it is there."""
-    is_run = ".." not in Path(model).parts and (home.runs / model).is_dir()
-    if model in HEURISTICS and is_run:
-        raise UserError(f"{model!r} is a heuristic, and the name of a run in {home.runs} too", "give the run another name")
-    if model in HEURISTICS or is_run:
+    if model in HEURISTICS:
+        if (home.runs / model).is_dir():
+            raise UserError(
+                f"{model!r} is a heuristic, and the name of a run in {home.runs} too", f"write run:{model} for the run"
+            )
         return None
     try:
-        catalogue.locate(model)
+        resolve(model, home)
+        training_cost(home, model)  # the names of what it was trained on must mean one thing too
     except UserError as error:
         if command := experiment.train.get(model.partition("/")[0]):
             return f"there is no run {model!r}; train it: {command}"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft.corpus.splits import NEAR_DUPLICATE, shingle_hashes
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.progress import Progress
 from rag_vs_ft.records import Document
 from rag_vs_ft.settings import MAX_HITS

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import files, settings
+from rag_vs_ft.index.sessions import OnnxSession, load_sentence_transformer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,8 +73,6 @@ def _export(model: SentenceModel, precision: str, scratch: Path) -> Path:
         raise CannotExport("its pooling leaves the prompt out")
     with _quiet():
         import torch
-
-        from rag_vs_ft.index.embedding import load_sentence_transformer
 
         loaded = load_sentence_transformer(model, "cpu", eager=True)
         texts = probes(model)
@@ -173,8 +172,6 @@ def _rounded(path: Path, scratch: Path) -> Path:
 
 
 def _least_cosine(path: Path, model: SentenceModel, texts: Sequence[str], reference: NDArray[np.float32]) -> float:
-    from rag_vs_ft.index.embedding import OnnxSession
-
     vectors = OnnxSession(path, model, threads=1).encode([model.passage_prompt + text for text in texts], lambda _: None)
     return float((vectors * reference).sum(axis=1).min())
 

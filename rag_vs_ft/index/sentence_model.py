@@ -7,6 +7,7 @@ that is damaged is an error that names it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -172,8 +173,8 @@ class SentenceModel:
     @cached_property
     def weights_sha256(self) -> str:
         """SHA-256 over all weights: as recorded when the model was pulled, else computed."""
-        if recorded := (catalogue.manifest(self.folder) or {}).get("weights_sha256"):
-            return str(recorded)
+        if (recorded := catalogue.manifest(self.folder)) and recorded.weights_sha256:
+            return recorded.weights_sha256
         paths = sorted(self.folder.rglob("*.safetensors"))
         if not paths:
             raise UserError(f"{self.name} has no weights: no .safetensors file in {self.folder}", self._hint())
@@ -235,13 +236,14 @@ class SentenceModel:
             raise self._damaged(path, str(error)) from error
 
     @cached_property
-    def _recorded(self) -> dict[str, Any]:
+    def _recorded(self) -> Mapping[str, Mapping[str, Any]]:
         """Size and SHA-256 of each file, where the model was pulled."""
-        return (catalogue.manifest(self.folder) or {}).get("files", {})
+        recorded = catalogue.manifest(self.folder)
+        return recorded.files if recorded else {}
 
     def _check(self, path: Path) -> None:
         recorded = self._recorded.get(path.relative_to(self.folder).as_posix())
-        if isinstance(recorded, dict) and recorded.get("sha256") not in (None, files.sha256_file(path)):
+        if recorded and recorded["sha256"] != files.sha256_file(path):
             raise self._damaged(path, "its content has changed since it was pulled")
 
     def _damaged(self, path: Path, reason: str) -> CheckFailed:

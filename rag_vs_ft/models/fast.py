@@ -15,17 +15,17 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
-
-if TYPE_CHECKING:
-    from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.folders import first_line
+from rag_vs_ft.models.language_model import Engine, LanguageModel
+from rag_vs_ft.progress import Progress, silent
 
 INSTALL = "pip install 'rag-vs-ft[fast]'"
 SMALL = 1 << 15
@@ -48,9 +48,7 @@ class Unsupported(Exception):
     """Why OpenVINO cannot answer from a model; the text goes into a notice."""
 
 
-def attach(
-    lm: LanguageModel, engine: str, progress: Callable[[str], None] | None = None
-) -> tuple[Engine | None, tuple[str, ...]]:
+def attach(lm: LanguageModel, engine: str, progress: Progress = silent) -> tuple[Engine | None, tuple[str, ...]]:
     """The OpenVINO engine for `lm`, or None and the notices that say why not.
 
     `engine` is "transformers" (never), "openvino" (wanted: a notice when it cannot be) or "auto": on a CPU where it is
@@ -68,12 +66,12 @@ def attach(
             raise Unsupported(f"the model is on {lm.device}, and it is used on CPUs only")
         if lm.dtype != "float32":
             raise Unsupported(f"the weights are {lm.dtype}, and only float32 is converted")
-        return Engine(_converted(lm, progress), lm.threads), ()
+        return OpenVino(_converted(lm, progress), lm.threads), ()
     except Unsupported as reason:
         return None, (f"transformers answers instead of OpenVINO: {reason}",)
 
 
-class Engine:
+class OpenVino:
     """A model compiled for this CPU. `name` says engine and weights, as answers record it."""
 
     def __init__(self, folder: Path, threads: int) -> None:
@@ -83,7 +81,7 @@ class Engine:
             model = core.read_model(folder / "model.xml")
             self._compiled = core.compile_model(model, "CPU", _options(threads))
         except RuntimeError as error:
-            raise Unsupported(f"{folder} cannot be compiled ({_first_line(error)}); delete it to have it made again") from error
+            raise Unsupported(f"{folder} cannot be compiled ({first_line(error)}); delete it to have it made again") from error
         nodes = model.get_ops()
         rounded = any(node.get_type_name() == "Constant" and node.get_element_type() == openvino.Type.i8 for node in nodes)
         self.name = "openvino int8" if rounded else "openvino float32"
@@ -145,7 +143,7 @@ class Context:
                 self.rewind(0)  # what was read of them is not known
                 if not isinstance(error, RuntimeError):
                     raise
-                raise UserError(f"OpenVINO failed: {_first_line(error)}", "try again with --engine transformers") from error
+                raise UserError(f"OpenVINO failed: {first_line(error)}", "try again with --engine transformers") from error
             self.ids.extend(part)
         return torch.from_numpy(self._request.get_tensor("logits").data.copy())
 
@@ -173,18 +171,17 @@ def _import_openvino() -> Any:
     try:
         import openvino
     except (ImportError, OSError) as error:  # no wheel for this machine's libraries
-        raise Unsupported(f"it cannot be imported ({_first_line(error)})") from error
+        raise Unsupported(f"it cannot be imported ({first_line(error)})") from error
     return openvino
 
 
-def _converted(lm: LanguageModel, progress: Callable[[str], None] | None = None) -> Path:
+def _converted(lm: LanguageModel, progress: Progress = silent) -> Path:
     """The folder of the converted model, made when it is not there; those used longest ago are deleted."""
     folders = settings.cache_folder() / "openvino"
     target = folders / _key(lm)
     try:
         if not (target / "model.xml").is_file():
-            if progress:
-                progress(f"{lm.name} is converted for OpenVINO, once")
+            progress("convert", detail=f"{lm.name} is converted for OpenVINO, once")
             folders.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folders, prefix=".") as scratch:
                 made = Path(scratch) / "model"
@@ -232,9 +229,9 @@ def _convert(lm: LanguageModel, folder: Path) -> None:
             openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
     except Exception as error:  # whatever an architecture does that tracing cannot follow
         raise Unsupported(
-            f"models of type {lm.model.config.model_type} cannot be converted ({type(error).__name__}: {_first_line(error)})"
+            f"models of type {lm.model.config.model_type} cannot be converted ({type(error).__name__}: {first_line(error)})"
         ) from error
-    deviation = _deviation(lm, Engine(folder, lm.threads))
+    deviation = _deviation(lm, OpenVino(folder, lm.threads))
     if not deviation <= DEVIATION:
         raise Unsupported(f"the converted model is not the same (its logits are off by {deviation:.2g} of their spread)")
 
@@ -356,7 +353,7 @@ def _round_weights(model: Any) -> Any:
     return model
 
 
-def _deviation(lm: LanguageModel, engine: Engine) -> float:
+def _deviation(lm: LanguageModel, engine: OpenVino) -> float:
     """Largest distance of the engine's logits from torch's, at the ends of three pieces in which a text is read."""
     import torch
 
@@ -366,7 +363,3 @@ def _deviation(lm: LanguageModel, engine: Engine) -> float:
     with engine.context(ids) as context:
         found = {end: context.read(ids[start:end])[0].numpy() for start, end in ((0, 25), (25, 26), (26, 32))}
     return max(float((row - logits[end - 1]).std() / (logits[end - 1].std() + 1e-6)) for end, row in found.items())
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.language import content_words, language
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt
 from rag_vs_ft.records import Answer, Hit
 
@@ -25,6 +25,10 @@ LOOP_TOKENS = 16
 """Tokens that must repeat those just before them, block for block, to count as a loop: a small model does not find out of one."""
 LOOP_PERIOD = 64
 """The longest block, in tokens, whose repetition is looked for."""
+
+
+COLDEST, HOTTEST = 0.001, 100.0
+"""The range of temperatures over 0: below, logits divided by it are no longer finite; above, every token is as likely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +41,19 @@ class Sampling:
     seed: int = settings.SEED
 
     def __post_init__(self) -> None:
+        """Raise UserError for a value out of its range."""
+        temperature = self.temperature == 0 or COLDEST <= self.temperature <= HOTTEST
         for name, fine, allowed in (
-            ("temperature", 0.0 <= self.temperature < float("inf"), "0 (greedy) or more"),
+            ("temperature", temperature, f"0 (greedy) or from {COLDEST} to {HOTTEST}"),
             ("top_p", 0.0 < self.top_p <= 1.0, "above 0 and at most 1"),
-            ("top_k", self.top_k >= 0, "0 (off) or more"),
+            ("top_k", 0 <= self.top_k < 1 << 31, "0 (off) or a number of tokens"),
+            ("seed", -(1 << 63) <= self.seed < 1 << 63, "a whole number of at most 64 bits"),
         ):
             if not fine:
                 raise UserError(f"{name} is {getattr(self, name)!r}", f"it must be {allowed}")
+
+
+GREEDY = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +101,13 @@ def generate(
     prompt: Prompt,
     *,
     max_new_tokens: int = settings.MAX_NEW_TOKENS,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    top_k: int = 0,
-    seed: int = settings.SEED,
+    sampling: Sampling = GREEDY,
     stop: Sequence[str] = (),
 ) -> Stream:
     """Stream the continuation of `prompt`: at most `max_new_tokens`, ended early by its stop strings or one of `stop`.
 
-    No part of a stop string is ever given out. Raises UserError when the window has no room or a sampling value is out of range.
+    No part of a stop string is ever given out. Raises UserError when the window has no room.
     """
-    sampling = Sampling(temperature, top_p, top_k, seed)
     return Stream(lm, prompt, _writer(lm, prompt, max_new_tokens, stop), sampling)
 
 
@@ -110,10 +116,7 @@ def generate_batch(
     prompts: Sequence[Prompt],
     *,
     max_new_tokens: int = settings.MAX_NEW_TOKENS,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    top_k: int = 0,
-    seed: int = settings.SEED,
+    sampling: Sampling = GREEDY,
     stop: Sequence[str] = (),
     batch_size: int = 8,
 ) -> list[Completion]:
@@ -121,7 +124,6 @@ def generate_batch(
 
     Prompts of like length share a batch, padded on the left. Always by transformers.
     """
-    sampling = Sampling(temperature, top_p, top_k, seed)
     done: dict[int, Completion] = {}
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].token_ids))
     for first in range(0, len(by_length), batch_size):
@@ -293,10 +295,7 @@ def answer_question(
     *,
     template: str = "auto",
     max_new_tokens: int = settings.MAX_NEW_TOKENS,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    top_k: int = 0,
-    seed: int = settings.SEED,
+    sampling: Sampling = GREEDY,
     on_text: Callable[[str], None] | None = None,
     index_generation: str | None = None,
 ) -> Answer:
@@ -305,7 +304,7 @@ def answer_question(
     Raises UserError as `build_prompt` and `generate` do. An answer that was cut off or began to loop says so in `notices`.
     """
     prompt = build_prompt(lm, question, hits, template=template, max_new_tokens=max_new_tokens)
-    stream = generate(lm, prompt, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
+    stream = generate(lm, prompt, max_new_tokens=max_new_tokens, sampling=sampling)
     begun = False
     for piece in stream:
         shown = piece if begun else piece.lstrip()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, encode
 
 ONE_PASS = ("gpt2", "llama")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.likelihood import continuation_logprobs, split_continuations
-from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import build_prompt, continue_text
 from rag_vs_ft.records import Hit
 

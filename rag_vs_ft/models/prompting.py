@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.language import breaks
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.records import Hit
 
 TEMPLATES = ("auto", "plain", "few-shot", "alpaca", "chat")
@@ -73,6 +73,8 @@ def build_prompt(
     asked = _clean(question)
     if not asked:
         raise UserError("the question is empty", 'ask something: rag-vs-ft ask "How do I ...?" --index NAME')
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens is {max_new_tokens}", "allow the answer at least one token")
     if template not in TEMPLATES:
         raise UserError(f"there is no prompt template {template!r}", f"use one of: {', '.join(TEMPLATES)}")
     if template == "chat" and not lm.chat:
@@ -88,7 +90,7 @@ def build_prompt(
         return len(assemble(passages)[1])
 
     bare = size(())
-    if max_new_tokens < 1 or bare > budget:
+    if bare > budget:
         raise UserError(
             f"the question does not fit: {bare:,} tokens with instructions, {max_new_tokens:,} for the answer, and {lm.name} "
             f"reads {lm.window:,} at once",

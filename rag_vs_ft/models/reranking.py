@@ -17,23 +17,24 @@ from typing import Any
 from rag_vs_ft import catalogue, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models import loading
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.likelihood import continuation_logprobs, split_continuations
-from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import continue_text
 from rag_vs_ft.records import Chunk, Reranker
+from rag_vs_ft.settings import Home
 
 _ASKS_FOR_QUESTION = "Please write a question based on this passage.\nQuestion:"
 _BATCH = 16
 
 
-def load(name: str, *, lm: LanguageModel | None = None, home: Path | None = None) -> Reranker:
+def load(name: str, home: Home, lm: LanguageModel | None = None) -> Reranker:
     """The reranker that `name` stands for: "lm" (the model `lm` if given, else the default one), "lm:MODEL", or a cross-encoder.
 
     MODEL is any name that `loading.load` takes. Raises UserError when the model is not there or is of another kind.
     """
     kind, _, model = name.partition(":")
     if kind == "lm":
-        return by_likelihood(lm if lm and not model else loading.load(model or settings.LANGUAGE_MODEL, home=home))
+        return by_likelihood(lm if lm and not model else loading.load(model or settings.LANGUAGE_MODEL, home))
     return by_cross_encoder(name)
 
 

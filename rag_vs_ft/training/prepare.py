@@ -15,12 +15,13 @@ from rag_vs_ft.corpus.splits import split_documents
 from rag_vs_ft.corpus.store import Corpus, open_corpus
 from rag_vs_ft.environment import memory_limit
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.models.loading import has_bfloat16, load
+from rag_vs_ft.models.devices import has_bfloat16
+from rag_vs_ft.models.loading import load
 from rag_vs_ft.progress import Progress
 from rag_vs_ft.training.data import Order, Rows, Sample, Windows, count_targets, load_instructions
 from rag_vs_ft.training.presets import Arm, Preset
 from rag_vs_ft.training.record import Plan, duration
-from rag_vs_ft.training.tokenizers import CORPUS, end_of_text, fingerprint, load_tokenizer, train_tokenizer
+from rag_vs_ft.training.tokenizers import CORPUS, GPT2, end_of_text, fingerprint, gpt2_tokenizer, load_tokenizer, train_tokenizer
 from rag_vs_ft.training.tokens import open_tokens, write_tokens
 
 FADING_EPOCHS, HOPELESS_EPOCHS = 4, 16
@@ -61,9 +62,9 @@ def tokenizer_and_model(
 
     lora, threads = preset.lora_rank > 0, torch.get_num_threads()
     if lora and device.startswith("cuda"):  # the frozen base as it will be loaded with the adapter, large ones in 16 bits
-        base = load(preset.base, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}", threads=threads, home=where.root)
+        base = load(preset.base, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}", threads=threads, home=where)
     else:  # weights that are trained are kept in 32 bits, or small updates would be lost
-        base = load(preset.base, device="cpu", dtype="float32", threads=threads, home=where.root)
+        base = load(preset.base, device="cpu", dtype="float32", threads=threads, home=where)
     if preset.window > base.window:
         raise UserError(
             f"window={preset.window} is longer than the {base.window} tokens that {preset.base} reads at once",
@@ -86,11 +87,13 @@ def uses_bfloat16(preset: Preset, device: str) -> bool:
 
 
 def _scratch_tokenizer(preset: Preset, folder: Path, corpus: Corpus, where: settings.Home) -> Any:
+    if preset.tokenizer == GPT2:
+        return gpt2_tokenizer()
     if preset.tokenizer != CORPUS:
-        return load_tokenizer(preset.tokenizer, where.root)
+        return load_tokenizer(preset.tokenizer, where)
     kept = folder / "tokenizer"
     if (kept / "tokenizer.json").is_file():
-        return load_tokenizer(str(kept))
+        return load_tokenizer(str(kept), where)
     held = set(split_documents(corpus.documents(), fraction=preset.validation_fraction, seed=preset.seed).validation)
     texts = (document.text for document in corpus.documents() if document.id not in held)
     tokenizer = train_tokenizer(texts, preset.vocab_size, preset.window)

@@ -20,8 +20,8 @@ from rag_vs_ft.errors import UserError
 from rag_vs_ft.files import sha256_text
 from rag_vs_ft.funnel import Funnel
 from rag_vs_ft.language import words
-from rag_vs_ft.models.generation import Completion, generate_batch
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.generation import Completion, Sampling, generate_batch
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt, continue_text
 from rag_vs_ft.overlap import SIMILAR, HeldOut, Novelty, rouge_l
 from rag_vs_ft.progress import Progress, silent
@@ -213,9 +213,7 @@ def _round(
         lm,
         [_question_prompt(lm, text, kept, random.Random(f"{seed} {text}")) for _, text in batch],
         max_new_tokens=QUESTION_TOKENS,
-        temperature=TEMPERATURE,
-        top_p=TOP_P,
-        seed=seed,
+        sampling=Sampling(temperature=TEMPERATURE, top_p=TOP_P, seed=seed),
         stop=("\n",),
         batch_size=ROUND,
     )

@@ -9,39 +9,48 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from rag_vs_ft import catalogue, settings
+from rag_vs_ft.catalogue import PULLED, here, locate
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.models.naming import meaning_of
+from rag_vs_ft.settings import Home
 
 END_OF_TEXT = "<|endoftext|>"
 GPT2 = "gpt2"
-"""The name of GPT-2's tokenizer, which the catalogue keeps apart from GPT-2's weights."""
+"""As a preset's tokenizer: GPT-2's own."""
+_GPT2_FILES = "gpt2-tokenizer"
 CORPUS = "corpus"
 """As a preset's tokenizer: train one on the documents."""
 _SMALLEST = 257
 """256 bytes and the end-of-text token."""
 
 
-def load_tokenizer(name: str, home: Path | None = None) -> Any:
-    """The tokenizer `name`: "gpt2", a run of ours, a folder, or any language model of the catalogue.
+def load_tokenizer(name: str, home: Home) -> Any:
+    """The tokenizer of `name`, which means what it means for a model: a run, a folder, or a model that was pulled.
 
-    Raises UserError when it is not there or cannot be read.
+    Raises UserError when the name means nothing or more than one thing, and when the tokenizer is not there or cannot be read.
     """
-    from transformers import AutoTokenizer, GPT2TokenizerFast
+    from transformers import AutoTokenizer
 
-    if name == GPT2:
-        # OpenAI's two files say nothing of special tokens; the class knows them.
-        return GPT2TokenizerFast.from_pretrained(catalogue.locate("gpt2-tokenizer"))
-    runs = settings.home(home).runs
-    places = [runs / name / part for part in ("", "best", "last") if ".." not in Path(name).parts]
-    place = next((place for place in places if (place / "tokenizer.json").is_file()), None) or catalogue.locate(name)
+    meaning = meaning_of(name, home)
+    if meaning.kind == "pulled" and meaning.spelling in (f"{PULLED}{GPT2}", f"{PULLED}{_GPT2_FILES}"):
+        return gpt2_tokenizer()
+    root = here(meaning)
+    place = next((root / part for part in ("", "best", "last") if (root / part / "tokenizer.json").is_file()), root)
     try:
         return AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # parsers of several formats, each with its own exceptions
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"the tokenizer in {place} cannot be read: {reason}", "it needs a tokenizer.json") from error
+
+
+def gpt2_tokenizer() -> Any:
+    """GPT-2's tokenizer, which the catalogue keeps apart from GPT-2's weights."""
+    from transformers import GPT2TokenizerFast
+
+    # OpenAI's two files say nothing of special tokens; the class knows them.
+    return GPT2TokenizerFast.from_pretrained(locate(_GPT2_FILES))
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, window: int) -> Any:
@@ -101,18 +110,17 @@ def fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def tokenize(text: str, tokenizer: str | Any, home: Path | None = None) -> list[tuple[str, int]]:
-    """Each token of `text` as (the piece of text it stands for, its id); `tokenizer` is an object or a `load_tokenizer` name.
+def tokenize(text: str, tokenizer: Any) -> list[tuple[str, int]]:
+    """Each token of `text` as (the piece of text it stands for, its id).
 
     A token that holds only some bytes of a character is shown as the vocabulary spells it.
     """
-    loaded = load_tokenizer(tokenizer, home) if isinstance(tokenizer, str) else tokenizer
     if not text:
         return []
-    encoded = loaded(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
+    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
     spans = [tuple(span) for span in encoded.offset_mapping]
     pieces: list[tuple[str, int]] = []
     for row, (token, (start, end)) in enumerate(zip(encoded.input_ids, spans, strict=True)):
         overlaps = (row > 0 and spans[row - 1][1] > start) or (row + 1 < len(spans) and spans[row + 1][0] < end)
-        pieces.append((str(loaded.convert_ids_to_tokens(token)) if overlaps else text[start:end], int(token)))
+        pieces.append((str(tokenizer.convert_ids_to_tokens(token)) if overlaps else text[start:end], int(token)))
     return pieces

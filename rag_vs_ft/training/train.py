@@ -27,7 +27,8 @@ from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.environment import git_commit
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.files import sha256_file
-from rag_vs_ft.models.loading import choose_device, weights_sha256
+from rag_vs_ft.models.devices import choose_device
+from rag_vs_ft.models.loading import weights_sha256
 from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.training import plots, runs
 from rag_vs_ft.training.prepare import Job, make_rows, put_together, tokenizer_and_model, uses_bfloat16
@@ -238,7 +239,7 @@ def _describe(started: _Started, home: settings.Home) -> RunRecord:
         arm=started.arm,
         preset=started.preset_name,
         settings=preset.model_dump(),
-        base=Source(weights_sha256(preset.base, home.root), preset.base) if preset.base else None,
+        base=Source(weights_sha256(preset.base, home), preset.base) if preset.base else None,
         corpus=Source(corpus.sha256, started.corpus or "") if corpus else None,
         data=Source(sha256_file(data), file=str(data)) if data else None,
         template="alpaca" if started.arm == "instruct" else "",

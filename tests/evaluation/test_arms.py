@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.arms import begin_alike, find_passages, predict, prepare, room_for, run_batch
 from rag_vs_ft.evaluation.contexts import CONTEXTS, Context, evidence_share, holds_answer
@@ -25,7 +26,7 @@ def index(world, tiny_embedder):
 
 @pytest.fixture(scope="module")
 def lm(world):
-    return load(str(world / "model"), device="cpu")
+    return load(str(world / "model"), settings.home(), device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rag_vs_ft import catalogue, settings
+from rag_vs_ft import files, settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.evaluation.experiments import load_experiment
@@ -82,7 +82,7 @@ def test_the_manifest_says_what_is_needed_to_repeat_the_run(finished, world):
     _, run = finished
     manifest = json.loads((run.folder / "manifest.json").read_text())
     (entry,) = manifest["questions"]
-    assert entry["sha256"] == catalogue.sha256_file(world / "questions.jsonl")
+    assert entry["sha256"] == files.sha256_file(world / "questions.jsonl")
     assert len(manifest["question_ids"]) == TEST_QUESTIONS and len(manifest["answered_ids"]) == 3
     (model,) = manifest["models"].values()
     assert len(model["weights_sha256"]) == 64 and model["dtype"] == "float32"

@@ -15,7 +15,7 @@ from rag_vs_ft.evaluation.held_out import side_documents
 from rag_vs_ft.evaluation.perplexity import near_duplicates, passage_from, score, score_with_retrieval, windows
 from rag_vs_ft.index import build
 from rag_vs_ft.index.search import Index
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.records import Document
 
 END = "<|endoftext|>"

@@ -9,7 +9,7 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
-from rag_vs_ft import catalogue, settings
+from rag_vs_ft import catalogue, pulling, settings
 from rag_vs_ft.cli import app
 from rag_vs_ft.corpus import store
 from rag_vs_ft.evaluation.experiments import load_experiment
@@ -55,7 +55,7 @@ def catalogue_of_tiny_models(tmp_path, monkeypatch):
         ("open-llama-3b", llama),
         ("smollm2-135m-instruct", llama),
     ):
-        catalogue.pull(name, source=source)
+        pulling.pull(name, source=source)
 
 
 @pytest.mark.slow

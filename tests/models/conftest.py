@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from tiny import COMMIT, Hub, save_gpt2, save_llama
 
-from rag_vs_ft.models.loading import LanguageModel, load
+from rag_vs_ft import settings
+from rag_vs_ft.models.language_model import LanguageModel
+from rag_vs_ft.models.loading import load
 
 
 @pytest.fixture(scope="session")
@@ -25,12 +27,12 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def gpt2(gpt2_folder: Path) -> LanguageModel:
-    return load(str(gpt2_folder), device="cpu", threads=1)
+    return load(str(gpt2_folder), settings.home(), device="cpu", threads=1)
 
 
 @pytest.fixture(scope="session")
 def llama(llama_folder: Path) -> LanguageModel:
-    return load(str(llama_folder), device="cpu", threads=1)
+    return load(str(llama_folder), settings.home(), device="cpu", threads=1)
 
 
 @pytest.fixture(params=["gpt2", "llama"])

@@ -14,8 +14,9 @@ from tiny import make_hits, save_adapter
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models import fast
-from rag_vs_ft.models.generation import answer_question, generate
-from rag_vs_ft.models.loading import LanguageModel, load
+from rag_vs_ft.models.generation import Sampling, answer_question, generate
+from rag_vs_ft.models.language_model import LanguageModel
+from rag_vs_ft.models.loading import load
 from rag_vs_ft.models.prompting import Prompt, build_prompt, continue_text
 
 INSTALLED = fast.importlib.util.find_spec("openvino") is not None
@@ -32,7 +33,9 @@ def conversions(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
 def fast_lm(request: pytest.FixtureRequest) -> LanguageModel:
-    lm = load(str(request.getfixturevalue(f"{request.param}_folder")), device="cpu", threads=1, engine="openvino")
+    lm = load(
+        str(request.getfixturevalue(f"{request.param}_folder")), settings.home(), device="cpu", threads=1, engine="openvino"
+    )
     assert lm.engine is not None, lm.notices
     return lm
 
@@ -53,7 +56,7 @@ def prompts(lm: LanguageModel) -> list[Prompt]:
 def test_pieces_and_completions_are_those_of_transformers(fast_lm: LanguageModel) -> None:
     slow = replace(fast_lm, engine=None)
     for prompt in prompts(fast_lm):
-        for options in ({}, {"temperature": 1.0, "top_p": 0.9, "top_k": 20, "seed": 7}):
+        for options in ({}, {"sampling": Sampling(1.0, 0.9, 20, seed=7)}):
             assert texts(fast_lm, prompt, **options, max_new_tokens=40) == texts(slow, prompt, **options, max_new_tokens=40)
     endless = replace(fast_lm, eos_ids=())
     pieces, done = texts(endless, continue_text(endless, "Open the"), max_new_tokens=12)
@@ -84,7 +87,7 @@ def test_the_window_bounds_the_answer(fast_lm: LanguageModel) -> None:
 
 @needs_openvino
 def test_only_what_differs_is_read_again(fast_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = replace(fast_lm, engine=fast.Engine(fast._converted(fast_lm), 1))
+    lm = replace(fast_lm, engine=fast.OpenVino(fast._converted(fast_lm), 1))
     read: list[int] = []
     whole = fast.Context.read
     monkeypatch.setattr(fast.Context, "read", lambda self, ids: (read.append(len(ids)), whole(self, ids))[1])
@@ -106,11 +109,11 @@ def test_only_what_differs_is_read_again(fast_lm: LanguageModel, monkeypatch: py
 
 @needs_openvino
 def test_a_long_prompt_is_read_in_parts(fast_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = replace(fast_lm, engine=fast.Engine(fast._converted(fast_lm), 1))
+    lm = replace(fast_lm, engine=fast.OpenVino(fast._converted(fast_lm), 1))
     prompt = continue_text(lm, "Open the valve before you start the pump. Wait for the tank.")
     whole = texts(lm, prompt, max_new_tokens=10)
     monkeypatch.setattr(fast, "READ_AT_ONCE", 7)
-    lm = replace(fast_lm, engine=fast.Engine(fast._converted(fast_lm), 1))
+    lm = replace(fast_lm, engine=fast.OpenVino(fast._converted(fast_lm), 1))
     assert texts(lm, prompt, max_new_tokens=10) == whole
 
 
@@ -166,12 +169,12 @@ def test_what_fails_inside_is_told(fast_lm: LanguageModel, monkeypatch: pytest.M
 @needs_openvino
 def test_a_merged_adapter_is_converted_with_its_scale(llama_folder: Path, tmp_path: Path) -> None:
     adapter = save_adapter(tmp_path / "adapter", llama_folder, str(llama_folder))
-    plain = load(str(llama_folder), device="cpu", threads=1)
+    plain = load(str(llama_folder), settings.home(), device="cpu", threads=1)
     keys = {fast._key(plain)}
     for alpha in (8, 16):
         config = json.loads((adapter / "adapter_config.json").read_text())
         (adapter / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": alpha}))
-        lm = load(str(llama_folder), adapter=str(adapter), device="cpu", threads=1, engine="openvino")
+        lm = load(str(llama_folder), settings.home(), adapter=str(adapter), device="cpu", threads=1, engine="openvino")
         keys.add(fast._key(lm))
         prompt = continue_text(lm, "Open the valve")
         assert texts(lm, prompt, max_new_tokens=20) == texts(replace(lm, engine=None), prompt, max_new_tokens=20)
@@ -218,10 +221,14 @@ def test_conversions_are_kept_and_the_oldest_deleted(
     monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path))
     monkeypatch.setattr(fast, "KEPT_CONVERSIONS", 2)
     said: list[str] = []
-    first = fast._converted(llama, said.append)
+
+    def tell(stage: str, done: int = 0, total: int = 0, detail: str = "") -> None:
+        said.append(detail)
+
+    first = fast._converted(llama, tell)
     assert len(said) == 1 and "is converted for OpenVINO" in said[0]
     monkeypatch.setattr(fast, "_convert", lambda lm, folder: (folder / "model.xml").write_text(""))
-    assert fast._converted(llama, said.append) == first and len(said) == 1 and (first / "model.bin").stat().st_size > 0
+    assert fast._converted(llama, tell) == first and len(said) == 1 and (first / "model.bin").stat().st_size > 0
     os.utime(first, (1, 1))
     others = [fast._converted(replace(llama, weights_sha256=name)) for name in "ab"]
     assert sorted((tmp_path / "openvino").iterdir()) == sorted(others)
@@ -293,8 +300,8 @@ def test_the_choice(llama_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(UserError, match=r"there is no engine 'llama\.cpp'"):
         settings.engine()
     with pytest.raises(UserError, match="there is no engine 'fast'"):
-        load(str(llama_folder), engine="fast")
-    assert load(str(llama_folder), device="cpu").engine is None, "evaluations are made by torch"
+        load(str(llama_folder), settings.home(), engine="fast")
+    assert load(str(llama_folder), settings.home(), device="cpu").engine is None, "evaluations are made by torch"
 
 
 @needs_openvino
@@ -304,9 +311,10 @@ def test_nothing_is_reported_and_nothing_imported_early(llama_folder: Path, tmp_
         "def refuse(*a, **k): raise AssertionError('the network was used')\n"
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
         "from rag_vs_ft.models.loading import load\n"
-        f"lm = load({str(llama_folder)!r}, device='cpu', threads=1)\n"
+        "from rag_vs_ft import settings\n"
+        f"lm = load({str(llama_folder)!r}, settings.home(), device='cpu', threads=1)\n"
         "assert 'openvino' not in sys.modules\n"
-        f"lm = load({str(llama_folder)!r}, device='cpu', threads=1, engine='openvino')\n"
+        f"lm = load({str(llama_folder)!r}, settings.home(), device='cpu', threads=1, engine='openvino')\n"
         "assert lm.engine is not None, lm.notices\n"
         "loaded = [name for name, module in sys.modules.items() if name.startswith('openvino_telemetry') and module]\n"
         "assert not loaded, loaded\n"

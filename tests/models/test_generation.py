@@ -1,12 +1,15 @@
+import math
+import re
 from dataclasses import replace
 
 import pytest
 from tiny import make_hits
 
+from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models import generation
-from rag_vs_ft.models.generation import answer_question, citations, generate, generate_batch
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.generation import Sampling, answer_question, citations, generate, generate_batch
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt, continue_text, encode
 
 QUESTIONS = ("When does the pump stop?", "What now?", "Press the red key twice; wait 30 seconds. Why is the tank full?", "Why?")
@@ -50,31 +53,47 @@ def test_a_batch_gives_what_each_prompt_gives_alone(lm: LanguageModel) -> None:
 def test_sampling_depends_on_the_seed_alone(lm: LanguageModel) -> None:
     import torch
 
-    drawn = generate_batch(lm, prompts(lm), max_new_tokens=20, temperature=1.0, seed=7)
+    drawn = generate_batch(lm, prompts(lm), max_new_tokens=20, sampling=Sampling(temperature=1.0, seed=7))
     torch.manual_seed(99)
-    again = [generate_batch(lm, [prompt], max_new_tokens=20, temperature=1.0, seed=7)[0] for prompt in prompts(lm)]
-    other = generate_batch(lm, prompts(lm), max_new_tokens=20, temperature=1.0, seed=8)
+    again = [
+        generate_batch(lm, [prompt], max_new_tokens=20, sampling=Sampling(temperature=1.0, seed=7))[0] for prompt in prompts(lm)
+    ]
+    other = generate_batch(lm, prompts(lm), max_new_tokens=20, sampling=Sampling(temperature=1.0, seed=8))
     assert [one.text for one in drawn] == [one.text for one in again]
     assert [one.text for one in drawn] != [one.text for one in other]
     greedy = [one.text for one in generate_batch(lm, prompts(lm), max_new_tokens=20)]
-    for filtered in ({"top_k": 1}, {"top_p": 1e-6}):
-        assert [one.text for one in generate_batch(lm, prompts(lm), max_new_tokens=20, temperature=1.0, **filtered)] == greedy
+    for filtered in (Sampling(1.0, top_k=1), Sampling(1.0, top_p=1e-6)):
+        assert [one.text for one in generate_batch(lm, prompts(lm), max_new_tokens=20, sampling=filtered)] == greedy
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"temperature": -1.0}, "temperature is -1.0"),
-        ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_p": 0.0}, "top_p is 0.0"),
-        ({"top_p": float("nan")}, "top_p is nan"),
-        ({"top_k": -2}, "top_k is -2"),
-        ({"max_new_tokens": 0}, "no room for an answer"),
+        *(({"temperature": value}, f"temperature is {value}") for value in (-1.0, math.nan, math.inf, 1e-300, 1e300)),
+        *(({"top_p": value}, f"top_p is {value}") for value in (0.0, -0.5, 1.5, math.nan, math.inf)),
+        *(({"top_k": value}, f"top_k is {value}") for value in (-2, 10**30)),
+        *(({"seed": value}, f"seed is {value}") for value in (10**22, -(10**22))),
     ],
 )
-def test_bad_options_are_refused(gpt2: LanguageModel, option: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        generate(gpt2, continue_text(gpt2, "Open"), **option)
+def test_bad_sampling_is_refused(option: dict, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        Sampling(**option)
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(0.001), Sampling(100.0), Sampling(1.0, seed=-(2**63)), Sampling(1.0, top_k=2**31 - 1)]
+)
+def test_the_ends_of_the_ranges_work(gpt2: LanguageModel, sampling: Sampling) -> None:
+    (done,) = generate_batch(gpt2, [continue_text(gpt2, "Open")], max_new_tokens=5, sampling=sampling)
+    assert done.completion_tokens
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_an_answer_needs_a_token(gpt2: LanguageModel, count: int) -> None:
+    with pytest.raises(UserError, match="no room for an answer"):
+        generate(gpt2, continue_text(gpt2, "Open"), max_new_tokens=count)
+    with pytest.raises(UserError, match=f"max_new_tokens is {count}"):
+        build_prompt(gpt2, "Why?", None, max_new_tokens=count)
 
 
 def test_the_window_bounds_the_answer(gpt2: LanguageModel) -> None:
@@ -159,7 +178,7 @@ def test_tokens_beyond_the_tokenizer_are_never_chosen(gpt2_folder, tmp_path) -> 
     model.resize_token_embeddings(size + 64)
     model.get_output_embeddings().weight.data[size:] = 5.0 * model.get_output_embeddings().weight.data[5]
     model.save_pretrained(folder)
-    padded = never_ending(load(str(folder), device="cpu"))
+    padded = never_ending(load(str(folder), settings.home(), device="cpu"))
     stream = generate(padded, continue_text(padded, "Open the"), max_new_tokens=30)
     list(stream)
     assert max(stream._writer.ids) < size

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny import COMMIT, Hub, save_adapter
 
-from rag_vs_ft import catalogue
+from rag_vs_ft import catalogue, pulling, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.generation import answer_question
 from rag_vs_ft.models.loading import load
@@ -17,12 +17,12 @@ def test_a_model_from_the_hub_answers_as_the_one_in_the_folder(
 ) -> None:
     folder: Path = request.getfixturevalue(f"{kind}_folder")
     hub.repositories[f"someone/tiny-{kind}"] = folder
-    place = catalogue.pull(f"someone/tiny-{kind}")
+    place = pulling.pull(f"someone/tiny-{kind}")
     record = catalogue.manifest(place)
-    assert record is not None and record["revision"] == COMMIT
+    assert record is not None and record.revision == COMMIT
     assert not (place / ".cache").exists()
-    pulled = load(f"someone/tiny-{kind}", device="cpu", threads=1)
-    own = load(str(folder), device="cpu", threads=1)
+    pulled = load(f"someone/tiny-{kind}", settings.home(), device="cpu", threads=1)
+    own = load(str(folder), settings.home(), device="cpu", threads=1)
     assert pulled.weights_sha256 == own.weights_sha256
     asked = [answer_question(lm, "When does the pump stop?", None, max_new_tokens=12).answer for lm in (pulled, own)]
     assert asked[0] == asked[1] != ""
@@ -31,13 +31,16 @@ def test_a_model_from_the_hub_answers_as_the_one_in_the_folder(
 def test_an_adapter_from_the_hub_loads_the_base_it_names(cache: Path, hub: Hub, gpt2_folder: Path, tmp_path: Path) -> None:
     hub.repositories["someone/base"] = gpt2_folder
     hub.repositories["someone/adapter"] = save_adapter(tmp_path / "adapter", gpt2_folder, "someone/base")
-    catalogue.pull("someone/adapter")
+    pulling.pull("someone/adapter")
     with pytest.raises(UserError, match="someone/base is not on this machine") as missing:
-        load("someone/adapter", device="cpu", threads=1)
+        load("someone/adapter", settings.home(), device="cpu", threads=1)
     assert "models pull someone/base" in missing.value.hint
-    catalogue.pull("someone/base")
-    adapted = load("someone/adapter", device="cpu", threads=1)
-    assert adapted.adapter and adapted.weights_sha256 != load("someone/base", device="cpu", threads=1).weights_sha256
+    pulling.pull("someone/base")
+    adapted = load("someone/adapter", settings.home(), device="cpu", threads=1)
+    assert (
+        adapted.adapter
+        and adapted.weights_sha256 != load("someone/base", settings.home(), device="cpu", threads=1).weights_sha256
+    )
 
 
 def test_only_the_files_of_the_model_are_fetched(cache: Path, hub: Hub, gpt2_folder: Path, tmp_path: Path) -> None:
@@ -49,7 +52,7 @@ def test_only_the_files_of_the_model_are_fetched(cache: Path, hub: Hub, gpt2_fol
         (repository / extra).parent.mkdir(exist_ok=True)
         (repository / extra).write_bytes(b"x")
     hub.repositories["someone/full"] = repository
-    place = catalogue.pull("someone/full")
+    place = pulling.pull("someone/full")
     assert {path.suffix for path in place.rglob("*") if path.is_file()} == {".json", ".safetensors"}
     assert not [path for path in hub.requests if path.endswith((".py", ".bin", ".onnx"))]
 
@@ -61,7 +64,7 @@ def test_pickled_weights_are_refused(cache: Path, hub: Hub, tmp_path: Path) -> N
         (repository / file).write_text("{}")
     hub.repositories["someone/pickled"] = repository
     with pytest.raises(UserError, match=r"no safetensors weights \(only pytorch_model.bin\)"):
-        catalogue.pull("someone/pickled")
+        pulling.pull("someone/pickled")
     assert [path.name for path in (cache / "models").iterdir()] == [".lock"]
 
 
@@ -74,13 +77,13 @@ def test_a_file_with_another_hash_than_the_known_one_is_refused(
 
     monkeypatch.setitem(catalogue.CATALOGUE, "gpt2", replace(entry, revision=COMMIT))
     with pytest.raises(UserError, match=r"model.safetensors is not the file it should be"):
-        catalogue.pull("gpt2")
-    assert not catalogue.folder(entry).exists()
+        pulling.pull("gpt2")
+    assert not entry.folder.exists()
 
 
 def test_a_model_the_hub_does_not_have(cache: Path, hub: Hub) -> None:
     with pytest.raises(UserError, match="has no someone/absent") as error:
-        catalogue.pull("someone/absent")
+        pulling.pull("someone/absent")
     assert "--from FOLDER" in error.value.hint
 
 
@@ -88,10 +91,10 @@ def test_a_download_that_breaks_off_leaves_nothing_behind(cache: Path, hub: Hub,
     hub.repositories["someone/model"] = gpt2_folder
     hub.cut_off = "model.safetensors"
     with pytest.raises(UserError, match="cannot get the model someone/model"):
-        catalogue.pull("someone/model")
+        pulling.pull("someone/model")
     assert [path.name for path in (cache / "models").iterdir()] == [".lock"]
     hub.cut_off = ""
-    assert catalogue.pull("someone/model") == catalogue.locate("someone/model")
+    assert pulling.pull("someone/model") == catalogue.locate("someone/model")
 
 
 def test_a_hub_that_does_not_answer_is_given_up_soon(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +105,6 @@ def test_a_hub_that_does_not_answer_is_given_up_soon(cache: Path, monkeypatch: p
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     start = time.monotonic()
     with pytest.raises(UserError, match="does not answer") as error:
-        catalogue.pull("gpt2")
+        pulling.pull("gpt2")
     assert time.monotonic() - start < 10
     assert "config.json" in error.value.hint and "models pull gpt2 --from FOLDER" in error.value.hint

@@ -5,8 +5,8 @@ from tiny import make_hits
 
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models import likelihood
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.likelihood import continuation_logprobs, split_continuations
-from rag_vs_ft.models.loading import LanguageModel
 from rag_vs_ft.models.prompting import build_prompt, encode
 
 CHOICES = [" When the tank is full.", " Never", " Press the red key twice; wait 30 seconds.", " 漢字", " N"]

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 
+from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.models.probe import next_tokens, score_reference
@@ -15,7 +16,7 @@ from rag_vs_ft.models.probe import next_tokens, score_reference
 
 @pytest.fixture(scope="module")
 def lm(tmp_path_factory):
-    return load(str(tiny.save_llama(tmp_path_factory.mktemp("probe"))))
+    return load(str(tiny.save_llama(tmp_path_factory.mktemp("probe"))), settings.home())
 
 
 def test_next_tokens_are_the_models_own_probabilities(lm) -> None:

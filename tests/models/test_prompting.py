@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 from tiny import make_hits
 
+from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import alpaca, build_prompt, continue_text, encode
 
 QUESTION = "When does the pump stop?"
@@ -91,7 +92,7 @@ def test_a_question_is_never_cut(lm: LanguageModel) -> None:
         build_prompt(lm, "late? " * 1000, make_hits("Short."), max_new_tokens=20)
     with pytest.raises(UserError, match="does not fit"):
         build_prompt(lm, QUESTION, None, max_new_tokens=lm.window)
-    with pytest.raises(UserError, match="does not fit"):
+    with pytest.raises(UserError, match="max_new_tokens is 0"):
         build_prompt(lm, QUESTION, None, max_new_tokens=0)
 
 
@@ -137,7 +138,7 @@ def test_a_tokenizer_that_marks_the_start_of_a_text(llama_folder, tmp_path) -> N
     (folder / "tokenizer.json").write_text(json.dumps(record))
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"bos_token": "<|im_start|>"}))
-    lm = load(str(folder), device="cpu")
+    lm = load(str(folder), settings.home(), device="cpu")
     prompt = build_prompt(lm, QUESTION, make_hits(HOSTILE), template="plain", max_new_tokens=20)
     assert prompt.text.startswith("<|im_start|>Passages:\n")
     assert [i for i in prompt.token_ids if i in {0, 1, 2}] == [1] and prompt.token_ids[0] == 1
@@ -151,7 +152,7 @@ def test_auto_is_the_template_that_a_run_was_finetuned_on(tmp_path, llama_folder
     from rag_vs_ft.models.loading import load
 
     shutil.copytree(llama_folder, tmp_path / "runs" / "tuned" / "best")
-    assert build_prompt(load("tuned", home=tmp_path), "Why?", None).template == "chat"
+    assert build_prompt(load("tuned", settings.home(tmp_path)), "Why?", None).template == "chat"
     (tmp_path / "runs" / "tuned" / "run.json").write_text(json.dumps({"template": "alpaca"}), encoding="utf-8")
-    prompt = build_prompt(load("tuned", home=tmp_path), "Why?", None)
+    prompt = build_prompt(load("tuned", settings.home(tmp_path)), "Why?", None)
     assert prompt.template == "alpaca" and prompt.text.endswith("### Instruction:\nWhy?\n\n### Response:\n")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import save_cross_encoder, save_gpt2, save_llama
 
+from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models import loading, reranking
 from rag_vs_ft.records import Chunk
@@ -25,7 +26,7 @@ def test_a_cross_encoder_scores_as_transformers_does(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     folder = save_cross_encoder(tmp_path / "cross")
-    scores = reranking.load(str(folder))(QUESTION, PASSAGES)
+    scores = reranking.load(str(folder), settings.home())(QUESTION, PASSAGES)
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder).eval()
     for chunk, score in zip(PASSAGES, scores, strict=True):
         pair = tokenizer(QUESTION, f"Pump > Care\n{chunk.text}", return_tensors="pt", truncation=True)
@@ -36,9 +37,9 @@ def test_a_cross_encoder_scores_as_transformers_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("save", [save_gpt2, save_llama])
 def test_lm_scores_the_question_given_the_passage(tmp_path: Path, save) -> None:
-    lm = loading.load(str(save(tmp_path / "model")))
-    scores = reranking.load("lm", lm=lm)(QUESTION, PASSAGES)
-    assert scores == reranking.load(f"lm:{tmp_path / 'model'}")(QUESTION, PASSAGES)
+    lm = loading.load(str(save(tmp_path / "model")), settings.home())
+    scores = reranking.load("lm", settings.home(), lm=lm)(QUESTION, PASSAGES)
+    assert scores == reranking.load(f"lm:{tmp_path / 'model'}", settings.home())(QUESTION, PASSAGES)
     for chunk, score in zip(PASSAGES, scores, strict=True):
         start = f"Passage: Pump > Care\n{chunk.text}\nPlease write a question based on this passage.\nQuestion:"
         before, ids = lm.tokenizer(start).input_ids, lm.tokenizer(f"{start} {QUESTION}").input_ids
@@ -50,7 +51,7 @@ def test_lm_scores_the_question_given_the_passage(tmp_path: Path, save) -> None:
 
 
 def test_a_passage_that_a_small_window_cannot_hold_is_cut_at_its_start(tmp_path: Path) -> None:
-    lm = loading.load(str(save_gpt2(tmp_path / "model", window=96)))
+    lm = loading.load(str(save_gpt2(tmp_path / "model", window=96)), settings.home())
     (score,) = reranking.by_likelihood(lm)(QUESTION, chunks("The pump stops when the tank is full. " * 40))
     assert score < 0
     with pytest.raises(UserError, match="do not fit"):
@@ -77,7 +78,7 @@ def test_asking_again_reads_the_new_passages_only() -> None:
 def test_what_cannot_rerank_is_refused_with_the_next_step(tmp_path: Path) -> None:
     def refusal(name: str) -> UserError:
         with pytest.raises(UserError) as caught:
-            reranking.load(name)
+            reranking.load(name, settings.home())
         return caught.value
 
     assert "models pull cross-encoder/none" in refusal("cross-encoder/none").hint
@@ -97,4 +98,4 @@ def test_what_cannot_rerank_is_refused_with_the_next_step(tmp_path: Path) -> Non
     (three / "config.json").write_text(json.dumps(config | {"architectures": None}), encoding="utf-8")
     assert "nothing of a model" in refusal(str(three)).message
     with pytest.raises(UserError, match="no model"):
-        reranking.load("lm:nothing")
+        reranking.load("lm:nothing", settings.home())

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import train
 
+from rag_vs_ft import settings
 from rag_vs_ft.environment import git_commit
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.models.loading import load
@@ -42,7 +43,7 @@ def llama(base_home: Path, plain: RunResult) -> str:
 
 
 def logits(name: str, where: Path) -> torch.Tensor:
-    lm = load(name, home=where, device="cpu")
+    lm = load(name, settings.home(where), device="cpu")
     with torch.no_grad():
         return lm.model(**lm.tokenizer(TEXT, return_tensors="pt")).logits
 
@@ -55,8 +56,8 @@ def test_the_record_names_the_weights_it_began_with_and_others_are_not_resumed_o
     over = {"base": str(copied), "steps": "2", "eval_every": "2"}
     result = train("lora", "docs", base_preset_file, "copied-lora", overrides=over, home=base_home)
     record = read_record(result.folder)
-    assert record.base == Source(load(str(copied), home=base_home).weights_sha256, str(copied))
-    assert record.base.sha256 != load("copied-lora", home=base_home).weights_sha256
+    assert record.base == Source(load(str(copied), settings.home(base_home)).weights_sha256, str(copied))
+    assert record.base.sha256 != load("copied-lora", settings.home(base_home)).weights_sha256
     assert record.versions["commit"] == git_commit()
     changed = load_file(copied / "model.safetensors")
     changed["lm_head.weight"] = changed["lm_head.weight"] + 1
@@ -122,7 +123,7 @@ def test_adapter_that_does_not_merge_is_refused(base_home: Path, base_preset_fil
     from rag_vs_ft.training.prepare import with_adapter
     from rag_vs_ft.training.presets import load_preset
 
-    lm = load("plain", home=base_home, device="cpu")
+    lm = load("plain", settings.home(base_home), device="cpu")
     adapted = with_adapter(lm.model, load_preset(base_preset_file, "lora", {}))
     ids = torch.tensor(lm.tokenizer(TEXT).input_ids).numpy()
     for name, parameter in adapted.named_parameters():
@@ -141,7 +142,7 @@ def test_adapter_on_another_base_is_refused(base_home: Path, base_preset_file: s
     over = {"steps": "5"}
     train("lora", "docs", base_preset_file, "for-plain", overrides=over, home=base_home)
     with pytest.raises(UserError, match="does not fit the model"):
-        load(llama, adapter=str(base_home / "runs/for-plain/best"), home=base_home, device="cpu")
+        load(llama, settings.home(base_home), adapter=str(base_home / "runs/for-plain/best"), device="cpu")
 
 
 def test_finetune_trains_all_weights(base_home: Path, base_preset_file: str, plain: RunResult) -> None:
@@ -151,7 +152,7 @@ def test_finetune_trains_all_weights(base_home: Path, base_preset_file: str, pla
     assert old.keys() == new.keys() and "lm_head.weight" not in new  # tied weights are stored once
     assert all(not torch.equal(old[key], new[key]) for key in old)
     assert result.outcome.best_loss < plain.outcome.best_loss
-    again = load("finetuned", home=base_home, device="cpu")
+    again = load("finetuned", settings.home(base_home), device="cpu")
     assert again.model.lm_head.weight is again.model.transformer.wte.weight
 
 
@@ -166,7 +167,7 @@ def test_instruct_learns_to_answer_and_to_stop(base_home: Path, base_preset_file
     result = train("instruct", None, base_preset_file, "taught", overrides=over, home=base_home, data=path, progress=said.append)
     assert any("80 records" in line for line in "\n".join(said).splitlines())
     assert read_record(result.folder).template == "alpaca"
-    lm = load("taught", home=base_home, device="cpu")
+    lm = load("taught", settings.home(base_home), device="cpu")
     prompt = lm.tokenizer(alpaca("Say 0.123"), return_tensors="pt")
     written = lm.model.generate(**prompt, max_new_tokens=20, do_sample=False, pad_token_id=0)[0, prompt.input_ids.shape[1] :]
     assert lm.tokenizer.decode(written) == "the vault" + lm.tokenizer.eos_token

@@ -10,7 +10,7 @@ import pytest
 from rag_vs_ft.corpus.text import headings_of
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.language import language, split_sentences
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import alpaca, build_prompt
 from rag_vs_ft.overlap import HeldOut
 from rag_vs_ft.records import Chunk, Document, Hit, Question

@@ -9,7 +9,7 @@ import pytest
 
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.generation import Completion
-from rag_vs_ft.models.loading import LanguageModel
+from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.overlap import HeldOut, Novelty
 from rag_vs_ft.records import Document
 from rag_vs_ft.training.instructions import Record

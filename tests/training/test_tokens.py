@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from rag_vs_ft import catalogue
+from rag_vs_ft import catalogue, settings
 from rag_vs_ft.corpus.splits import Split
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.records import Document
@@ -29,7 +30,7 @@ TOKENIZER = tokenizers.train_tokenizer(TEXTS * 3, 300, 64)
 
 def gpt2() -> object:
     try:
-        return tokenizers.load_tokenizer("gpt2")
+        return tokenizers.load_tokenizer("gpt2", settings.home())
     except UserError:
         pytest.skip("GPT-2's tokenizer has not been pulled here")
 
@@ -39,21 +40,21 @@ def test_gpt2_tokenizer_gives_the_published_ids() -> None:
     assert len(tokenizer) == 50_257 and tokenizers.end_of_text(tokenizer) == 50_256  # type: ignore[arg-type]
     assert tokenizers.encode_batch(tokenizer, ["Hello world"]) == [[15496, 995]]
     assert 50_256 not in tokenizers.encode_batch(tokenizer, ["a<|endoftext|>b"])[0]
-    assert tokenizers.tokenize("Hello world", "gpt2") == [("Hello", 15496), (" world", 995)]
+    assert tokenizers.tokenize("Hello world", tokenizer) == [("Hello", 15496), (" world", 995)]
 
 
 def test_trained_tokenizer_is_the_same_each_time_and_after_saving(tmp_path: Path) -> None:
     again = tokenizers.train_tokenizer(TEXTS * 3, 300, 64)
     assert tokenizers.fingerprint(again) == tokenizers.fingerprint(TOKENIZER)
     again.save_pretrained(tmp_path / "saved")
-    loaded = tokenizers.load_tokenizer(str(tmp_path / "saved"))
+    loaded = tokenizers.load_tokenizer(str(tmp_path / "saved"), settings.home())
     assert tokenizers.fingerprint(loaded) == tokenizers.fingerprint(TOKENIZER)
     assert loaded.bos_token_id == loaded.eos_token_id == tokenizers.end_of_text(loaded) == 0
     other = tokenizers.train_tokenizer(TEXTS * 3, 290, 64)
     assert tokenizers.fingerprint(other) != tokenizers.fingerprint(TOKENIZER)
 
 
-@settings(max_examples=60, deadline=None)
+@effort(max_examples=60, deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
 def test_any_text_comes_back(text: str) -> None:
     (ids,) = tokenizers.encode_batch(TOKENIZER, [text])
@@ -75,7 +76,7 @@ def test_vocabulary_too_small_and_unknown_names() -> None:
     with pytest.raises(UserError, match="vocab_size is 100"):
         tokenizers.train_tokenizer(TEXTS, 100, 64)
     with pytest.raises(UserError, match="no model 'gpt9'"):
-        tokenizers.load_tokenizer("gpt9")
+        tokenizers.load_tokenizer("gpt9", settings.home())
 
 
 def test_token_file_holds_every_document_once(tmp_path: Path) -> None:
@@ -134,6 +135,6 @@ def test_llama_style_tokenizer_begins_documents(tmp_path: Path) -> None:
 
 def test_run_tokenizer_is_found_before_the_catalogues(tmp_path: Path) -> None:
     TOKENIZER.save_pretrained(tmp_path / "runs/mine/best")
-    loaded = tokenizers.load_tokenizer("mine", tmp_path)
+    loaded = tokenizers.load_tokenizer("mine", settings.home(tmp_path))
     assert tokenizers.fingerprint(loaded) == tokenizers.fingerprint(TOKENIZER)
     assert "mine" not in catalogue.CATALOGUE

@@ -64,7 +64,7 @@ def test_run_learns_and_leaves_everything(straight: RunResult, base_home: Path) 
 
 def test_run_loads_as_a_model_and_scores_what_was_logged(straight: RunResult, base_home: Path) -> None:
     """The logged bits per byte, recomputed from the saved model with a plain sum over the validation tokens."""
-    lm = load("straight", home=base_home, device="cpu")
+    lm = load("straight", settings.home(base_home), device="cpu")
     assert lm.model.config.use_cache and lm.model.config.eos_token_id == lm.tokenizer.eos_token_id < len(lm.tokenizer)
     header = json.loads((straight.folder / "tokens/header.json").read_text(encoding="utf-8"))
     assert set(header["validation"]["document_ids"]).isdisjoint(header["train"]["document_ids"])
@@ -438,7 +438,7 @@ def test_a_run_of_a_small_corpus_can_be_used(base_home: Path, preset_file: str) 
     """The documents give fewer tokens than `vocab_size`: the model has rows for those that there are."""
     over = {"vocab_size": "8192", "steps": "5", "width": "32"}
     run = train("scratch", "docs", preset_file, "few-words", overrides=over, home=base_home)
-    lm = load("few-words", home=base_home)
+    lm = load("few-words", settings.home(base_home))
     rows = lm.model.get_input_embeddings().num_embeddings
     assert len(lm.tokenizer) <= rows < len(lm.tokenizer) + 64 and rows % 64 == 0 and rows < 8192
     assert run.plan.parameters == sum(weight.numel() for weight in lm.model.parameters())

