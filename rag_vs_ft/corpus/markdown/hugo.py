@@ -349,7 +349,8 @@ class _Shortcodes:
         if version and name in moved:
             return f"{version[1]}.{int(version[2]) + moved[name]}"
         self.builder.notes["parameters of the site that are not known"] += 1
-        return f"<{_words(name.replace('AddMinor', ''))}{f' {int(steps):+d}' if name == 'currentVersionAddMinor' and moved.get(name) else ''}>"
+        moved_by = f" {moved[name]:+d}" if name == "currentVersionAddMinor" and moved.get(name) else ""
+        return f"<{_words(name.replace('AddMinor', ''))}{moved_by}>"
 
     def _site(self) -> Mapping[str, Any]:
         """`params` of the nearest configuration above the page."""
