@@ -114,12 +114,13 @@ def bits_per_byte(prediction: Prediction, question: Question, score: Score = "su
 
 
 def margin(prediction: Prediction, question: Question, score: Score = "sum") -> float | None:
-    """How many bits per byte the wrong choices cost more than the right one, on average; None without choices or outcome.
+    """How many bits per byte the wrong choices cost more than the right one, on average; None without choices or outcome, and
+    for an arm without a language model.
 
     An arm that only learned to expect such texts expects all choices more, and gains nothing here.
     """
     scores = choice_scores(prediction, question, "per_byte")
-    if scores is None or question.answer_index is None or len(scores) < 2:
+    if prediction.outcome.choice_values is not None or scores is None or question.answer_index is None or len(scores) < 2:
         return None
     wrong = [value for at, value in enumerate(scores) if at != question.answer_index]
     return (scores[question.answer_index] - sum(wrong) / len(wrong)) / math.log(2)

@@ -13,12 +13,12 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 from rag_vs_ft.evaluation.figures import ArmFigures, PairFigures
-from rag_vs_ft.evaluation.verdict import LEVEL, is_probe
+from rag_vs_ft.evaluation.verdict import LEVEL, can_be_given, named
 
 P = ParamSpec("P")
 # Okabe and Ito's palette, which colour-blind readers can tell apart, without its black; markers do not need colour.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C00", "#8C6BB1")
-_MARKERS = "osD^vPX*"
+_MARKERS = "osD^vPX"  # another number than colours, so that no two of 56 arms look alike
 _POINTS = 100
 _INK = "#010203"
 """Stands for `currentColor` while matplotlib draws, which does not know it."""
@@ -76,16 +76,16 @@ def _legend(axes: Any) -> None:
 
 @_drawn
 def accuracies(arms: Sequence[ArmFigures], chance: float | None) -> Any:
-    """Questions right by each arm, with intervals; probes are hollow, chance is dashed."""
+    """Questions right by each arm, with intervals; what no user can be given is hollow, chance is dashed."""
     figure, axes = _axes(7.5, 0.9 + 0.42 * len(arms))
     for row, arm in enumerate(reversed(arms)):
         if interval := arm.accuracy.interval:
             axes.plot([bound * _POINTS for bound in interval], [row, row], color=_INK, linewidth=1.6)
-        face = "none" if is_probe(arm) else _COLOURS[0]
+        face = _COLOURS[0] if can_be_given(arm) else "none"
         axes.plot(arm.right * _POINTS, row, "o", markersize=9, color=_COLOURS[0], markerfacecolor=face, markeredgewidth=1.6)
     if chance:
         axes.axvline(chance * _POINTS, color=_INK, alpha=0.6, linewidth=1.2, linestyle="--")
-    axes.set_yticks(range(len(arms)), [f"{arm.name} (probe)" if is_probe(arm) else arm.name for arm in reversed(arms)])
+    axes.set_yticks(range(len(arms)), [named(arm) for arm in reversed(arms)])
     axes.set_ylim(-0.6, len(arms) - 0.4)
     axes.set_xlim(0, 100)
     axes.set_xlabel("questions right, %" + (" (dashed: a guess)" if chance else ""))
@@ -136,18 +136,23 @@ def by_tag(arms: Sequence[ArmFigures], chance: float | None) -> Any:
 @_drawn
 def quality_and_cost(arms: Sequence[ArmFigures]) -> Any:
     """Choice accuracy against seconds per question (logarithmic), with intervals; a line joins the arms that none of the others
-    beats in both (the Pareto front). Probes are hollow and not on the line."""
+    beats in both (the Pareto front). What no user can be given is hollow and not on the line."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, axes = _axes(7.5, 4.4)
-    front = pareto_front([arm for arm in arms if not is_probe(arm)])
+    front = pareto_front([arm for arm in arms if can_be_given(arm)])
     axes.plot([_seconds(arm) for arm in front], [arm.right * _POINTS for arm in front], color=_INK, alpha=0.5, linestyle=":")
     for number, arm in enumerate(arms):
         colour = _COLOURS[number % 8]
         if interval := arm.accuracy.interval:
             axes.plot([_seconds(arm)] * 2, [bound * _POINTS for bound in interval], color=colour, linewidth=1.2)
-        look = {"color": colour, "markerfacecolor": "none" if is_probe(arm) else colour, "markeredgewidth": 1.6, "markersize": 9}
-        axes.plot(_seconds(arm), arm.right * _POINTS, _MARKERS[number % 8], linestyle="none", label=arm.name, **look)
+        look = {
+            "color": colour,
+            "markerfacecolor": colour if can_be_given(arm) else "none",
+            "markeredgewidth": 1.6,
+            "markersize": 9,
+        }
+        axes.plot(_seconds(arm), arm.right * _POINTS, _MARKERS[number % 7], linestyle="none", label=named(arm), **look)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -182,7 +187,7 @@ def reliability(arms: Sequence[ArmFigures]) -> Any:
         sizes = [4 * one.questions for one in bins]
         axes.plot(sure, right, color=colour, linewidth=0.8, alpha=0.6)
         label = f"{arm.name} (error {arm.calibration.error or 0.0:.2f})"
-        axes.scatter(sure, right, s=sizes, marker=_MARKERS[number % 8], color=colour, label=label)
+        axes.scatter(sure, right, s=sizes, marker=_MARKERS[number % 7], color=colour, label=label)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_xlabel("confidence in the chosen answer")

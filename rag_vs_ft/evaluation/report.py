@@ -10,6 +10,7 @@ from typing import TypeVar
 from rag_vs_ft import files
 from rag_vs_ft.evaluation import plots, ratings
 from rag_vs_ft.evaluation.figures import UPDATES, ArmFigures, ContextQuality, Known, PairFigures, Summary, TagFigures
+from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.leaks import LeakReport
 from rag_vs_ft.evaluation.manifest import FinishedManifest, ModelUsed
 from rag_vs_ft.evaluation.measures import ACCURACY, BITS, F1, MEASURES, PAIRED, SCORES, Measure, chosen
@@ -32,13 +33,15 @@ from rag_vs_ft.evaluation.render import (
 )
 from rag_vs_ft.evaluation.settling import Frozen, Tried
 from rag_vs_ft.evaluation.summary import Table
-from rag_vs_ft.evaluation.verdict import is_probe, why_wrong
+from rag_vs_ft.evaluation.verdict import can_be_given, named, why_wrong
 from rag_vs_ft.records import Question
 
 T = TypeVar("T")
 Columns = Sequence[tuple[str, Callable[[T], str]]]
 """Heads of columns, and what each shows of a row's record."""
 DISAGREEMENTS = 10
+MANY_PAIRS = 12
+"""With more, pairs of probes and rules with one another are left to summary.json, and the picture shows the baseline's."""
 
 
 def write(folder: Path, summary: Summary, manifest: FinishedManifest, table: Table) -> None:
@@ -76,7 +79,7 @@ def sections(summary: Summary, manifest: FinishedManifest, table: Table | None) 
     if any(arm.known for arm in arms):
         result.append(_known(summary))
     result.append(_abstention(summary, manifest))
-    if scored:
+    if any(arm.model not in HEURISTICS for arm in scored):
         result.append(
             Section(
                 "Calibration",
@@ -84,7 +87,7 @@ def sections(summary: Summary, manifest: FinishedManifest, table: Table | None) 
                     "How often a choice is right, against the probability that the model gave it among the choices. Error: "
                     "expected calibration error. The area of a mark grows with its questions.",
                 ),
-                svg=plots.reliability(scored),
+                svg=plots.reliability([arm for arm in scored if arm.model not in HEURISTICS]),
                 figure_says="Reliability of each arm's confidence",
             )
         )
@@ -115,7 +118,7 @@ def _main(summary: Summary) -> Section:
     if errors := [f"{arm.name} {arm.errors}" for arm in summary.arms if arm.errors]:
         notes.append(f"Questions that did not fit into the model's window and count as wrong: {', '.join(errors)}.")
     columns: Columns[ArmFigures] = [
-        ("arm", lambda arm: _named(arm) + (" (baseline)" if arm.name == summary.baseline else "")),
+        ("arm", lambda arm: named(arm) + (" (baseline)" if arm.name == summary.baseline else "")),
         ("model", lambda arm: arm.model + (f" + {arm.adapter}" if arm.adapter else "")),
         ("context", _context),
         (ACCURACY.title, lambda arm: ACCURACY.show(arm.accuracy.value)),
@@ -132,17 +135,13 @@ def _main(summary: Summary) -> Section:
         plots.accuracies(scored, counts.chance) if scored else "",
         "Questions right by each way of answering and each probe, with 95% intervals",
         notes=tuple(notes),
-        drawing=intervals([(_named(arm), arm.right, arm.accuracy.interval) for arm in scored], counts.chance) if scored else "",
+        drawing=intervals([(named(arm), arm.right, arm.accuracy.interval) for arm in scored], counts.chance) if scored else "",
     )
 
 
 def _groups(clusters: int, effective: float | None) -> str:
     worth = f", worth {effective:.1f} equally large ones" if effective and effective < clusters - 0.05 else ""
     return f"{plural(clusters, 'group')} of documents{worth}"
-
-
-def _named(arm: ArmFigures) -> str:
-    return f"{arm.name} (probe)" if is_probe(arm) else arm.name
 
 
 def _context(arm: ArmFigures) -> str:
@@ -168,21 +167,23 @@ def _pairs(summary: Summary, pairs: Sequence[PairFigures]) -> Section:
             if one is not ACCURACY
         ),
     ]
-    shown = pairs
-    if len(pairs) > 12 and summary.baseline:
-        shown = [pair for pair in pairs if summary.baseline in (pair.a, pair.b)]
+    if len(pairs) > MANY_PAIRS:
+        pairs = [pair for pair in pairs if pair.holm_p is not None or summary.baseline in (pair.a, pair.b)]
+    drawn = [pair for pair in pairs if summary.baseline in (pair.a, pair.b)] if len(pairs) > MANY_PAIRS else pairs
     text = (
         "Difference in questions right, in points. p: signs of whole groups flipped at random. Holm p: corrected for all "
         "contrasts with the baseline, which were planned (*), or for all pairs of ways to answer; pairs with a probe have none. "
         "Smallest difference: what questions of this kind show four times in five, after the correction."
     )
+    if len(pairs) < len(summary.pairs_by(ACCURACY)):
+        text += " Other pairs of probes and rules are in summary.json."
     if any(pair.mcnemar_p is not None for pair in pairs):
         text += " McNemar: exact, for independent questions."
     return Section(
         "Every pair, on the same questions",
         (text, "Other measures with their Holm p; of bits per byte less is better."),
         _rows(columns, pairs),
-        plots.forest(shown, "difference in questions right, points (filled: Holm p < 0.05)"),
+        plots.forest(drawn or pairs, "difference in questions right, points (filled: Holm p < 0.05)"),
         "Paired differences with 95% intervals",
     )
 
@@ -206,7 +207,8 @@ def _tags(summary: Summary, arms: Sequence[ArmFigures]) -> Section:
     ]
     text = [_freshness(summary, arms)] if UPDATES in tags else []
     text.append("Small groups have wide intervals; none of these differences is tested.")
-    svg = plots.by_tag(arms, summary.questions.chance) if len(tags) <= 12 else ""
+    models = [arm for arm in arms if arm.model not in HEURISTICS]
+    svg = plots.by_tag(models, summary.questions.chance) if models and len(tags) <= 12 else ""
     return Section("By kind of question", tuple(text), _rows(columns, tags), svg, "Questions right by tag")
 
 
@@ -228,7 +230,7 @@ def _tagged(found: TagFigures) -> str:
 
 def _scores(summary: Summary) -> Section:
     columns: Columns[ArmFigures] = [
-        ("arm", lambda arm: arm.name),
+        ("arm", named),
         *((title, lambda arm, score=score: percent(arm.choice_accuracy_by_score.get(score))) for score, title in SCORES.items()),
         ("without flagged questions", lambda arm: percent(arm.choice_accuracy_clean)),
         (f"{BITS.title} 95% interval", lambda arm: BITS.show_interval(arm.of(BITS).interval)),
@@ -246,7 +248,7 @@ def _scores(summary: Summary) -> Section:
 
 def _answers(arms: Sequence[ArmFigures]) -> Section:
     columns: Columns[ArmFigures] = [
-        ("arm", lambda arm: arm.name),
+        ("arm", named),
         ("answers", lambda arm: str(arm.answered)),
         (F1.title, lambda arm: F1.show(arm.of(F1).value)),
         ("95% interval", lambda arm: F1.show_interval(arm.of(F1).interval)),
@@ -304,7 +306,7 @@ def _known(summary: Summary) -> Section:
 
 def _abstention(summary: Summary, manifest: FinishedManifest) -> Section:
     columns: Columns[ArmFigures] = [
-        ("arm", lambda arm: arm.name),
+        ("arm", named),
         ("area under risk-coverage", lambda arm: number(arm.abstention.risk_coverage_area)),
         ("search refuses unanswerable", lambda arm: percent(arm.abstention.refused_unanswerable_by_search)),
         ("search refuses answerable", lambda arm: percent(arm.abstention.refused_answerable_by_search)),
@@ -326,8 +328,8 @@ def _abstention(summary: Summary, manifest: FinishedManifest) -> Section:
 def _cost(summary: Summary) -> Section:
     arms = summary.arms
     columns: Columns[ArmFigures] = [
-        ("arm", lambda arm: arm.name),
-        ("parameters", lambda arm: f"{arm.cost.parameters / 1e6:,.1f} M"),
+        ("arm", named),
+        ("parameters", lambda arm: f"{arm.cost.parameters / 1e6:,.1f} M" if arm.cost.parameters else NONE),
         ("weights", lambda arm: size(arm.cost.model_bytes)),
         ("index", lambda arm: size(arm.cost.index_bytes)),
         ("index built in", lambda arm: duration(arm.cost.index_seconds)),
@@ -353,7 +355,8 @@ def _cost(summary: Summary) -> Section:
             "How long the index took is not known, as it was updated by a version that did not add that up: no time of training "
             "is set against it. Building it anew under another name tells."
         )
-    if guessing := [arm.name for arm in summary.scored if arm.is_a_guess(summary.questions.chance) and not is_probe(arm)]:
+    chance = summary.questions.chance
+    if guessing := [arm.name for arm in summary.scored if can_be_given(arm) and arm.is_a_guess(chance)]:
         text.append(f"Not shown to be better than a guess, so that nothing is paid back: {', '.join(guessing)}.")
     timed = [arm for arm in summary.scored if arm.seconds_per_question]
     return Section(
@@ -405,7 +408,7 @@ def _disagreements(summary: Summary, table: Table) -> Section:
         question for question in table.with_choices() if 0 < sum(right[name][question.id] > 0.5 for name in names) < len(names)
     ]
     base = summary.baseline or names[0]
-    real = [arm for arm in summary.arms if arm.name != base and not is_probe(arm)]
+    real = [arm for arm in summary.arms if arm.name != base and can_be_given(arm)]
     rival = max(real, key=lambda arm: arm.right).name if real else base
     lost = [question for question in split if right[base][question.id] > right[rival][question.id]]
     won = [question for question in split if right[rival][question.id] > right[base][question.id]]

@@ -52,7 +52,7 @@ from rag_vs_ft.evaluation.statistics import (
     paired_difference,
     risk_coverage_area,
 )
-from rag_vs_ft.evaluation.verdict import verdict
+from rag_vs_ft.evaluation.verdict import can_be_given, verdict
 from rag_vs_ft.mining.updates import larger_number
 from rag_vs_ft.records import Question
 
@@ -407,7 +407,7 @@ def _break_even(arms: Sequence[ArmFigures], chance: float | None) -> tuple[Break
     An arm that is not shown to be better than a guess pays for nothing and is left out, as is one whose index took nobody knows
     how long.
     """
-    able = [arm for arm in arms if not arm.is_a_guess(chance)]
+    able = [arm for arm in arms if can_be_given(arm) and not arm.is_a_guess(chance)]
     retrieving = [
         arm
         for arm in able

@@ -15,9 +15,16 @@ LEVEL = 0.05
 """Of a Holm p, up to which a difference is called one."""
 
 
-def is_probe(arm: ArmFigures) -> bool:
-    """Whether the arm's context is a probe, which no user can be given."""
-    return arm.context not in WAYS
+def can_be_given(arm: ArmFigures) -> bool:
+    """Whether the arm is a way to answer that a user could be given: no probe, and no rule without a language model."""
+    return is_way(arm.model, arm.context)
+
+
+def named(arm: ArmFigures) -> str:
+    """The arm's name, with what it is unless it is a way to answer."""
+    kinds = ["no model"] if arm.model in HEURISTICS else []
+    kinds += [] if arm.context in WAYS else ["probe"]
+    return f"{arm.name} ({', '.join(kinds)})" if kinds else arm.name
 
 
 def verdict(
@@ -32,11 +39,11 @@ def verdict(
     Arms whose context is a probe, and those without a language model, are no candidates: they are named as what they are.
     """
     scored = [arm for arm in arms if arm.accuracy.value is not None]
-    ways = [arm for arm in scored if is_way(arm.model, arm.context)]
-    rules = [arm for arm in scored if arm.model in HEURISTICS and not is_probe(arm)]
+    ways = [arm for arm in scored if can_be_given(arm)]
+    rules = [arm for arm in scored if arm.model in HEURISTICS and arm.context in WAYS]
     if not scored:
         return "No arm answered a question with choices."
-    probes = _probes([arm for arm in scored if is_probe(arm) and arm.model not in HEURISTICS])
+    probes = _probes([arm for arm in scored if arm.context not in WAYS and arm.model not in HEURISTICS])
     if not ways:
         return f"No arm that a user could be given answered a question with choices.\n{probes}".strip()
     best = max(ways, key=lambda arm: arm.right)

@@ -293,6 +293,7 @@ def test_the_margin_is_what_the_wrong_choices_cost_more():
     assert margin(row("q", (-3.0, -10.0)), question) == pytest.approx((-1.0 + 2.0) / math.log(2))
     assert margin(row("q", (-6.0, -5.0)), question) == pytest.approx((-2.0 + 1.0) / math.log(2))
     assert margin(row("q", None, None), question) is None
+    assert margin(row("q", None, None, outcome={"choice_values": (1.0, 0.0)}), question) is None
 
 
 def test_an_arm_at_chance_pays_nothing_back():
