@@ -79,8 +79,7 @@ def run(home: Home, progress: Progress | None = None) -> None:
     tell = progress or silent
     clock = _TimeLeft()
     _heading("1. Documents")
-    known = [info.name for info in store.list_corpora(home)]
-    info = store.update(NAME, home=home) if NAME in known else store.add(NAME, NAME, home=home)
+    info = store.update(NAME, home=home) if store.has_corpus(NAME, home) else store.add(NAME, NAME, home=home)
     counts = info.manifest.counts
     print(f"The packaged Azure handbook: {counts.documents} articles, {counts.words:,} words.")
     if _finished_run(home):

@@ -121,6 +121,26 @@ def test_eval_retrieval_prints_the_contract(run, built, tmp_path) -> None:
     assert code in (1, 2) and f"{questions}" in err
 
 
+def test_opening_test_questions_by_retrieval_alone_is_written_into_the_ledger(run, built, home, tmp_path) -> None:
+    rows = [
+        {"id": "a", "question": "How long is a deleted vault kept?", "gold_documents": ["vault/keys.md"], "split": "test"},
+        {"id": "b", "question": "How many nodes?", "gold_documents": ["aks/pools.md"], "split": "dev"},
+    ]
+    defaults = {"answer": None, "choices": None, "answer_index": None, "answerable": True, "source": "test", "tags": []}
+    questions, ledger = tmp_path / "questions.jsonl", home.results / "openings.jsonl"
+    questions.write_text("".join(json.dumps(defaults | row) + "\n" for row in rows), encoding="utf-8")
+    words = ["eval-retrieval", "--index", "docs", "--questions", questions, "--json"]
+    assert "openings" not in json.loads(run(*words)[1]) and not ledger.exists()
+    assert json.loads(run(*words, "--split", "test")[1])["openings"] == {"times": 1, "configurations": 1}
+    assert json.loads(run(*words, "--split", "test")[1])["openings"] == {"times": 1, "configurations": 1}
+    code, out, _ = run(*words, "--split", "test", "--retriever", "bm25")
+    assert code == 0 and json.loads(out)["openings"] == {"times": 2, "configurations": 2}
+    ledger.write_text("null\n")
+    code, _, err = run(*words, "--split", "test")
+    assert code == 1 and "openings.jsonl:1" in err
+    ledger.unlink()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -128,7 +148,7 @@ def test_eval_retrieval_prints_the_contract(run, built, tmp_path) -> None:
         (["search", "x", "-k", "0", "--index", "docs"], "k=0"),
         (["search", "x", "--index", "none"], "there is no index 'none'"),
         (["search", "x", "--index", "docs", "--retriever", "sparse"], "'sparse'"),
-        (["search", "x", "--index", "docs", "--since", "yesterday"], "no date"),
+        (["search", "x", "--index", "docs", "--since", "yesterday"], "is not a date"),
         (["ask", "x", "--index", "docs", "--context", "some"], "context 'some'"),
         (["ask", "x", "--index", "docs", "--model", "no-such-model"], "no-such-model"),
         (["ask", "  ", "--index", "docs"], "question is empty"),
@@ -144,6 +164,8 @@ def test_eval_retrieval_prints_the_contract(run, built, tmp_path) -> None:
         (["questions", "check", "/no/such/file"], "/no/such/file"),
         (["eval-retrieval", "--index", "docs", "--questions", "/no/such/file"], "/no/such/file"),
         (["eval", "/no/such/file"], "/no/such/file"),
+        (["perplexity", "none", "--corpus", "docs", "--tokens", "0"], "--tokens is 0"),
+        (["perplexity", "none", "--corpus", "docs", "--index", "docs", "--tokens", "-1"], "--tokens is -1"),
         (["report", "/no/such/folder"], "/no/such/folder"),
         (["train", "wish", "--preset", "nano", "--run", "x", "--corpus", "docs"], "'wish'"),
         (["train", "scratch", "--preset", "none", "--run", "x", "--corpus", "docs"], "none"),

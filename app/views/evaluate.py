@@ -13,7 +13,7 @@ from resources import home, plain, shown_errors
 
 from rag_vs_ft.evaluation import plots, ratings
 from rag_vs_ft.evaluation.compare import compare_runs
-from rag_vs_ft.evaluation.experiments import Score, load_experiment
+from rag_vs_ft.evaluation.experiments import ChoiceScore, load_experiment
 from rag_vs_ft.evaluation.figures import SUMMARY, UPDATES, Summary, read_answers, read_summary
 from rag_vs_ft.evaluation.harness import DEMO
 from rag_vs_ft.evaluation.manifest import FinishedManifest, read_finished
@@ -238,7 +238,7 @@ def run_questions(manifest: FinishedManifest) -> dict[str, Question]:
     }
 
 
-def show_question(question: Question, by_arm: Mapping[str, Prediction], score: Score) -> None:
+def show_question(question: Question, by_arm: Mapping[str, Prediction], score: ChoiceScore) -> None:
     """One question: what each arm saw and said."""
     st.text(question.question)
     if question.choices is not None:

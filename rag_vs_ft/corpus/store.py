@@ -192,6 +192,11 @@ def open_corpus(name: str, home: Home) -> Corpus:
     return Corpus(name, folder, manifest)
 
 
+def has_corpus(name: str, home: Home) -> bool:
+    """Whether there is a corpus of this name, whole or damaged."""
+    return (home.corpora / name / "manifest.json").exists()
+
+
 def list_corpora(home: Home) -> list[CorpusInfo]:
     """The corpora of this home by name. A damaged one is left out: opening it says what is wrong (`damaged_corpora`)."""
     return [CorpusInfo(name, found) for name, found in _all(home) if isinstance(found, Manifest)]

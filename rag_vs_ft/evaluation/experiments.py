@@ -19,7 +19,7 @@ from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.questions import sample_questions_path
 
 Retriever = Literal["hybrid", "bm25", "dense"]
-Score = Literal["sum", "per_byte", "pmi"]
+ChoiceScore = Literal["sum", "per_byte", "pmi"]
 SAMPLE = "sample"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
@@ -58,7 +58,7 @@ class Choose(_Table):
 
     k: tuple[int, ...] = Field(default=(settings.K,), min_length=1)
     retriever: tuple[Retriever, ...] = Field(default=("hybrid",), min_length=1)
-    score: tuple[Score, ...] = Field(default=("pmi",), min_length=1)
+    score: tuple[ChoiceScore, ...] = Field(default=("pmi",), min_length=1)
     questions: int = Field(default=0, ge=0)
 
     @property

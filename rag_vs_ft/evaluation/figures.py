@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rag_vs_ft import files
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation.costs import ArmCost
-from rag_vs_ft.evaluation.experiments import Score
+from rag_vs_ft.evaluation.experiments import ChoiceScore
 from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, Measure
 from rag_vs_ft.evaluation.predictions import PREDICTIONS, Prediction, read_records
 from rag_vs_ft.evaluation.statistics import Bin, Interval
@@ -126,7 +126,7 @@ class ArmFigures:
     n: int
     errors: int
     estimates: Mapping[str, Estimate]
-    choice_accuracy_by_score: Mapping[Score, float | None]
+    choice_accuracy_by_score: Mapping[ChoiceScore, float | None]
     choice_accuracy_clean: float | None
     answered: int
     finish: Mapping[str, int]
@@ -212,7 +212,7 @@ class ScoreFigures:
     """Which way answers best by one score, and its lead over the baseline, corrected for all contrasts with the baseline; None
     where it is the baseline itself or there is none."""
 
-    score: Score
+    score: ChoiceScore
     best: str
     choice_accuracy: float
     difference: float | None
@@ -300,7 +300,7 @@ class Summary:
 
     run: str
     experiment: str
-    primary_score: Score
+    primary_score: ChoiceScore
     baseline: str | None
     questions: QuestionCounts
     arms: tuple[ArmFigures, ...]

@@ -423,7 +423,7 @@ def _problem(model: str, experiment: Experiment, home: Home) -> str | None:
 
 def _corpus_and_index(experiment: Experiment, home: Home, progress: Progress) -> tuple[Corpus, Index]:
     # Asked for by name: another corpus, or another index, that is damaged is none of this experiment's business.
-    if experiment.source and not (home.corpora / experiment.corpus / "manifest.json").exists():
+    if experiment.source and not store.has_corpus(experiment.corpus, home):
         store.add(experiment.corpus, experiment.source, home=home)
     corpus = store.open_corpus(experiment.corpus, home)
     if experiment.source and not (home.indexes / experiment.index / "CURRENT").is_file():

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rag_vs_ft.evaluation.experiments import Score
+from rag_vs_ft.evaluation.experiments import ChoiceScore
 from rag_vs_ft.evaluation.metrics import exact_match, rouge_l, token_f1
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.questions import gold_answer
@@ -18,7 +18,7 @@ from rag_vs_ft.evaluation.render import NONE, number, percent, points, span
 from rag_vs_ft.evaluation.statistics import Interval
 from rag_vs_ft.records import Question
 
-SCORES: dict[Score, str] = {"sum": "sum", "per_byte": "per byte", "pmi": "PMI"}
+SCORES: dict[ChoiceScore, str] = {"sum": "sum", "per_byte": "per byte", "pmi": "PMI"}
 """The scores that a choice can be preferred by, and what reports call them."""
 
 
@@ -33,7 +33,7 @@ class Measure:
 
     name: str
     title: str
-    of: Callable[[Prediction, Question, Score], float | None]
+    of: Callable[[Prediction, Question, ChoiceScore], float | None]
     lower_is_better: bool = False
     share: bool = False
     paired: bool = False
@@ -53,7 +53,7 @@ class Measure:
         return points(value) if self.share else f"{value:+.3f}"
 
 
-def choice_scores(prediction: Prediction, question: Question, score: Score) -> tuple[float, ...] | None:
+def choice_scores(prediction: Prediction, question: Question, score: ChoiceScore) -> tuple[float, ...] | None:
     """A score for each choice, higher is likelier; None without choices or outcome.
 
     sum: log P(choice | prompt). per_byte: the same per byte of the choice. pmi: log P(choice | prompt) - log P(choice | prompt
@@ -72,7 +72,7 @@ def choice_scores(prediction: Prediction, question: Question, score: Score) -> t
     return tuple(value - prior for value, prior in zip(sums, priors, strict=True))
 
 
-def choice_credit(prediction: Prediction, question: Question, score: Score) -> float | None:
+def choice_credit(prediction: Prediction, question: Question, score: ChoiceScore) -> float | None:
     """1 when the right choice has the highest score, 0 when not; equal scores share the credit. None without choices; 0 for a
     question that could not be asked."""
     if question.choices is None:
@@ -84,13 +84,13 @@ def choice_credit(prediction: Prediction, question: Question, score: Score) -> f
     return (scores[question.answer_index] == best) / scores.count(best)
 
 
-def chosen(prediction: Prediction, question: Question, score: Score) -> str | None:
+def chosen(prediction: Prediction, question: Question, score: ChoiceScore) -> str | None:
     """The choice with the highest score; None without choices or outcome."""
     scores = choice_scores(prediction, question, score)
     return None if scores is None or question.choices is None else question.choices[scores.index(max(scores))]
 
 
-def confidence(prediction: Prediction, question: Question, score: Score) -> float:
+def confidence(prediction: Prediction, question: Question, score: ChoiceScore) -> float:
     """Probability of the chosen choice among the choices: softmax of the scores (per byte: times the choices' mean length).
 
     A heuristic is sure of what it chooses, and divides itself between equals.
@@ -105,7 +105,7 @@ def confidence(prediction: Prediction, question: Question, score: Score) -> floa
     return 1.0 / sum(math.exp(scale * (value - best)) for value in scores)
 
 
-def bits_per_byte(prediction: Prediction, question: Question, score: Score = "sum") -> float | None:
+def bits_per_byte(prediction: Prediction, question: Question, score: ChoiceScore = "sum") -> float | None:
     """Bits per UTF-8 byte of the gold answer after the prompt, whatever the primary score; None without one."""
     answer = gold_answer(question)
     if answer is None or prediction.outcome.answer_logprob is None:
@@ -113,7 +113,7 @@ def bits_per_byte(prediction: Prediction, question: Question, score: Score = "su
     return -prediction.outcome.answer_logprob / math.log(2) / len(answer.encode())
 
 
-def margin(prediction: Prediction, question: Question, score: Score = "sum") -> float | None:
+def margin(prediction: Prediction, question: Question, score: ChoiceScore = "sum") -> float | None:
     """How many bits per byte the wrong choices cost more than the right one, on average; None without choices or outcome, and
     for an arm without a language model.
 
@@ -126,10 +126,10 @@ def margin(prediction: Prediction, question: Question, score: Score = "sum") -> 
     return (scores[question.answer_index] - sum(wrong) / len(wrong)) / math.log(2)
 
 
-def _of_answer(metric: Callable[[str, str], float]) -> Callable[[Prediction, Question, Score], float | None]:
+def _of_answer(metric: Callable[[str, str], float]) -> Callable[[Prediction, Question, ChoiceScore], float | None]:
     """A metric of a free answer and the gold answer, for the questions that have both."""
 
-    def of(prediction: Prediction, question: Question, score: Score) -> float | None:
+    def of(prediction: Prediction, question: Question, score: ChoiceScore) -> float | None:
         answer, gold = prediction.outcome.answer, gold_answer(question)
         return None if answer is None or gold is None else metric(answer, gold)
 

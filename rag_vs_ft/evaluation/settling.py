@@ -9,7 +9,7 @@ from typing import Any
 
 from rag_vs_ft import settings
 from rag_vs_ft.evaluation.contexts import CONTEXTS
-from rag_vs_ft.evaluation.experiments import Arm, Choose, Score
+from rag_vs_ft.evaluation.experiments import Arm, ChoiceScore, Choose
 from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.measures import ACCURACY
 from rag_vs_ft.evaluation.predictions import Prediction
@@ -26,7 +26,7 @@ class Tried:
     arm: str
     retriever: str | None
     k: int | None
-    scores: Mapping[Score, float]
+    scores: Mapping[ChoiceScore, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Frozen:
 
     k: int
     retriever: str
-    score: Score
+    score: ChoiceScore
     refuse_below: float
     dev_questions: int
     tried_questions: int
@@ -104,16 +104,16 @@ def choose_best(
     tried: Sequence[Variant],
     rows: Mapping[str, Mapping[str, Prediction]],
     questions: Sequence[Question],
-) -> tuple[Score, tuple[str, int], tuple[Tried, ...]]:
+) -> tuple[ChoiceScore, tuple[str, int], tuple[Tried, ...]]:
     """The score and the candidate with the best mean choice accuracy over all arms, chosen jointly, and the table of all.
 
     `rows` are predictions by the name of the settled arm and question id. Of equals the first in the experiment's order wins.
     """
-    accuracy: dict[tuple[str, tuple[str, int], Score], float] = {}
+    accuracy: dict[tuple[str, tuple[str, int], ChoiceScore], float] = {}
     table: list[Tried] = []
     for variant in tried:
         mine = rows[variant.settled.name]
-        scores: dict[Score, float] = {
+        scores: dict[ChoiceScore, float] = {
             score: sum(ACCURACY.of(mine[question.id], question, score) or 0.0 for question in questions) / len(questions)
             for score in choose.score
         }

@@ -15,7 +15,7 @@ from typing import Any
 
 from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.costs import ArmCost
-from rag_vs_ft.evaluation.experiments import Arm, Score
+from rag_vs_ft.evaluation.experiments import Arm, ChoiceScore
 from rag_vs_ft.evaluation.figures import (
     UPDATES,
     Abstention,
@@ -68,7 +68,7 @@ class Table:
     rows: Mapping[str, Mapping[str, Prediction]]
     clusters: Mapping[str, str]
     flagged: frozenset[str]
-    score: Score
+    score: ChoiceScore
     refuse_below: float
 
     def with_choices(self) -> list[Question]:
@@ -267,7 +267,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def _accuracy(table: Table, arm: str, score: Score) -> float | None:
+def _accuracy(table: Table, arm: str, score: ChoiceScore) -> float | None:
     return _mean([choice_credit(table.rows[arm][question.id], question, score) or 0.0 for question in table.with_choices()])
 
 

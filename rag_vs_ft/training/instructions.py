@@ -141,14 +141,6 @@ def leak(record: Record, held_out: HeldOut) -> str | None:
     return None
 
 
-def without_leaks(records: Sequence[Record], held_out: HeldOut) -> Built:
-    """The records that may be trained on; for files made elsewhere (what is built here has been checked)."""
-    funnel = Funnel()
-    funnel.candidates = len(records)
-    kept = [record for record in records if not is_dropped(leak(record, held_out), funnel)]
-    return Built(tuple(kept), funnel.counts(len(kept)))
-
-
 def is_dropped(reason: str | None, funnel: Funnel) -> bool:
     """Count the drop, if there is a reason for one."""
     if reason:

@@ -21,7 +21,6 @@ from rag_vs_ft.training.instructions import (
     joined,
     read_alpaca,
     with_context,
-    without_leaks,
     write_alpaca,
 )
 
@@ -233,13 +232,6 @@ def test_faq_pairs_of_evaluation_files_are_left_out_by_id_and_by_wording():
         "dropped: repeated: the same question": 1,
         "kept": 1,
     }
-
-
-def test_records_from_elsewhere_are_checked_too():
-    records = [Record("Name three colours.", "", "Red, green, blue."), Record("What is the port of the API server?", "", "443")]
-    built = without_leaks(records, HeldOut([("q", "What is the port of the API server?", None)]))
-    assert built.records == (records[0],)
-    assert built.funnel["dropped: leak: the instruction holds an evaluation question"] == 1
 
 
 def test_joined_parts_hold_each_instruction_once_and_lose_no_count():
