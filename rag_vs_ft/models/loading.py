@@ -16,7 +16,7 @@ from rag_vs_ft.errors import UserError
 from rag_vs_ft.models import fast
 from rag_vs_ft.models.adapters import apply_adapter
 from rag_vs_ft.models.devices import choose_device
-from rag_vs_ft.models.fingerprints import fingerprint
+from rag_vs_ft.models.fingerprints import check, fingerprint
 from rag_vs_ft.models.folders import count_parameters, read_json, weight_files
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.naming import resolve
@@ -47,10 +47,12 @@ def load(
     installed and the model is on a CPU (see `fast.attach`); scores are always torch's.
 
     Raises UserError when the model is not there, is not whole, has no safetensors, or when weights, tokenizer and adapter do
-    not belong together.
+    not belong together; CheckFailed when a checkpoint of a run has changed since it was written.
     """
     settings.check_engine(engine)
     found = resolve(name, home, adapter)
+    for place in (found.base, *found.adapters):
+        check(place)
     weights = weight_files(found.base)
     parameters = count_parameters(weights)
     where = choose_device(device, dtype, threads, parameters=parameters)
