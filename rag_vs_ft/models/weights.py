@@ -45,7 +45,7 @@ def load_model(place: Path, where: Device, four_bit: bool) -> Any:
             model = model.to(where.device)
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"{place} does not fit into the memory of {where.device}", "use --dtype bfloat16, 4-bit weights, or the CPU"
+            f"{place} does not fit into the memory of {where.device}", "use a smaller model, or one with 4-bit weights"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(f"the model in {place} cannot be loaded: {first_line(error)}", "fetch or save it again") from error
