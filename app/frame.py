@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 from progress_panel import POLL_SECONDS
 from resources import home, plain
@@ -10,6 +12,11 @@ from rag_vs_ft import jobs
 
 _STYLE = """<style>
 .stMainBlockContainer { padding-top: 3.5rem; padding-bottom: 4rem; }
+.readable { overflow-wrap: anywhere; }
+.readable mark { background: rgba(255, 196, 0, 0.35); color: inherit; border-radius: 3px; padding: 0 1px; }
+.readable table { border-collapse: collapse; margin: 0.5rem 0 1rem; display: block; overflow-x: auto; }
+.readable th, .readable td { border: 1px solid rgba(128, 128, 128, 0.35); padding: 0.25rem 0.6rem; text-align: left; }
+.readable > :last-child { margin-bottom: 0; }
 @media print {
   .stSidebar, .stAppHeader, .stBottom, [data-testid=stChatInput] { display: none !important; }
   .stApp, .stMain, .stAppViewContainer { position: static !important; height: auto !important; overflow: visible !important; }
@@ -21,6 +28,7 @@ _STYLE = """<style>
 def draw_frame() -> None:
     """Draw what every page has; costs one look at the jobs, and is drawn again only while one runs."""
     st.html(_STYLE)
+    st.logo(str(Path(__file__).with_name("logo.svg")), size="large", link=None)
     with st.sidebar:
         running = any(job.running for job in jobs.list_jobs(home()))
         st.fragment(_running_work, run_every=POLL_SECONDS if running else None)()
@@ -29,5 +37,5 @@ def draw_frame() -> None:
 def _running_work() -> None:
     for job in jobs.list_jobs(home()):
         if job.running:
-            share = f" {job.done / job.total:.0%}" if job.total else ""
-            st.page_link("views/work.py", label=plain(f"{job.title}:{share} {job.stage}"), icon=":material/hourglass_top:")
+            share = f": {job.done / job.total:.0%}" if job.total else ""
+            st.page_link("views/work.py", label=plain(f"{job.title}{share}"), icon=":material/hourglass_top:")

@@ -3,7 +3,7 @@
 import streamlit as st
 from frame import draw_frame
 from progress_panel import forget_ended
-from resources import shown_errors
+from resources import NotThere, shown_errors
 
 page = st.navigation(
     {
@@ -11,6 +11,7 @@ page = st.navigation(
             st.Page("views/ask.py", title="Ask", default=True),
             st.Page("views/compare.py", title="Compare"),
             st.Page("views/rate.py", title="Rate"),
+            st.Page("views/feedback.py", title="Feedback"),
         ],
         "Look inside": [
             st.Page("views/index.py", title="Index"),
@@ -29,5 +30,8 @@ if st.session_state.get("page") != page.title:
     st.session_state["page"] = page.title
     forget_ended()
 draw_frame()
-with shown_errors(f"The page {page.title}"):
-    page.run()
+try:
+    with shown_errors(f"The page {page.title}"):
+        page.run()
+except NotThere as missing:  # the page ends here
+    missing.show()

@@ -1,11 +1,12 @@
-"""Retrieved passages on a page: always as plain text, links only from the table of the corpus."""
+"""Retrieved passages on a page: safe to show whatever they hold, with the sentence that an answer rests on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlencode
 
 import streamlit as st
+from readable import show_readable, snippet, supporting_sentence
 from resources import plain
 
 from rag_vs_ft.records import Chunk, Hit
@@ -16,50 +17,67 @@ Opener = Callable[[Chunk], None]
 def show_passages(
     hits: Sequence[Hit],
     cited: Sequence[int] = (),
-    matched: dict[str, list[str]] | None = None,
-    opener: Opener | None = None,
+    matched: Mapping[str, list[str]] | None = None,
+    *,
+    answer: str = "",
+    index: str = "",
+    key: str = "",
 ) -> None:
-    """One card a passage, to be opened; `cited` ranks are marked, `matched` holds the query's terms found in each chunk.
+    """One card a passage; `cited` ranks are marked, the first of them is open, and its supporting sentence is highlighted.
 
-    `opener` shows a chunk in its document; None opens the page Index in another tab, beside the conversation.
+    `matched` has the query's terms found in each chunk. "Show in the document" opens the page Index in another tab, beside the
+    conversation; `key` tells the cards of one answer from those of another.
     """
     for hit in hits:
         rests = hit.rank in cited
         label = f"[{hit.rank}] {plain(hit.chunk.breadcrumb)}{' :green-badge[cited]' if rests else ''}"
-        with st.expander(label, icon=":material/article:"):
-            show_passage(hit, (matched or {}).get(hit.chunk.id), opener)
+        with st.expander(label, icon=":material/article:", expanded=rests and hit.rank == cited[0]):
+            marked = supporting_sentence(answer, hit.chunk.text) if rests else None
+            show_readable(hit.chunk.text, marked)
+            show_origin(hit, (matched or {}).get(hit.chunk.id), index=index, key=key)
 
 
-def show_passage(hit: Hit, matched: list[str] | None, opener: Opener | None) -> None:
-    """The exact text of a passage, where it is from and why it was found."""
+def show_found(
+    hits: Sequence[Hit],
+    matched: Mapping[str, list[str]],
+    *,
+    opener: Opener | None = None,
+    index: str = "",
+    key: str = "",
+) -> None:
+    """The results of a search: each with the lines that match best, and the whole passage to be opened."""
+    for hit in hits:
+        with st.container(border=True):
+            st.markdown(f"**[{hit.rank}] {plain(hit.chunk.breadcrumb)}**")
+            st.html(snippet(hit.chunk.text, matched.get(hit.chunk.id, ())))
+            with st.expander("The whole passage"):
+                show_readable(hit.chunk.text)
+            show_origin(hit, matched.get(hit.chunk.id), opener=opener, index=index, key=key)
+
+
+def show_origin(hit: Hit, matched: Sequence[str] | None, *, opener: Opener | None = None, index: str = "", key: str = "") -> None:
+    """Where a passage is from, why it was found, and the ways to its document."""
     chunk = hit.chunk
-    st.text(chunk.text)
-    legs = [
-        f"words (BM25): {_leg(hit.bm25_rank, hit.bm25_score, 2)}",
-        f"meaning: {_leg(hit.dense_rank, hit.dense_score, 3)}",
-    ]
-    about = [chunk.document_id, *([chunk.date] if chunk.date else []), *legs]
+    about = [chunk.document_id, *([chunk.date] if chunk.date else [])]
+    about += [f"found by its words: {_place(hit.bm25_rank)}", f"by its meaning: {_place(hit.dense_rank)}"]
+    if hit.found_rank is not None:
+        about.append(f"{_ordinal(hit.found_rank)} before reranking")
     if stems := [term for term in matched or () if " " not in term]:  # pairs of them tell a reader nothing more
         about.append(f"matched word stems: {', '.join(stems)}")
     st.caption(plain(" · ".join(about)))
     with st.container(horizontal=True):
         label, icon = "Show in the document", ":material/description:"
         if opener is not None:
-            st.button(label, icon=icon, type="tertiary", key=f"open-{chunk.id}", on_click=opener, args=(chunk,))
+            st.button(label, icon=icon, type="tertiary", key=f"open-{key}-{chunk.id}", on_click=opener, args=(chunk,))
         else:
-            query = urlencode({"document": chunk.document_id, "chunk": chunk.id, **_index_parameter()})
+            query = urlencode({"document": chunk.document_id, "chunk": chunk.id, **({"index": index} if index else {})})
             st.link_button(label, f"index?{query}", icon=icon, type="tertiary")
         if chunk.url.startswith("https://"):
             st.link_button("Open the article", chunk.url, icon=":material/open_in_new:", type="tertiary")
 
 
-def _index_parameter() -> dict[str, str]:
-    name = st.session_state.get("index")
-    return {"index": name} if name else {}
-
-
-def _leg(rank: int | None, score: float | None, digits: int) -> str:
-    return "not found" if rank is None else f"{_ordinal(rank)} ({score:.{digits}f})"
+def _place(rank: int | None) -> str:
+    return "not found" if rank is None else _ordinal(rank)
 
 
 def _ordinal(number: int) -> str:

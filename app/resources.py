@@ -15,7 +15,7 @@ from typing import Any
 
 import streamlit as st
 
-from rag_vs_ft import settings
+from rag_vs_ft import files, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index import generations
 from rag_vs_ft.index.search import Index
@@ -39,18 +39,26 @@ def plain(text: str) -> str:
 
 def show_error(error: Exception, what: str) -> None:
     """Show what went wrong and the next step; details of what nobody expected go to the log under an id that is shown."""
-    st.error(_told(error, what), icon=":material/error:")
+    show_failure(*told(error, what))
 
 
-def _told(error: Exception, what: str) -> str:
+def show_failure(message: str, hint: str = "") -> None:
+    """Show what went wrong and the next step."""
+    st.error(f"{plain(message)}  \n{plain(hint)}" if hint else plain(message), icon=":material/error:")
+
+
+def told(error: Exception, what: str) -> tuple[str, str]:
+    """What a visitor is told of an error, and the next step. What nobody expected is logged, once, under the id that is told."""
+    if isinstance(error, OSError) and not isinstance(error, UserError):
+        error = files.unusable(error)
     if isinstance(error, UserError):
-        return f"{plain(error.message)}  \n{plain(error.hint)}" if error.hint else plain(error.message)
+        return error.message, error.hint
     log_id = getattr(error, "log_id", "")
     if not log_id:  # it is shown each time the page is drawn, and logged once
         log_id = secrets.token_hex(4)
         error.__dict__["log_id"] = log_id
         _LOG.error("[%s] %s", log_id, what, exc_info=error)
-    return f"{plain(what)} failed ({type(error).__name__}). The terminal that runs the app has the details under **{log_id}**."
+    return f"{what} failed ({type(error).__name__}).", f"The terminal that runs the app has the details under {log_id}."
 
 
 @contextmanager
@@ -58,6 +66,8 @@ def shown_errors(what: str) -> Iterator[None]:
     """Show an error of the block as a message instead of raising it."""
     try:
         yield
+    except NotThere:
+        raise
     except Exception as error:  # the one place between a page and its visitor
         show_error(error, what)
 
@@ -106,16 +116,32 @@ def model_names() -> list[str]:
 
 def load_model(name: str) -> SharedModel:
     """The model `name`, loaded once for all visitors; a run that has a newer checkpoint is loaded again."""
+    return _model(str(home().root), name, _places(name))
+
+
+def _places(name: str) -> str:
+    """Where the weights are that a name means now; another checkpoint is another place."""
     found = naming.resolve(name, home())
-    return _model(str(home().root), name, str([place.resolve() for place in (found.base, *found.adapters)]))
+    return str([place.resolve() for place in (found.base, *found.adapters)])
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _model(root: str, name: str, checkpoint: str) -> SharedModel:
+def _model(root: str, name: str, places: str) -> SharedModel:
     shared = SharedModel(load(name, settings.home(root), engine=settings.engine()))
     gc.collect()
     gc.freeze()  # the million objects of torch and transformers that stay are not looked at by every later collection
+    _loaded().add((name, places))
     return shared
+
+
+@st.cache_resource(show_spinner=False)
+def _loaded() -> set[tuple[str, str]]:
+    return set()
+
+
+def is_loaded(name: str) -> bool:
+    """Whether the model was loaded before; it may have made room for others since."""
+    return (name, _places(name)) in _loaded()
 
 
 def page_title(text: str) -> None:
@@ -123,29 +149,45 @@ def page_title(text: str) -> None:
     st.title(plain(text), anchor=False)
 
 
-def is_missing(label: str, options: Sequence[str], key: str, instead: str = "") -> bool:
-    """Say that what the address or an earlier visit names under `key` is not there, and offer `instead`.
+class NotThere(Exception):
+    """The address or an earlier choice names something that is not there."""
 
-    Streamlit would take another option without a word, and answers would come from something that nobody chose.
+    def __init__(self, label: str, gone: Sequence[str], key: str, instead: str | list[str]) -> None:
+        super().__init__(label)
+        self.label, self.gone, self.key, self.instead = label, gone, key, instead
+
+    def show(self) -> None:
+        """Say it, and offer what is there."""
+        st.error(plain(f"{self.label} {', '.join(self.gone)}: not there (any more)."), icon=":material/error:")
+        others = [self.instead] if isinstance(self.instead, str) else self.instead
+        label = f"Use {', '.join(map(plain, others))}" if any(others) else "Use all"
+        st.button(label, key=f"instead-{self.key}", on_click=self._use)
+
+    def _use(self) -> None:
+        st.query_params.pop(self.key, None)
+        st.session_state[self.key] = self.instead
+
+
+def check_there(label: str, options: Sequence[str], key: str, instead: str | list[str]) -> None:
+    """Raise NotThere when what the address or an earlier visit names under `key` is not an option.
+
+    Streamlit would take another one without a word, and answers would come from something that nobody chose.
     """
     wanted = st.query_params.get_all(key) or st.session_state.get(key) or []
     gone = [one for one in ([wanted] if isinstance(wanted, str) else wanted) if one not in options]
-    if not gone:
-        return False
-
-    def use() -> None:
-        st.query_params.pop(key, None)
-        st.session_state[key] = instead
-
-    st.error(plain(f"{label} {', '.join(gone)}: not there (any more)."), icon=":material/error:")
-    if instead:
-        st.button(f"Use {plain(instead)}", key=f"instead-{key}", on_click=use)
-    return True
+    if gone:
+        raise NotThere(label, gone, key, instead)
 
 
 def choose(label: str, options: Sequence[str], key: str, first: str = "", **about: Any) -> str:
-    """A select box of names that is kept in the address; a name that is not there is said, and the page stops."""
+    """A select box of names that is kept in the address. Raises NotThere when the address names something else."""
     default = first if first in options else options[0]
-    if is_missing(label, options, key, default):
-        st.stop()
+    check_there(label, options, key, default)
     return str(st.selectbox(label, options, index=list(options).index(default), key=key, bind="query-params", **about))
+
+
+def shortened(text: str, limit: int, what: str) -> str:
+    """The first `limit` characters of a text that was typed or pasted; that it is not all is said."""
+    if len(text) > limit:
+        st.warning(plain(f"{what} has {len(text):,} characters; the first {limit:,} are used."))
+    return text[:limit]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from rag_vs_ft import database
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.records import Answer
 from rag_vs_ft.settings import Home
@@ -90,8 +91,8 @@ def store_feedback(
         json.dumps([hit.chunk.id for hit in answer.hits]),
         json.dumps(dict(settings or {}), sort_keys=True),
     )
-    with _open(home) as database:
-        database.execute(f"INSERT OR REPLACE INTO feedback VALUES ({', '.join('?' * len(values))})", values)
+    with _open(home) as opened:
+        opened.execute(f"INSERT OR REPLACE INTO feedback VALUES ({', '.join('?' * len(values))})", values)
 
 
 def read_feedback(home: Home) -> list[dict[str, Any]]:
@@ -100,12 +101,17 @@ def read_feedback(home: Home) -> list[dict[str, Any]]:
     return [{**row, "chunk_ids": json.loads(row["chunk_ids"]), "settings": json.loads(row["settings"])} for row in rows]
 
 
+def as_json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Feedback as it is exported: one JSON object a line."""
+    return "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
+
+
 def store_rating(home: Home, question: str, arms: tuple[str, str], answers: tuple[str, str], verdict: Verdict) -> None:
     """Keep a blind rating of two arms' answers, in the order they were shown. Raises UserError when that cannot be done."""
     if verdict not in get_args(Verdict) or arms[0] == arms[1]:
         raise UserError(f"{verdict!r} of {arms[0]!r} and {arms[1]!r} is no rating", f"use one of: {', '.join(get_args(Verdict))}")
-    with _open(home) as database:
-        database.execute(
+    with _open(home) as opened:
+        opened.execute(
             "INSERT INTO ratings (time, question, first_arm, second_arm, first_answer, second_answer, verdict) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (_now(), question, *arms, *answers, verdict),
@@ -156,22 +162,9 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-@contextmanager
-def _open(home: Home) -> Iterator[sqlite3.Connection]:
-    """The database in one transaction, made when it is not there."""
-    path = database_path(home)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=2.0)) as database, database:
-            database.executescript(_SCHEMA)
-            database.row_factory = sqlite3.Row
-            yield database
-    except (sqlite3.Error, OSError) as error:
-        raise UserError(f"cannot use {path}: {error}", "check that the folder can be written and the disk is not full") from error
+def _open(home: Home) -> AbstractContextManager[sqlite3.Connection]:
+    return database.transaction(database_path(home), _SCHEMA)
 
 
 def _read(home: Home, query: str) -> list[dict[str, Any]]:
-    if not database_path(home).is_file():
-        return []
-    with _open(home) as database:
-        return [dict(row) for row in database.execute(query)]
+    return database.rows(database_path(home), query)

@@ -52,7 +52,7 @@ def save_gpt2(folder: Path, *, window: int = 256, seed: int = 1, width: int = 32
     return folder
 
 
-def save_llama(folder: Path, *, window: int = 512, seed: int = 2) -> Path:
+def save_llama(folder: Path, *, window: int = 512, seed: int = 2, layers: int = 2) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -63,7 +63,7 @@ def save_llama(folder: Path, *, window: int = 512, seed: int = 2) -> Path:
         max_position_embeddings=window,
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         bos_token_id=1,

@@ -1,138 +1,244 @@
-"""A conversation with the documents: each answer with its passages, its prompt and its cost."""
+"""A conversation with the documents: each answer with its passages, its prompt and its cost, or a search without a model."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from datetime import date
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
+from answering import Answering, begin, live, stop
 from background import shared
-from conversation import Turn, as_markdown
 from first_start import index_names
-from passages import show_passages
-from resources import home, load_model, model_names, open_index, plain, show_error, shown_errors
+from passages import show_found, show_passages
+from readable import is_degenerate, show_readable
+from resources import (
+    check_there,
+    choose,
+    home,
+    load_model,
+    model_names,
+    open_index,
+    page_title,
+    plain,
+    show_failure,
+    shown_errors,
+)
 
-from rag_vs_ft import settings
-from rag_vs_ft.ask import AskRequest, ask
+from rag_vs_ft import conversations, settings
+from rag_vs_ft.conversations import Conversation, Turn
 from rag_vs_ft.demo import NAME, QUESTIONS
 from rag_vs_ft.feedback import store_feedback
-from rag_vs_ft.index.search import RETRIEVERS, checked_query
-from rag_vs_ft.models.generation import Sampling
-from rag_vs_ft.records import Answer, Hit
+from rag_vs_ft.index.search import RETRIEVERS
+from rag_vs_ft.records import Answer
+
+SEARCH = "Search only"
+MODES = ("Answer", SEARCH)
+SHOWN_TURNS = 20
+_BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
-def sidebar(indexes: list[str], models: list[str]) -> dict[str, Any]:
-    """The settings; their values are in the URL, so that it can be kept or shared."""
-    bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
-    with st.sidebar:
-        passages = st.toggle("Answer from passages", value=True, key="passages", help="Off: the bare model.", **bound)
-        first = indexes.index("sample") if "sample" in indexes else 0
-        return {
-            "model": st.selectbox("Model", models, key="model", **bound),
-            "passages": passages,
-            "index": st.selectbox("Index", indexes, index=first, key="index", disabled=not passages, **bound),
-            "retriever": st.selectbox("Retriever", RETRIEVERS, key="retriever", disabled=not passages, **bound),
-            "k": st.slider("Passages", 1, 10, settings.ASK_K, key="k", disabled=not passages, **bound),
-            "temperature": st.slider(
-                "Temperature", 0.0, 1.5, 0.0, 0.1, key="temperature", help="0 gives the same answer each time.", **bound
-            ),
-            "max_new_tokens": st.slider(
-                "Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, key="max_new_tokens", **bound
-            ),
-            "show_prompt": st.toggle("Show the prompt", key="show_prompt", **bound),
-        }
+def choose_settings(indexes: list[str], models: list[str]) -> dict[str, Any]:
+    """The settings; their values are in the address, so that it can be kept or shared."""
+    mode = st.segmented_control("Mode", MODES, default=MODES[0], required=True, key="mode", bind="query-params")
+    searching = mode == SEARCH or not models
+    passages = searching or st.toggle("Answer from passages", value=True, key="passages", help="Off: the bare model.", **_BOUND)
+    chosen: dict[str, Any] = {"mode": "search" if searching else "answer", "passages": passages}
+    chosen["model"] = "" if searching else choose("Model", models, "model", persist_state="session")
+    off = not passages
+    chosen["index"] = choose("Index", indexes, "index", "sample", disabled=off, persist_state="session")
+    with st.expander("Search", icon=":material/search:"):
+        chosen["k"] = st.slider("Passages", 1, 10, settings.ASK_K, key="k", disabled=off, **_BOUND)
+        chosen["retriever"] = choose(
+            "Retriever",
+            RETRIEVERS,
+            "retriever",
+            disabled=off,
+            help="bm25 finds words, dense finds meaning, hybrid joins both.",
+            persist_state="session",
+        )
+        chosen |= choose_filters(chosen["index"], off=off)
+        chosen["rerank"] = st.text_input(
+            "Reranker",
+            key="rerank",
+            disabled=off,
+            placeholder="none",
+            help="Orders the passages again: lm (the language model itself; takes seconds), or the name of a cross-encoder.",
+            **_BOUND,
+        ).strip()
+    if searching:
+        return chosen | {"temperature": 0.0, "max_new_tokens": 0, "show_prompt": False}
+    with st.expander("Writing", icon=":material/edit:"):
+        chosen["temperature"] = st.slider(
+            "Temperature", 0.0, 1.5, 0.0, 0.1, key="temperature", help="0 gives the same answer each time.", **_BOUND
+        )
+        chosen["max_new_tokens"] = st.slider(
+            "Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, key="max_new_tokens", **_BOUND
+        )
+        chosen["show_prompt"] = st.toggle("Show the prompt", key="show_prompt", **_BOUND)
+    return chosen
 
 
-def answer_turn(turn: Turn) -> None:
-    """Find passages, then stream the answer; what is there so far is in the turn, wherever the visitor stops it."""
-    chosen = turn.chosen
-    steps = st.status("Opening the index and the model", type="compact")
-    box = st.empty()
-    below = st.container()
+def choose_filters(index: str, *, off: bool) -> dict[str, str]:
+    """What is searched: one service, documents below a path, documents of a day or later."""
+    services: list[str] = []
+    with shown_errors("Opening the index"):
+        services = sorted({service for service in open_index(index).table.column("service") if service})
+    service = ""
+    check_there("Service", ["", *services], "service", "")
+    if services:
+        service = choose(
+            "Service", ["", *services], "service", format_func=lambda name: name or "all", disabled=off, persist_state="session"
+        )
+    path = st.text_input("Documents below", key="path", disabled=off, placeholder="all, or a folder: aks/", **_BOUND).strip()
+    since = st.text_input("Documents since", key="since", disabled=off, placeholder="YYYY-MM-DD", **_BOUND).strip()
+    if since:
+        try:
+            since = date.fromisoformat(since).isoformat()
+        except ValueError:
+            st.warning(plain(f"{since} is not a date: write it as YYYY-MM-DD. All dates are searched."))
+            since = ""
+    return {"service": service, "path": path, "since": since}
+
+
+# --- conversations ----------------------------------------------------------------------------------------------------
+
+
+def open_conversation() -> Conversation | None:
+    """The conversation of the address, else the one this visitor had open; None before the first question."""
+    id = st.query_params.get("c") or st.session_state.get("conversation")
+    if not id:
+        return None
     try:
-        query, turn.notices = checked_query(turn.question)
-        index = open_index(chosen["index"]) if chosen["passages"] else None
-        shared = load_model(chosen["model"])
-        turn.window = shared.lm.window
-        started = time.perf_counter()
-        with ExitStack() as held:
-
-            def waiting() -> None:
-                steps.update(label="Waiting: the model answers somebody else")
-
-            def take_model() -> None:
-                held.enter_context(shared.taken(waiting))
-                steps.update(label="Reading")
-
-            def found(hits: Sequence[Hit]) -> None:
-                nonlocal started
-                turn.hits = hits
-                if index is not None:
-                    turn.matched = {hit.chunk.id: index.explain(query, hit)["matched_terms"] for hit in hits}
-                with below:
-                    show_passages(hits, matched=turn.matched)
-                # The model is taken only now: passages are shown at once, whoever else is being answered.
-                take_model()
-                started = time.perf_counter()
-
-            def written(piece: str) -> None:
-                if not turn.pieces:
-                    turn.first_token_seconds = time.perf_counter() - started
-                    steps.update(label="Answering")
-                turn.pieces.append(piece)
-                box.text("".join(turn.pieces))
-
-            if index is None:
-                take_model()
-            else:
-                steps.update(label=f"Searching {len(index):,} passages")
-            answer = ask(
-                shared.lm,
-                AskRequest(
-                    query,
-                    k=chosen["k"],
-                    retriever=chosen["retriever"],
-                    max_new_tokens=chosen["max_new_tokens"],
-                    sampling=Sampling(chosen["temperature"]),
-                ),
-                index,
-                on_text=written,
-                on_hits=found,
-            )
-            writing = time.perf_counter() - started - turn.first_token_seconds
-            turn.tokens_per_second = (answer.completion_tokens - 1) / writing
-            turn.answer = answer
-        steps.update(label="Done", state="complete")
-    except Exception as error:  # shown with the turn, and the conversation goes on
-        turn.error = error
+        found = conversations.load(home(), id)
+    except Exception as error:
+        if st.session_state.get("conversation") != id or st.query_params.get("c"):
+            show_failure(getattr(error, "message", str(error)), getattr(error, "hint", ""))
+        leave_conversation()
+        return None
+    enter_conversation(id)
+    return found
 
 
-def show_turn(turn: Turn) -> None:
-    """A finished turn."""
+def enter_conversation(id: str) -> None:
+    """Make a conversation the open one; reload and Back find it by the address."""
+    st.session_state["conversation"] = id
+    if st.query_params.get("c") != id:
+        st.query_params["c"] = id
+
+
+def leave_conversation() -> None:
+    """Begin anew."""
+    st.session_state.pop("conversation", None)
+    for key in ("c", "answer"):
+        st.query_params.pop(key, None)
+
+
+def show_conversations(current: Conversation | None, actions: Any) -> None:
+    """New, export, rename and delete, and the list of all conversations."""
+    actions.button("New", icon=":material/add:", help="Begin a new conversation", on_click=leave_conversation)
+    if current is not None and current.turns:
+        actions.download_button(
+            "Export",
+            lambda: conversations.as_markdown(current.turns, current.name),
+            "conversation.md",
+            "text/markdown",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+    with st.expander("Conversations", icon=":material/forum:"):
+        if current is not None:
+            new = st.text_input("Name", current.name, key=f"name-{current.id}")
+            if new != current.name:
+                with shown_errors("Renaming"):
+                    conversations.rename(home(), current.id, new)
+                    st.rerun()
+            if st.button("Delete this conversation", icon=":material/delete:", type="tertiary"):
+                st.session_state["deleting"] = current.id
+            if st.session_state.get("deleting") == current.id:
+                st.caption("Its questions and answers are removed for everybody.")
+                if st.button("Delete it now", type="primary"):
+                    with shown_errors("Deleting"):
+                        conversations.delete(home(), current.id)
+                        leave_conversation()
+                        st.rerun()
+        words = st.text_input("Find", key="find-conversation", placeholder="words of questions and answers")
+        found = conversations.summaries(home(), words)
+        for one in found[:15]:
+            if current is None or one.id != current.id:
+                label = f"{plain(one.name)} ({one.questions})"
+                st.button(label, key=f"open-{one.id}", type="tertiary", on_click=enter_conversation, args=(one.id,))
+        if len(found) > 15:
+            st.caption(f"The newest 15 of {len(found)}: search for older ones.")
+
+
+# --- turns ------------------------------------------------------------------------------------------------------------
+
+
+def show_turn(turn: Turn, conversation: str) -> None:
+    """A turn that has ended."""
     with st.chat_message("user"):
         st.text(turn.question)
     with st.chat_message("assistant"):
-        if turn.error is not None:
-            show_error(turn.error, "Answering")
-        text = turn.answer.answer if turn.answer else "".join(turn.pieces)
-        if text:
-            st.text(text)
-        if turn.answer is None and turn.error is None:
+        if turn.state == "failed":
+            show_failure(turn.failure, turn.hint)
+        if turn.answer is not None:
+            show_answer(turn, turn.answer)
+        elif turn.text:
+            show_readable(f"{turn.text} …")
+        if turn.state == "stopped":
             st.caption("Stopped.")
+        elif turn.state == "answering":  # and no thread of this server answers it
+            st.caption("The server was stopped before this answer was finished.")
         for notice in (*turn.notices, *(turn.answer.notices if turn.answer else ())):
             st.caption(plain(notice))
-        if turn.answer is not None:
-            show_figures(turn, turn.answer)
-        if turn.hits:
+        if turn.state == "found":
+            show_results(turn)
+        elif turn.hits:
             if turn.answer is not None and turn.answer.finish == "not relevant":
                 st.caption("The closest passages, none of them close enough:")
-            show_passages(turn.hits, turn.answer.citations if turn.answer else (), turn.matched)
+            show_passages(
+                turn.hits,
+                turn.answer.citations if turn.answer else (),
+                turn.matched,
+                answer=turn.answer.answer if turn.answer else "",
+                index=turn.chosen["index"],
+                key=turn.id,
+            )
         if turn.answer is not None:
+            show_figures(turn, turn.answer)
             if turn.chosen["show_prompt"] or st.session_state.get("show_prompt"):
                 show_prompt(turn, turn.answer)
-            ask_for_feedback(turn, turn.answer)
+        show_actions(turn, conversation)
+
+
+def show_answer(turn: Turn, answer: Answer) -> None:
+    """The text of an answer, and whether the passages hold it."""
+    if is_degenerate(answer.answer):
+        st.warning("The model wrote marks of lists and no answer. Try another question, or another model.")
+        with st.expander("What it wrote"):
+            st.text(answer.answer)
+        return
+    cut_off = answer.finish in ("loop", "length")
+    show_readable(f"{answer.answer} …" if cut_off else answer.answer or "The answer is empty.")
+    if not turn.chosen["passages"] or answer.finish == "not relevant" or not answer.answer:
+        return
+    if answer.citations:
+        cited = ", ".join(f"[{rank}]" for rank in answer.citations)
+        st.markdown(f":green-badge[:material/check: rests on {plain(cited)}]")
+    else:
+        st.markdown(":orange-badge[:material/warning: no passage supports this answer: check it]")
+
+
+def show_results(turn: Turn) -> None:
+    """What a search without a model has found."""
+    if not turn.hits:
+        st.caption("Nothing matches; try other words, wider filters, or the retriever dense.")
+        return
+    st.caption(plain(f"{len(turn.hits)} passages in {turn.seconds:.2f} s"))
+    show_found(turn.hits, turn.matched, index=turn.chosen["index"], key=turn.id)
 
 
 def show_figures(turn: Turn, answer: Answer) -> None:
@@ -143,7 +249,8 @@ def show_figures(turn: Turn, answer: Answer) -> None:
             f"{answer.prompt_tokens:,} + {answer.completion_tokens:,} tokens",
             f"first word after {turn.first_token_seconds:.1f} s, then {turn.tokens_per_second:.0f} tokens/s",
         ]
-    parts.append(f"{answer.seconds:.1f} s in all")
+    loading = f", {turn.loading_seconds:.1f} s of them to load the model" if turn.loading_seconds > 0.5 else ""
+    parts.append(f"{turn.seconds:.1f} s in all{loading}")
     if answer.index_generation:
         parts.append(f"{turn.chosen['index']} {answer.index_generation}")
     st.caption(plain(" · ".join(parts)))
@@ -160,90 +267,144 @@ def show_prompt(turn: Turn, answer: Answer) -> None:
         st.code(answer.prompt, language=None, wrap_lines=True)
 
 
-def ask_for_feedback(turn: Turn, answer: Answer) -> None:
-    """Thumbs and a note."""
+def show_actions(turn: Turn, conversation: str) -> None:
+    """Thumbs, a note, asking again, and a link to this answer."""
     thumb_key, note_key = f"thumb-{turn.id}", f"note-{turn.id}"
 
     def store() -> None:
-        try:
+        with shown_errors("Keeping the feedback"):  # an answer does not depend on whether an opinion of it can be kept
+            assert turn.answer is not None
             store_feedback(
                 home(),
                 turn.id,
                 turn.question,
-                answer,
+                turn.answer,
                 thumb=st.session_state.get(thumb_key),
-                note=st.session_state.get(note_key) or "",
+                note=(st.session_state.get(note_key) or "")[:2_000],
                 index_name=turn.chosen["index"] if turn.chosen["passages"] else "",
                 settings=turn.chosen,
             )
             st.toast("Kept.", icon=":material/check:")
-        except Exception as error:  # an answer does not depend on whether an opinion of it can be kept
-            show_error(error, "Keeping the feedback")
 
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.feedback("thumbs", key=thumb_key, on_change=store, persist_state="session")
-        with st.popover("Note", icon=":material/edit_note:", type="tertiary"):
-            st.text_area(
-                "What is right or wrong with it?", key=note_key, on_change=store, max_chars=2_000, persist_state="session"
-            )
+        if turn.answer is not None:
+            st.feedback("thumbs", key=thumb_key, on_change=store, persist_state="session")
+        st.button(
+            "Ask again", key=f"again-{turn.id}", icon=":material/replay:", type="tertiary", on_click=_ask, args=(turn.question,)
+        )
+        with st.popover("Link", icon=":material/link:", type="tertiary"):
+            st.caption("This answer alone; add it to the app's address:")
+            st.code(f"?{urlencode({'c': conversation, 'answer': turn.id})}", language=None)
+    if turn.answer is not None:
+        with st.expander("Note", icon=":material/edit_note:"):
+            st.text_area("What is right or wrong with it?", key=note_key, on_change=store, persist_state="session")
+
+
+def _ask(question: str) -> None:
+    st.session_state["ask next"] = question
+
+
+def show_live(answering: Answering) -> None:
+    """A turn that is being answered: words as they come, and a button that stops them; the page is drawn again at the end."""
+    turn = answering.turn
+    with st.chat_message("user"):
+        st.text(turn.question)
+    with st.chat_message("assistant"):
+        status = st.empty()
+        box = st.empty()
+        st.button("Stop", icon=":material/stop_circle:", key=f"stop-{turn.id}", on_click=stop, args=(turn.id,))
+        below = st.empty()
+        written, shown = -1, False
+        while answering.running:
+            status.caption(plain(f"{answering.stage} ({answering.seconds:.0f} s)"))
+            if len(turn.text) > written:
+                written = len(turn.text)
+                with box.container():
+                    show_readable(turn.text)
+            if turn.hits and not shown:
+                shown = True
+                with below.container():
+                    show_passages(turn.hits, matched=turn.matched, index=turn.chosen["index"], key=f"live-{turn.id}")
+            time.sleep(0.1)
+    st.rerun()
+
+
+def _show_all() -> None:
+    st.query_params.pop("answer", None)
+
+
+def show_turns(current: Conversation, turns: Sequence[Turn]) -> None:
+    """The last turns, or the one that a link leads to."""
+    if wanted := st.query_params.get("answer"):
+        turns = [turn for turn in turns if turn.id == wanted]
+        if not turns:
+            st.warning("The answer of this link is not there any more.")
+        st.button("Show the whole conversation", on_click=_show_all)
+    if current.unreadable:
+        st.warning(f"{current.unreadable} questions of this conversation cannot be read and are left out.")
+    earlier = len(turns) - SHOWN_TURNS
+    if earlier > 0 and not st.toggle(f"Show the {earlier} earlier questions", key=f"earlier-{current.id}"):
+        turns = turns[-SHOWN_TURNS:]
+    for turn in turns:
+        show_turn(turn, current.id)
 
 
 def main() -> None:
-    indexes = index_names()
-    models = model_names()
+    indexes, models = index_names(), model_names()
+    sidebar = st.sidebar
+    actions = sidebar.container(horizontal=True)
+    with sidebar:
+        chosen = choose_settings(indexes, models)
+    current = open_conversation()
+    with sidebar, shown_errors("Reading the conversations"):
+        show_conversations(current, actions)
+    page_title(current.name if current else "Ask the documents")
     if not models:
-        st.warning("There is no language model on this machine yet. In a terminal:")
+        st.info("There is no language model on this machine yet: passages are found, and none is read to you. In a terminal:")
         st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language=None, wrap_lines=True)
-        return
-    actions = st.sidebar.container(horizontal=True)
-    chosen = sidebar(indexes, models)
-    turns: list[Turn] = st.session_state.setdefault("turns", [])
-    asked = st.chat_input("Ask the documents", max_chars=settings.MAX_QUESTION_CHARACTERS, submit_mode="stop")
-    start = st.empty()
+    turns = list(current.turns) if current else []
+    running = next((found for turn in turns if (found := live(turn.id)) and found.running), None)
+    held = "Search the documents" if chosen["mode"] == "search" else "Ask the documents"
+    asked = st.chat_input("Wait for the answer, or stop it" if running else held, disabled=running is not None)
+    asked = asked or st.session_state.pop("ask next", None)
+    start = st.empty()  # what stands in it is gone at once when a question is asked
     if not turns and not asked:
         with start.container():
-            asked = offer_examples(chosen)
-    if asked:
-        start.empty()
-    for turn in turns:
-        show_turn(turn)
-    if asked and asked.strip():
+            offer_examples(chosen)
+    if current is not None:
+        ended = [lost.turn if (lost := live(turn.id)) else turn for turn in turns if not (running and turn.id == running.turn.id)]
+        show_turns(current, ended)
+    if asked and asked.strip() and running is None:
+        id = current.id if current else conversations.new_id()
         turn = Turn(asked.strip(), chosen)
-        turns.append(turn)
-        with st.chat_message("user"):
-            st.text(turn.question)
-        with st.chat_message("assistant"):
-            answer_turn(turn)
-        st.rerun()
-    if turns:
-        actions.download_button(
-            "Export", as_markdown(turns), "conversation.md", "text/markdown", icon=":material/download:", on_click="ignore"
-        )
-        if actions.button("New", icon=":material/add:", help="Start a new conversation"):
-            turns.clear()
-            st.rerun()
-    else:
-        # While the first question is being typed. What fails here fails again when it is asked, and is told then.
+        with shown_errors("Asking"):
+            running = begin(home(), id, turn)
+            enter_conversation(id)
+            st.query_params.pop("answer", None)
+    if running is not None:
+        show_live(running)
+    elif chosen["model"]:
+        # While the question is being typed. What fails here fails again when it is asked, and is told then.
         shared(f"load {chosen['model']} {chosen['index']}", "Loading", lambda _: load(chosen))
 
 
 def load(chosen: dict[str, Any]) -> None:
-    """Load what the first question needs: its passages then come at once."""
+    """Load what the next question needs: its passages then come at once."""
     open_index(chosen["index"]).search("warm up", 1, retriever=chosen["retriever"])
     load_model(chosen["model"])
 
 
-def offer_examples(chosen: dict[str, Any]) -> str | None:
-    """What stands on the page before the first question; gives the example that was clicked."""
-    st.header("Ask the documents")
+def offer_examples(chosen: dict[str, Any]) -> None:
+    """What stands on the page before the first question."""
+    st.write(
+        "Questions are answered on this machine by a small language model, from the passages that a search finds in your "
+        "documents. Each answer names the passages it rests on."
+    )
     with shown_errors("Opening the index"):
         counts = open_index(chosen["index"]).manifest.counts
         st.caption(plain(f"{chosen['index']}: {counts.documents:,} documents, {counts.chunks:,} passages"))
-    clicked = None
     for example in QUESTIONS if chosen["index"] == NAME else ():
-        if st.button(example, icon=":material/arrow_forward:", type="tertiary"):
-            clicked = example
-    return clicked
+        st.button(example, icon=":material/arrow_forward:", type="tertiary", on_click=_ask, args=(example,))
 
 
 main()

@@ -9,9 +9,12 @@ import streamlit as st
 from arms import LIMIT, Arm, ArmAnswer, answer_with, arms_by_name, usual_arms
 from first_start import index_names
 from passages import show_passages
-from resources import plain, show_error
+from readable import is_degenerate, show_readable
+from resources import check_there, choose, page_title, plain, shortened, show_error
 
 from rag_vs_ft import settings
+
+MAX_REFERENCE = 1_000
 
 
 @dataclass
@@ -23,22 +26,26 @@ class Comparison:
     pieces: dict[str, list[str]] = field(default_factory=dict)
 
 
-def show_answer(found: ArmAnswer) -> None:
+def show_answer(found: ArmAnswer, index: str) -> None:
     """Under the answer: its cost, the passages, and the likelihood of the reference."""
     answer = found.answer
-    st.text(answer.answer)
+    if is_degenerate(answer.answer):
+        st.warning("Marks of lists and no answer.")
+        st.text(answer.answer)
+    else:
+        show_readable(answer.answer or "The answer is empty.")
     tokens = f"{answer.prompt_tokens:,} + {answer.completion_tokens:,} tokens" if answer.completion_tokens else "model not asked"
     st.caption(plain(f"{answer.seconds:.1f} s · {tokens}"))
     if found.reference is not None:
-        st.metric(
-            "Reference answer",
-            f"{found.reference.bits_per_byte:.2f} bits/byte",
+        st.markdown(
+            f"Reference answer: **{found.reference.bits_per_byte:.2f}** bits/byte",
             help="How surprised the model is by the reference answer after this arm's prompt; less is better. "
             f"Log-likelihood {found.reference.logprob:.1f} over {found.reference.tokens} tokens.",
         )
-    for notice in answer.notices:
+    # Of an answer that is empty because it began to repeat itself, one notice says all.
+    for notice in answer.notices[:1] if not answer.answer else answer.notices:
         st.caption(plain(notice))
-    show_passages(answer.hits, answer.citations)
+    show_passages(answer.hits, answer.citations, answer=answer.answer, index=index)
 
 
 def ask_arm(compared: Comparison, arm: Arm, place: Any) -> None:
@@ -49,7 +56,8 @@ def ask_arm(compared: Comparison, arm: Arm, place: Any) -> None:
 
     def written(piece: str) -> None:
         pieces.append(piece)
-        place.text("".join(pieces))
+        with place.container():
+            show_readable("".join(pieces))
 
     def waiting() -> None:
         place.caption("Waiting: the model answers somebody else")
@@ -69,31 +77,33 @@ def show_result(compared: Comparison, name: str) -> None:
     if isinstance(found, Exception):
         show_error(found, f"Asking {name}")
     elif found is not None:
-        show_answer(found)
+        show_answer(found, compared.asked[3])
     else:
         if pieces := compared.pieces.get(name):
-            st.text("".join(pieces))
+            show_readable("".join(pieces))
         st.caption("Stopped." if pieces else "Stopped before it was asked.")
 
 
 def main() -> None:
     indexes, arms = index_names(), arms_by_name()
-    st.header("Compare")
+    page_title("Compare")
     if not arms:
         st.warning("There is no language model on this machine yet. In a terminal:")
         st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language=None, wrap_lines=True)
         return
     bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     with st.sidebar:
-        first = indexes.index("sample") if "sample" in indexes else 0
-        index = st.selectbox("Index", indexes, index=first, key="index", **bound)
+        index = choose("Index", indexes, "index", "sample", persist_state="session")
         k = st.slider("Passages", 1, 10, settings.ASK_K, key="k", **bound)
         room = st.slider("Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, key="max_new_tokens", **bound)
+    check_there("Arm", list(arms), "arms", usual_arms(list(arms)))
     chosen = st.multiselect("Arms", list(arms), default=usual_arms(list(arms)), max_selections=LIMIT, key="arms", **bound)
-    question = st.text_input("Question", key="q", max_chars=settings.MAX_QUESTION_CHARACTERS, **bound)
+    limit = settings.MAX_QUESTION_CHARACTERS
+    question = shortened(st.text_input("Question", key="q", **bound), limit, "The question")
     reference = st.text_input(
-        "Reference answer (optional)", key="reference", max_chars=1_000, help="Each arm says how likely it finds it.", **bound
+        "Reference answer (optional)", key="reference", help="Each arm says how likely it finds it.", **bound
     )
+    reference = shortened(reference, MAX_REFERENCE, "The reference answer")
     asked = (tuple(chosen), question.strip(), reference.strip(), index, k, room)
     with st.container(horizontal=True):
         begun = st.button("Compare", type="primary", disabled=not (chosen and question.strip()))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 from progress_panel import show_job, start_job
-from resources import home, plain, shown_errors
+from resources import choose, home, page_title, plain, shown_errors
 
 from rag_vs_ft.evaluation import plots, ratings
 from rag_vs_ft.evaluation.compare import compare_runs
@@ -22,7 +22,7 @@ from rag_vs_ft.evaluation.predictions import Passage, Prediction
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.render import NONE, Section, p_value, percent, points, span
 from rag_vs_ft.evaluation.report import sections
-from rag_vs_ft.evaluation.verdict import can_be_given, why_wrong
+from rag_vs_ft.evaluation.verdict import why_wrong
 from rag_vs_ft.records import Question
 
 
@@ -47,7 +47,7 @@ def run_form() -> None:
             with st.popover("The file", type="tertiary"):
                 st.code(text, language="toml")
             limit = st.number_input("Questions at most (0: as the experiment says)", 0, 10_000, 10)
-            run_name = st.text_input("Name of the run", f"{name}-{limit}" if limit else name, max_chars=100)
+            run_name = st.text_input("Name of the run", f"{name}-{limit}" if limit else name)
             st.caption(
                 "Arms whose model is missing are left out and named. A run that was cancelled goes on where it stopped "
                 "when it is run again under its name."
@@ -191,13 +191,10 @@ def show_other_run(folder: Path, only: Collection[str] | None = None) -> None:
 def show_disagreements(folder: Path, summary: Summary, manifest: FinishedManifest) -> None:
     """Questions that one of two arms answers rightly and the other does not, one after the other."""
     st.caption("Where two arms disagree: right by one, wrong by the other.")
-    ranked = sorted(summary.scored, key=lambda arm: -arm.right)
-    names = [arm.name for arm in ranked]
-    best = next((arm.name for arm in ranked if can_be_given(arm)), names[0])
-    before = summary.baseline if summary.baseline in names and summary.baseline != best else names[-1]
+    names = [arm.name for arm in sorted(summary.scored, key=lambda arm: -arm.right)]
     with st.container(horizontal=True):
-        right = st.selectbox("Right", names, index=names.index(best), key=f"right-{folder.name}")
-        wrong = st.selectbox("Wrong", names, index=names.index(before), key=f"wrong-{folder.name}")
+        right = st.selectbox("Right", names, key=f"right-{folder.name}")
+        wrong = st.selectbox("Wrong", names, index=len(names) - 1, key=f"wrong-{folder.name}")
     questions = run_questions(manifest)
     predictions: dict[str, dict[str, Prediction]] = {}
     values: dict[tuple[str, str], float] = {}
@@ -273,14 +270,14 @@ def _passage(passage: Passage) -> str:
 
 
 def main() -> None:
-    st.header("Evaluate")
+    page_title("Evaluate")
     run_form()
     runs = finished_runs()
     if not runs:
         st.info("No run is finished yet. The experiment demo takes a few minutes; in a terminal:")
         st.code("rag-vs-ft eval eval/experiments/quick.toml --skip-missing", language=None, wrap_lines=True)
         return
-    name = st.selectbox("Run", runs, key="run", bind="query-params")
+    name = choose("Run", runs, "run")
     with shown_errors(f"Reading the run {name}"):
         show_run(home().results / name)
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import streamlit as st
 from first_start import index_names
-from passages import show_passages
+from passages import show_found
 from progress_panel import show_job, start_job
-from resources import home, open_index, plain, shown_errors
+from readable import show_readable
+from resources import choose, home, open_index, page_title, plain, shortened, shown_errors
 
+from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.demo import NAME as SAMPLE
 from rag_vs_ft.errors import UserError
@@ -77,26 +79,28 @@ def show_document(index: Index, document_id: str, chunk_id: str) -> None:
         st.warning(f"There is no passage of {plain(document_id)} in this generation.")
         return
     st.subheader(plain(chunks[0].title))
-    st.caption(plain(f"{document_id} · {len(chunks)} passages"))
+    st.caption(plain(f"{document_id}, cut into {len(chunks)} passages, in reading order"))
     for number, chunk in enumerate(chunks, start=1):
         linked = chunk.id == chunk_id
         label = f"{number}. {plain(chunk.heading or chunk.title)}{' :green-badge[this passage]' if linked else ''}"
         with st.expander(label, expanded=linked or len(chunks) <= 3):
-            st.text(chunk.text)
+            show_readable(chunk.text)
             st.caption(plain(f"{chunk.tokens} tokens · characters {chunk.start:,} to {chunk.end:,} · {chunk.id}"))
 
 
 def show_search(index: Index) -> None:
     """What a search finds, without a model."""
     left, right = st.columns([3, 1], vertical_alignment="bottom")
-    query = left.text_input("Search", key="search", max_chars=2_000, bind="query-params", placeholder="words or a question")
-    retriever = right.selectbox("Retriever", RETRIEVERS, key="retriever", bind="query-params", persist_state="session")
+    query = left.text_input("Search", key="search", bind="query-params", placeholder="words or a question")
+    query = shortened(query, settings.MAX_QUESTION_CHARACTERS, "The question")
+    with right:
+        retriever = choose("Retriever", RETRIEVERS, "retriever", persist_state="session")
     if query.strip():
         with shown_errors("Searching"):
             hits = index.search(query, 10, retriever=retriever)
             st.caption(f"{len(hits)} passages" if hits else "Nothing matches; try other words, or the retriever dense.")
             matched = {hit.chunk.id: index.explain(query, hit)["matched_terms"] for hit in hits}
-            show_passages(hits, matched=matched, opener=open_document)
+            show_found(hits, matched, opener=open_document)
 
 
 def open_document(chunk: Chunk) -> None:
@@ -132,11 +136,16 @@ def show_generations(index: Index) -> None:
             with st.spinner("Reading every file"):
                 checked.update({str(one.folder): generations.verify(one) for one in kept})
             st.rerun()
-        if st.button("Roll back", icon=":material/undo:", disabled=running or len(kept) < 2):
-            with generations.building(folder):
+        earlier = [one for one in kept if one.name < index.generation.name]
+        if st.button("Roll back", icon=":material/undo:", disabled=running or not earlier, help="Answer from the one before"):
+            with shown_errors("Rolling back"), generations.building(folder):
                 generations.rollback(folder)
-            st.rerun()
-    earlier = [one for one in kept if one.name < index.generation.name]
+                st.rerun()
+    if any(one.name > index.generation.name for one in kept):
+        st.info(
+            "An earlier generation answers. Evaluation wants the index and its corpus to agree: Update brings the index up to "
+            "the documents again."
+        )
     if earlier:
         show_changes(earlier[-1], index.generation)
 
@@ -200,12 +209,11 @@ def _only_in_one(old: ChunkTable, new: ChunkTable) -> tuple[Counter[str], Counte
 
 def main() -> None:
     names = index_names()
-    first = names.index("sample") if "sample" in names else 0
     with st.sidebar:
-        name = st.selectbox("Index", names, index=first, key="index", bind="query-params", persist_state="session")
+        name = choose("Index", names, "index", "sample", persist_state="session")
     index = open_index(name)
     counts, corpus = index.manifest.counts, index.manifest.inputs.corpus
-    st.header(plain(name))
+    page_title(name)
     st.caption(
         plain(
             f"{counts.documents:,} documents of the corpus {corpus.name}, {counts.chunks:,} passages of "

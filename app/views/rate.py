@@ -8,18 +8,18 @@ import streamlit as st
 from arms import LIMIT, arms_by_name
 from background import Background
 from first_start import index_names
-from resources import home, plain, shown_errors
+from readable import show_readable
+from resources import check_there, choose, home, page_title, plain, shortened, shown_errors
 from rounds import Round, Wanted, prepare, question_files
 
 from rag_vs_ft import settings
-from rag_vs_ft.evaluation.experiments import SAMPLE
 from rag_vs_ft.feedback import Verdict, preferences, store_rating
 
 VERDICTS: tuple[tuple[str, Verdict, str], ...] = (
-    ("1: first is better", "first", "1"),
-    ("2: second is better", "second", "2"),
-    ("3: equally good", "tie", "3"),
-    ("0: both are bad", "both bad", "0"),
+    ("First is better", "first", "1"),
+    ("Second is better", "second", "2"),
+    ("Equally good", "tie", "3"),
+    ("Both are bad", "both bad", "0"),
 )
 
 
@@ -63,7 +63,7 @@ def show_round(current: Round) -> None:
     for number, (column, answer) in enumerate(zip(st.columns(2, border=True), current.answers, strict=True)):
         with column:
             st.caption(f"Answer {number + 1}" + (f": {plain(current.arms[number])}" if current.verdict else ""))
-            st.text(answer or "(empty)")
+            show_readable(answer or "The answer is empty.")
 
 
 def keep(current: Round, verdict: Verdict) -> None:
@@ -100,27 +100,26 @@ def show_preferences() -> None:
 
 def main() -> None:
     indexes, arms = index_names(), arms_by_name()
-    st.header("Rate")
+    page_title("Rate")
     if not arms:
         st.warning("There is no language model on this machine yet. In a terminal:")
         st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language=None, wrap_lines=True)
         return
     bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     with st.sidebar:
-        first = indexes.index("sample") if "sample" in indexes else 0
-        index = st.selectbox("Index", indexes, index=first, key="index", **bound)
+        index = choose("Index", indexes, "index", "sample", persist_state="session")
     st.caption("Two answers to one question, from two of the arms, without their names. Keys 1, 2, 3 and 0 rate; N goes on.")
     names = list(arms)
+    check_there("Arm", names, "rated", names[:2])
     chosen = st.multiselect("Arms", names, default=names[:2], max_selections=LIMIT, key="rated", **bound)
     left, right = st.columns([1, 2])
-    questions = left.selectbox("Questions", list(question_files()), key="questions", **bound)
-    right.text_input(
-        "Or a question of your own", key="own", max_chars=settings.MAX_QUESTION_CHARACTERS, placeholder="leave empty for the set"
-    )
+    with left:
+        questions = choose("Questions", list(question_files()), "questions", persist_state="session")
+    right.text_input("Or a question of your own", key="own", placeholder="leave empty for the set")
 
     def wanted(own: str = "") -> Wanted:
         shown: Round | None = st.session_state.get("round")
-        return Wanted(tuple(chosen), index, questions or SAMPLE, own, shown.question if shown else "")
+        return Wanted(tuple(chosen), index, questions, own, shown.question if shown else "")
 
     # The typed question is taken once, and the set goes on after it.
     st.button(
@@ -134,6 +133,8 @@ def main() -> None:
     if len(chosen) < 2:
         st.caption("Choose at least two arms.")
     own = st.session_state.pop("go", None)
+    if own is not None:
+        own = shortened(own, settings.MAX_QUESTION_CHARACTERS, "The question")
     with shown_errors("Asking the arms"):
         if own is not None and len(chosen) >= 2:
             next_round(wanted(own))

@@ -6,13 +6,14 @@ import html
 from typing import Any
 
 import streamlit as st
-from resources import home, load_model, model_names, plain, shown_errors
+from resources import choose, home, load_model, model_names, page_title, plain, shortened, shown_errors
 
 from rag_vs_ft import catalogue
 from rag_vs_ft.models.probe import next_tokens
 from rag_vs_ft.training.tokenizers import GPT2, load_tokenizer, tokenize
 
 EXAMPLE = "An AKS cluster is upgraded one node pool at a time: az aks nodepool upgrade --max-surge 33%"
+MAX_TEXT = 20_000
 SHOWN = 2_000  # tokens that are drawn; all are counted
 _HUES = (210, 30, 130, 280, 0, 170)
 
@@ -48,7 +49,7 @@ def _visible(piece: str) -> str:
 def show_next(text: str, models: list[str]) -> None:
     """The likeliest next tokens."""
     st.subheader("What would come next?")
-    name = st.selectbox("Model", models, key="model", bind="query-params", persist_state="session")
+    name = choose("Model", models, "model", persist_state="session")
     if not st.toggle("Ask the model", key="next", help="Loads the model when it is not loaded yet.", bind="query-params"):
         return
     shared = load_model(name)
@@ -64,7 +65,7 @@ def show_next(text: str, models: list[str]) -> None:
 
 
 def main() -> None:
-    st.header("Tokens")
+    page_title("Tokens")
     models = model_names()
     names = [GPT2] if catalogue.info("gpt2-tokenizer")["state"] == "ready" else []
     names += [name for name in models if name not in names]
@@ -72,11 +73,11 @@ def main() -> None:
         st.warning("There is no tokenizer on this machine yet. In a terminal:")
         st.code("rag-vs-ft models pull gpt2-tokenizer", language=None, wrap_lines=True)
         return
-    text = st.text_area("Text", EXAMPLE, max_chars=20_000, key="text", persist_state="session")
+    text = shortened(st.text_area("Text", EXAMPLE, key="text", persist_state="session"), MAX_TEXT, "The text")
     for number, column in enumerate(st.columns(2)):
         with column:
             first, label = min(number, len(names) - 1), f"Tokenizer {number + 1}"
-            name = st.selectbox(label, names, index=first, key=f"tokenizer{number + 1}", bind="query-params")
+            name = choose(label, names, f"tokenizer{number + 1}", names[first])
             with shown_errors("Splitting the text"):
                 show_tokens(text, name)
     if models:

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 from progress_panel import show_job, start_job
-from resources import choose, home, load_model, page_title, plain, shown_errors
+from resources import choose, home, load_model, page_title, plain, shortened, shown_errors
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
@@ -59,7 +59,7 @@ def start_form(names: list[str], *, running: bool) -> None:
             "Some five million parameters that learn the documents alone: minutes on a CPU, and it shows how little that is."
         )
         corpus = st.selectbox("Corpus", corpora)
-        name = st.text_input("Name of the run", f"{PRESET}-{corpus}", max_chars=100)
+        name = st.text_input("Name of the run", f"{PRESET}-{corpus}")
         steps = st.number_input("Steps (0: as the preset says)", 0, 100_000, 0)
         st.code(shown(train_command(corpus, name, steps)), language=None, wrap_lines=True)
         if name in names:
@@ -181,7 +181,7 @@ def _lines(points: list[dict[str, Any]], *, several: bool) -> Any:
 def show_sample(name: str) -> None:
     """The model goes on with a text."""
     st.subheader("What it writes")
-    text = st.text_input("Begin with", "An AKS cluster", max_chars=1_000)
+    text = shortened(st.text_input("Begin with", "An AKS cluster"), 1_000, "The text")
     if st.button("Go on", icon=":material/edit:"):
         shared = load_model(naming.run_name(name, home()))
         box, pieces = st.empty(), [text]

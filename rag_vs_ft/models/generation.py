@@ -16,7 +16,6 @@ from typing import Any, Literal
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.language import content_words, language
-from rag_vs_ft.models.chat import answer_so_far, opens_thinking, without_thinking
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt
 from rag_vs_ft.records import Answer, Hit
@@ -306,15 +305,14 @@ def answer_question(
     """
     prompt = build_prompt(lm, question, hits, template=template, max_new_tokens=max_new_tokens)
     stream = generate(lm, prompt, max_new_tokens=max_new_tokens, sampling=sampling)
-    pieces, sent, opened = "", "", opens_thinking(prompt.text)
+    begun = False
     for piece in stream:
-        pieces += piece
-        shown = answer_so_far(pieces, opened=opened)
-        if on_text and len(shown) > len(sent):
-            on_text(shown[len(sent) :])
-            sent = shown
+        shown = piece if begun else piece.lstrip()
+        begun = begun or bool(shown)
+        if on_text and shown:
+            on_text(shown)
     done = stream.completion
-    text = without_thinking(done.text, opened=opened)
+    text = done.text.strip()
     notices = [*lm.notices, *prompt.notices]
     if hits is not None and not hits:
         notices.append("no passages were found: the model answered by itself")
@@ -323,8 +321,7 @@ def answer_question(
     if done.finish == "loop":
         notices.append("the model began to repeat itself and was stopped")
     if not text:
-        reasoned = done.text and done.finish == "length"
-        notices.append("the model reasoned and came to no answer" if reasoned else "the model gave an empty answer")
+        notices.append("the model gave an empty answer")
     return Answer(
         answer=text,
         citations=citations(text, prompt.hits, question),
@@ -350,19 +347,18 @@ _CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 def citations(answer: str, hits: Sequence[Hit], question: str = "") -> tuple[int, ...]:
     """Ranks of the passages that `answer` rests on, in order.
 
-    Those it names itself as [n], if any of them is there. Else by words: of the answer's content words (no stop words; those
-    that the question does not have, if there are any), the passages that hold the greatest share, when it is at least
-    `CITED_SHARE`. This says where to look, not that the answer is right.
+    By words: of the answer's content words (no stop words; those that the question does not have, if there are any), the
+    passages that hold the greatest share, when it is at least `CITED_SHARE`. Those it names itself as [n] count instead where
+    one of them is among these, or no passage holds so much: a small model echoes the "[1]" of its prompt while it copies another
+    passage. This says where to look, not that the answer is right.
     """
-    named = {int(number) for found in _CITATION.findall(answer) for number in found.split(",")}
-    if explicit := named & {hit.rank for hit in hits}:
-        return tuple(sorted(explicit))
+    numbers = {int(number) for found in _CITATION.findall(answer) for number in found.split(",")}
+    named = numbers & {hit.rank for hit in hits}
     english = language()
-    said = content_words(answer, english)
+    said = content_words(_CITATION.sub(" ", answer), english)
     said = said - content_words(question, english) or said
-    if not said:
-        return ()
     held = {hit.rank: content_words(f"{hit.chunk.breadcrumb} {hit.chunk.text}", english) for hit in hits}
-    shares = {rank: len(said & words) / len(said) for rank, words in held.items()}
+    shares = {rank: len(said & words) / len(said) for rank, words in held.items()} if said else {}
     best = max(shares.values(), default=0.0)
-    return tuple(sorted(rank for rank, share in shares.items() if share == best >= CITED_SHARE))
+    by_words = {rank for rank, share in shares.items() if share == best >= CITED_SHARE}
+    return tuple(sorted(named if named & by_words or not by_words else by_words))

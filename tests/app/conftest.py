@@ -58,7 +58,7 @@ def widen(folder: Path, window: int) -> None:
         path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), key: window}), encoding="utf-8")
 
 
-def save_chain(run: Path, texts: list[str], follow: Callable[[Any, int], dict[int, int]]) -> str:
+def chain(run: Path, texts: list[str], follow: Callable[[Any, int], dict[int, int]], layers: int = 2) -> str:
     """A run whose next token depends on the last one alone.
 
     `texts` become tokens; `follow` gets the tokenizer and the last token of a prompt, and says which token follows which.
@@ -67,7 +67,7 @@ def save_chain(run: Path, texts: list[str], follow: Callable[[Any, int], dict[in
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = run / "last"
-    tiny.save_llama(folder, window=2048)
+    tiny.save_llama(folder, window=2048, layers=layers)
     (run / "run.json").write_text("{}", encoding="utf-8")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(texts)
@@ -88,6 +88,11 @@ def save_chain(run: Path, texts: list[str], follow: Callable[[Any, int], dict[in
 
 
 @pytest.fixture
+def save_chain():
+    return chain
+
+
+@pytest.fixture
 def parrot(home, hostile) -> str:
     """A run that answers every question with hostile text."""
 
@@ -95,18 +100,18 @@ def parrot(home, hostile) -> str:
         said = tokenizer.convert_tokens_to_ids(hostile)
         return {asked: said, said: tokenizer.eos_token_id}
 
-    return save_chain(home.runs / "parrot", [hostile], follow)
+    return chain(home.runs / "parrot", [hostile], follow)
 
 
 @pytest.fixture
 def endless(home) -> str:
-    """A run that writes all its tokens in turn and never ends."""
+    """A run that writes all its tokens in turn and never ends; its many layers do nothing and leave time to stop it."""
 
     def follow(tokenizer: Any, asked: int) -> dict[int, int]:
         others = [token for token in range(len(tokenizer)) if token != asked and token not in tokenizer.all_special_ids]
         return dict(zip([asked, *others], [*others, asked], strict=True))
 
-    return save_chain(home.runs / "endless", [], follow)
+    return chain(home.runs / "endless", [], follow, layers=96)
 
 
 @pytest.fixture

@@ -76,24 +76,28 @@ def test_hostile_text_loads_and_runs_nothing(hostile_index, place, parrot, hosti
         url = f"http://localhost:{port}"
         visit.goto(f"{url}/?model={parrot}&show_prompt=true&max_new_tokens=16")
         ask(visit, f"Which port {hostile}?", 1)
-        for card in visit.get_by_test_id("stExpander").all():
-            card.locator("summary").click()
-        passage = f"The secret port {hostile} is 7."
-        visit.get_by_test_id("stText").get_by_text(passage, exact=True).wait_for()
-        shown = visit.get_by_test_id("stText").all_inner_texts()
-        assert shown == [f"Which port {hostile}?", hostile, passage], "every character as it is"
-        label = visit.get_by_test_id("stExpander").first.locator("summary")
+        closed = visit.locator("[data-testid=stExpander] details:not([open]) > summary").filter(has_text="Odd")
+        while closed.count():
+            closed.first.click()
+            visit.wait_for_timeout(300)
+        shown = hostile.replace("![i](http://evil.example/i.png)", "i")  # of an image, the words that stand for it
+        passage = f"The secret port {shown} is 7."
+        visit.locator(".readable").get_by_text(passage, exact=True).wait_for()
+        assert visit.get_by_test_id("stText").all_inner_texts() == [f"Which port {hostile}?"], "every character as it is"
+        assert [text.strip() for text in visit.locator(".readable").all_inner_texts()] == [shown, passage]
+        assert not visit.locator(".readable img, .readable script, .readable a").count()
+        label = visit.get_by_test_id("stExpander").filter(has_text="Odd").first.locator("summary")
         assert f"Odd {hostile}" in label.inner_text().replace("\u2060", "")
         assert not label.locator("a").count(), "an address in a title is no link"
         with visit.expect_popup() as opened:
             visit.get_by_text("Show in the document").click()
         opened.value.get_by_text("this passage").wait_for()
-        opened.value.get_by_text(passage, exact=True).wait_for()
+        opened.value.locator(".readable").get_by_text(passage, exact=True).wait_for()
         visit.goto(f"{url}/index?view=Search&search=secret+port")
-        visit.get_by_test_id("stExpander").first.wait_for()
+        visit.locator("mark").first.wait_for()
         visit.goto(f"{url}/compare?q={urllib.request.quote(hostile)}&arms={parrot}&max_new_tokens=16")
         visit.get_by_role("button", name="Compare", exact=True).click()
-        visit.get_by_test_id("stText").filter(has_text="evil.example").first.wait_for()
+        visit.locator(".readable").filter(has_text="evil.example").first.wait_for()
         visit.get_by_text("bits/byte").or_(visit.get_by_text("tokens")).first.wait_for()
         visit.goto(f"{url}/tokens")
         visit.get_by_label("Text", exact=True).fill(hostile)
@@ -105,7 +109,8 @@ def test_hostile_text_loads_and_runs_nothing(hostile_index, place, parrot, hosti
         visit.get_by_label("Or a question of your own").press("Enter")
         visit.get_by_role("button", name="Next question").click()
         visit.get_by_text("Answer 2").wait_for()
-        assert visit.get_by_test_id("stText").all_inner_texts() == [hostile] * 3, "the question and both answers"
+        assert visit.get_by_test_id("stText").all_inner_texts() == [hostile]
+        assert [text.strip() for text in visit.locator(".readable").all_inner_texts()] == [shown] * 2, "both answers"
         time.sleep(1)  # time for a request that should not be made
         assert own_address_only(visit, port)
         # What is asserted can fail.
@@ -124,14 +129,21 @@ def test_an_answer_can_be_stopped_and_the_next_question_is_answered(built, endle
         box = visit.get_by_test_id("stChatInputTextArea")
         box.fill("Tell me everything")
         box.press("Enter")
-        visit.get_by_test_id("stText").nth(1).wait_for()
-        visit.get_by_test_id("stChatInputStopButton").click()
-        visit.get_by_test_id("stChatInputStopButton").wait_for(state="detached")
-        written = visit.get_by_test_id("stText").nth(1).inner_text()
-        ask(visit, "Which port?", 1)
+        visit.locator(".readable").first.wait_for()
+        # Another page and back: the answer goes on meanwhile.
+        visit.get_by_test_id("stSidebarNav").get_by_text("Tokens").click()
+        visit.get_by_label("Text", exact=True).wait_for()
+        visit.go_back()
+        visit.get_by_test_id("stMain").get_by_role("button", name="Stop").click()
         visit.get_by_text("Stopped.").wait_for()
-        texts = visit.get_by_test_id("stText").all_inner_texts()
-        assert len(texts) == 4 and texts[1].startswith(written) and len(texts[1]) < len(texts[3])
+        assert visit.get_by_role("button", name="New").count() == visit.get_by_role("button", name="Export").count() == 1
+        stopped = visit.locator(".readable").first.inner_text()
+        visit.reload()
+        visit.get_by_text("Stopped.").wait_for()
+        assert visit.locator(".readable").first.inner_text() == stopped, "a reload leads back"
+        ask(visit, "Which port?", 1)
+        texts = visit.locator(".readable").all_inner_texts()
+        assert len(texts) == 2 and len(texts[0]) < len(texts[1])
 
 
 @pytest.mark.slow
@@ -140,13 +152,13 @@ def test_a_comparison_can_be_stopped_and_begun_again(built, endless, tiny_cache,
         visit.goto(f"http://localhost:{port}/compare?arms={endless}&q=Tell+me+everything&max_new_tokens=512")
         begin = visit.get_by_role("button", name="Compare", exact=True)
         begin.click()
-        visit.get_by_test_id("stText").first.wait_for()
+        visit.locator(".readable").first.wait_for()
         visit.get_by_test_id("stMain").get_by_role("button", name="Stop").click()  # Streamlit has one of its own above
         visit.get_by_text("Stopped.").wait_for()
-        written = visit.get_by_test_id("stText").first.inner_text()
+        written = visit.locator(".readable").first.inner_text()
         begin.click()
         visit.get_by_text(" s · ").wait_for()
-        whole = visit.get_by_test_id("stText").first.inner_text()
+        whole = visit.locator(".readable").first.inner_text()
         assert whole.startswith(written[:20]) and len(whole) > len(written)
 
 
@@ -157,10 +169,10 @@ def test_asking_stopping_and_rating_need_no_mouse(built, endless, tiny_cache, vi
         tab_to(visit, "textarea[data-testid=stChatInputTextArea]")
         visit.keyboard.type("Tell me everything")
         visit.keyboard.press("Enter")
-        visit.get_by_test_id("stText").nth(1).wait_for()
-        tab_to(visit, "[data-testid=stChatInputStopButton]")
+        visit.locator(".readable").first.wait_for()
+        tab_to(visit, "[data-testid=stMain] button:has-text('Stop')")
         visit.keyboard.press("Enter")
-        visit.get_by_test_id("stChatInputStopButton").wait_for(state="detached")
+        visit.get_by_text("Stopped.").wait_for()
 
         visit.goto(f"http://localhost:{port}/rate?index=docs")
         visit.get_by_role("button", name="Next question").wait_for()
@@ -169,13 +181,13 @@ def test_asking_stopping_and_rating_need_no_mouse(built, endless, tiny_cache, vi
         own.press("Enter")
         tab_to(visit, "button:has-text('Next question')")
         visit.keyboard.press("Enter")
-        visit.get_by_role("button", name="1: first").wait_for()
+        visit.get_by_role("button", name="First is better").wait_for()
         visit.keyboard.press("2")
         visit.get_by_text("So far").wait_for()
         (pair,) = preferences(built)
         assert (pair.wins + pair.losses, pair.ties) == (1, 0)
         visit.keyboard.press("n")
-        visit.get_by_role("button", name="1: first").wait_for()
+        visit.get_by_role("button", name="First is better").wait_for()
 
 
 def tab_to(page, selector: str, limit: int = 60) -> None:
@@ -228,7 +240,7 @@ def test_pages_have_no_serious_fault_of_accessibility(built, parrot, tiny_cache,
         visit.goto(f"{url}/rate")
         visit.get_by_role("button", name="Next question").click()
         visit.get_by_text("Answer 2").wait_for()
-        visit.get_by_role("button", name="1: first").click()
+        visit.get_by_role("button", name="First is better").click()
         visit.get_by_text("So far").wait_for()
         faults["rate"] = violations(visit, axe)
         for path in (
@@ -240,7 +252,7 @@ def test_pages_have_no_serious_fault_of_accessibility(built, parrot, tiny_cache,
             "training",
         ):
             visit.goto(f"{url}/{path}")
-            visit.get_by_test_id("stHeading").first.wait_for()
+            visit.locator("h1").first.wait_for()
             visit.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
             faults[path] = violations(visit, axe)
         assert not any(faults.values()), faults
@@ -255,13 +267,14 @@ def test_a_whole_visit(place, tiny_cache, visit) -> None:
         visit.goto(f"{url}/?max_new_tokens=16")
         visit.get_by_role("button", name="Build the sample").click()
         ask(visit, "How long is a deleted key vault kept?", 1)
-        card = visit.get_by_test_id("stExpander").first
-        card.locator("summary").click()
-        text = card.get_by_test_id("stText").inner_text()
+        card = visit.get_by_test_id("stMain").get_by_test_id("stExpander").first
+        if not card.locator("details[open]").count():
+            card.locator("summary").click()
+        text = card.locator(".readable").inner_text()
         with visit.expect_popup() as opened:
             card.get_by_text("Show in the document").click()
         opened.value.get_by_text("this passage").wait_for()
-        assert text in opened.value.get_by_test_id("stText").all_inner_texts()
+        assert text in opened.value.locator(".readable").all_inner_texts()
         opened.value.close()
 
         visit.get_by_test_id("stSidebarNav").get_by_text("Compare").click()
@@ -297,6 +310,6 @@ def test_a_whole_visit(place, tiny_cache, visit) -> None:
         for width, path in ((390, ""), (390, "index"), (390, "tokens"), (390, "compare"), (1280, "rate")):
             visit.set_viewport_size({"width": width, "height": 800})
             visit.goto(f"{url}/{path}")
-            visit.get_by_test_id("stHeading").first.wait_for()
+            visit.locator("h1").first.wait_for()
             assert not overflows(visit), path
         assert own_address_only(visit, port)

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import html
 import importlib
+import re
 import shutil
 import sqlite3
 
 import pytest
 
-from rag_vs_ft import settings
+from rag_vs_ft import conversations, settings
+from rag_vs_ft.corpus import store
 from rag_vs_ft.demo import QUESTIONS
 from rag_vs_ft.feedback import database_path, read_feedback
 from rag_vs_ft.index import build
-from rag_vs_ft.records import Chunk, Hit
 
 
 def texts(at) -> str:
-    return "\n".join(element.value for element in at.text)
+    """All that is shown of questions, answers and passages, as a reader sees it."""
+    drawn = [html.unescape(re.sub(r"<[^>]*>", "", element.proto.body)) for element in at.get("html")]
+    return "\n".join([*(element.value for element in at.text), *drawn, *(element.value for element in at.code)])
+
+
+def prompts(at) -> list[str]:
+    """The prompts that are shown; other code on the page is the address of an answer."""
+    return [element.value for element in at.code if not element.value.startswith("?")]
 
 
 def ask(at, question: str, max_new_tokens: int = 16):
-    at.slider(key="max_new_tokens").set_value(max_new_tokens)
+    if [one for one in at.slider if one.key == "max_new_tokens"]:
+        at.slider(key="max_new_tokens").set_value(max_new_tokens)
     at.chat_input[0].set_value(question).run()
     assert not at.exception, at.exception
     return at
@@ -33,24 +43,42 @@ def test_first_start_builds_the_sample(place, open_page, ended_job) -> None:
     at.button[0].click().run()
     ended_job("sample")
     at.run()
-    assert "74 documents" in at.caption[0].value and at.chat_input
-    assert at.button[0].label == QUESTIONS[0]
+    assert any("74 documents" in caption.value for caption in at.caption) and at.chat_input
+    assert [button.label for button in at.main.button] == list(QUESTIONS)
 
 
 def test_answer_has_passages_scores_and_figures(built, open_page) -> None:
     at = ask(open_page(), "How long is a deleted key vault kept?")
     assert "A deleted key vault is kept for 90 days." in texts(at)
-    labels = [expander.label for expander in at.expander]
+    labels = [expander.label for expander in at.main.expander if expander.label != "Note"]
     assert len(labels) == 3 and labels[0].startswith("[1]") and any("Vault" in label for label in labels)
     captions = " ".join(caption.value for caption in at.caption)
     assert r"tokens\/s" in captions and r"docs gen\-000001" in captions
-    assert r"vault\/keys\.md" in captions and r"words \(BM25\)\: 1st" in captions and "matched word stems" in captions
+    assert r"vault\/keys\.md" in captions and "found by its words" in captions and "matched word stems" in captions
 
 
-def test_settings_come_from_the_url_and_bad_ones_are_ignored(built, open_page) -> None:
-    at = open_page(k="5", retriever="bm25", index="gone", temperature="hot")
+def test_settings_come_from_the_url(built, open_page) -> None:
+    at = open_page(k="5", retriever="bm25", temperature="hot")
     assert at.slider(key="k").value == 5 and at.selectbox(key="retriever").value == "bm25"
     assert at.selectbox(key="index").value == "docs" and at.slider(key="temperature").value == 0.0
+
+
+@pytest.mark.parametrize("named", [{"index": "gone"}, {"model": "nope"}, {"retriever": "magic"}, {"service": "none"}])
+def test_what_the_address_names_and_is_not_there_is_said_and_nothing_answers_instead(built, open_page, named) -> None:
+    at = open_page(**named)
+    (name,) = named.values()
+    assert name in at.error[0].value and "not there" in at.error[0].value and not at.chat_input
+    at.button[0].click().run()
+    assert not at.error and at.chat_input
+
+
+def test_an_index_that_was_removed_under_a_conversation_is_said(built, documents, open_page) -> None:
+    store.add("other", str(documents), home=built)
+    build.build("other", "other", build.Recipe(precision="fp32"), built)
+    at = ask(open_page(index="other"), "What is the port?")
+    shutil.rmtree(built.indexes / "other")
+    at.run()
+    assert "other" in at.error[0].value and not at.chat_input and len(at.chat_message) == 0
 
 
 def test_bare_model_and_prompt(built, open_page) -> None:
@@ -58,12 +86,12 @@ def test_bare_model_and_prompt(built, open_page) -> None:
     at.toggle(key="passages").set_value(False)
     at.toggle(key="show_prompt").set_value(True)
     ask(at, "How many nodes?")
-    (prompt,) = at.code
-    assert "How many nodes?" in prompt.value and "1000 nodes" not in prompt.value
-    assert "of 2,048 tokens" in at.expander[0].label
+    (prompt,) = prompts(at)
+    assert "How many nodes?" in prompt and "1000 nodes" not in prompt
+    assert any("of 2,048 tokens" in expander.label for expander in at.expander)
     at.toggle(key="passages").set_value(True)
     ask(at, "How many nodes has a pool?")
-    assert "1000 nodes" in at.code[1].value and len(at.chat_message) == 4
+    assert "1000 nodes" in prompts(at)[1] and len(at.chat_message) == 4
 
 
 def test_nothing_relevant_is_said_and_the_model_not_asked(built, open_page, monkeypatch) -> None:
@@ -84,8 +112,6 @@ def test_unprintable_question_is_an_error_with_a_next_step(built, open_page) -> 
 
 
 def test_update_by_another_process_is_picked_up(built, documents, open_page) -> None:
-    from rag_vs_ft.corpus import store
-
     at = ask(open_page(), "What is the port of the vault?")
     (documents / "vault/keys.md").write_text("# Vault\n\nThe port of the vault is 8443 now.\n", encoding="utf-8")
     store.update("docs", home=built)
@@ -139,10 +165,13 @@ def test_damaged_model_is_told_with_the_next_step(built, tiny_cache, tmp_path, m
     assert len(at.chat_message) == 4 and len(at.error) == 1
 
 
-def test_no_model_on_the_machine(built, tmp_path, monkeypatch, open_page) -> None:
-    monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path / "empty"))
+def test_no_language_model_on_the_machine(built, tiny_cache, tmp_path, monkeypatch, open_page) -> None:
+    shutil.copytree(tiny_cache / "models" / settings.EMBEDDER, tmp_path / "some" / "models" / settings.EMBEDDER)
+    monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path / "some"))
     at = open_page()
-    assert "no language model" in at.warning[0].value and "rag-vs-ft models pull" in at.code[0].value
+    assert "no language model" in at.info[0].value and "rag-vs-ft models pull" in at.code[0].value
+    ask(at, "What is the port of the vault?")
+    assert "443" in texts(at) and not at.error, "what can be done without a model is done"
 
 
 def test_damaged_index_is_told_and_the_page_stays(built, open_page) -> None:
@@ -164,19 +193,24 @@ def test_failure_that_nobody_expected_shows_a_log_id(built, monkeypatch, caplog,
     ask(at, "What is the port?")
     (error,) = at.error
     assert "secret detail" not in error.value and "RuntimeError" in error.value
-    log_id = error.value.split("**")[1]
+    log_id = re.search(r"under ([0-9a-f]{8})", error.value).group(1)
     assert log_id in caplog.text and "secret detail" in caplog.text
     at.run()
     assert log_id in at.error[0].value and caplog.text.count(log_id) == 1, "drawn again, logged once"
     assert at.expander, "the passages that were found are still shown"
 
 
-def test_hostile_text_is_shown_as_it_is(hostile_index, parrot, open_page, hostile) -> None:
+def test_hostile_text_is_shown_and_does_nothing(hostile_index, parrot, open_page, hostile) -> None:
     at = ask(open_page(model=parrot, show_prompt="true"), f"Which port {hostile}?")
-    question, answer, passage = (element.value for element in at.text)
-    assert (question, answer, passage) == (f"Which port {hostile}?", hostile, f"The secret port {hostile} is 7.")
+    assert at.text[0].value == f"Which port {hostile}?"
+    answer, passage = (drawn.proto.body for drawn in at.get("html") if drawn.proto.body.startswith("<div"))
+    for body in (answer, passage):
+        # No tag but those of Markdown: the image is its alternative text, the script is text, the address is none.
+        assert set(re.findall(r"<(\w+)", body)) <= {"div", "p", "mark"} and "&lt;script&gt;" in body
+        assert "[l](javascript:alert(1)) :red[x] $x$" in body and "<img" not in body and "i.png" not in body
+    assert passage.count("The secret port") == 1
     (link,) = at.get("link_button")
-    assert hostile in at.code[0].value and link.proto.url.startswith("index?document=odd+%3Cscript"), "no javascript: link"
+    assert hostile in prompts(at)[0] and link.proto.url.startswith("index?document=odd+%3Cscript"), "no javascript: link"
     for element in (*at.markdown, *at.caption, *at.error, *at.expander):
         shown = getattr(element, "label", None) or element.value
         assert "![i](" not in shown and "<script>" not in shown
@@ -198,15 +232,129 @@ def test_new_conversation(built, open_page) -> None:
     assert not at.chat_message
 
 
-@pytest.mark.parametrize("text", ["plain", "~~~\n# out", "~~~~~", "![i](http://evil.example/i.png)"])
-def test_export_keeps_every_text_inside_a_fence(place, text) -> None:
-    from markdown_it import MarkdownIt
+def test_a_search_needs_no_model_and_shows_what_matches(built, open_page) -> None:
+    at = ask(open_page(mode="Search only"), "What is the port of the vault?")
+    found = [drawn.proto.body for drawn in at.get("html") if "<mark>" in drawn.proto.body]
+    assert found and any("443" in body and "<mark>port</mark>" in body for body in found)
+    assert not prompts(at) and any("passages in" in caption.value for caption in at.caption)
+    at.text_input(key="path").set_value("aks/").run()
+    ask(at, "What is the port of the vault, again?")
+    (turn,) = [turn for turn in conversation_of(built).turns if turn.chosen["path"]]
+    assert turn.state == "found" and {hit.chunk.document_id for hit in turn.hits} == {"aks/pools.md"}
 
-    conversation = importlib.import_module("conversation")
-    chunk = Chunk("c", "d.md", text, "", text, 0, 1, 1)
-    turn = conversation.Turn(text, {"k": 3}, pieces=[text], hits=[Hit(1, chunk, 1.0)])
-    tokens = MarkdownIt().parse(conversation.as_markdown([turn]))
-    fences = [token.content for token in tokens if token.type == "fence"]
-    assert len(fences) == 3 and all(text in fence for fence in fences)
-    outside = [token.content for token in tokens if token.type == "inline"]
-    assert not any("evil" in line or "out" in line for line in outside)
+
+def test_a_date_that_is_none_is_said(built, open_page) -> None:
+    at = open_page(since="yesterday")
+    assert "yesterday" in at.warning[0].value and "All dates" in at.warning[0].value
+
+
+def conversation_of(home):
+    (summary,) = conversations.summaries(home)
+    return conversations.load(home, summary.id)
+
+
+def test_a_conversation_is_there_again_after_a_reload_and_for_who_has_its_address(built, open_page) -> None:
+    at = ask(open_page(), "How many nodes?")
+    ask(at, "What is the port?")
+    kept = conversation_of(built)
+    assert [turn.question for turn in kept.turns] == ["How many nodes?", "What is the port?"]
+    assert all(turn.state == "answered" and turn.hits and turn.answer for turn in kept.turns)
+    assert kept.id in at.query_params["c"]
+    again = open_page(c=kept.id)
+    assert len(again.chat_message) == 4 and texts(again) == texts(at)
+    linked = open_page(c=kept.id, answer=kept.turns[1].id)
+    assert len(linked.chat_message) == 2 and linked.text[0].value == "What is the port?"
+    button(linked, "Show the whole conversation").click().run()
+    assert len(linked.chat_message) == 4
+
+
+def button(at, label: str):
+    return next(one for one in at.button if one.label == label)
+
+
+def test_conversations_are_named_found_opened_and_deleted(built, open_page) -> None:
+    at = ask(open_page(), "How many nodes?")
+    first = conversation_of(built).id
+    at.text_input(key=f"name-{first}").set_value("Pools").run()
+    assert at.title[0].value == "Pools"
+    button(at, "New").click().run()
+    assert at.title[0].value == "Ask the documents" and not at.chat_message
+    ask(at, "What is the port of the vault?")
+    at.text_input(key="find-conversation").set_value("nodes").run()
+    names = [one.label for one in at.button if one.key and one.key.startswith("open-")]
+    assert names == ["Pools (1)"]
+    at.button(key=f"open-{first}").click().run()
+    assert at.title[0].value == "Pools" and at.text[0].value == "How many nodes?"
+    button(at, "Delete this conversation").click().run()
+    button(at, "Delete it now").click().run()
+    assert not at.chat_message and [one.name for one in conversations.summaries(built)] == ["What is the port of the vault?"]
+    gone = open_page(c=first)
+    assert "not there" in gone.error[0].value and gone.chat_input
+
+
+def test_an_answer_that_a_stopped_server_did_not_finish_says_so(built, open_page) -> None:
+    turn = conversations.Turn("How many?", {"mode": "answer", "passages": True, "index": "docs", "show_prompt": False})
+    turn.text = "It has"
+    conversations.save(built, "c1", turn)
+    at = open_page(c="c1")
+    assert any("server was stopped" in caption.value for caption in at.caption) and "It has …" in texts(at)
+    button(at, "Ask again").click().run()
+    assert [turn.state for turn in conversation_of(built).turns] == ["answering", "answered"]
+
+
+def test_marks_of_lists_are_not_shown_as_an_answer(built, place, open_page, save_chain) -> None:
+    def follow(tokenizer, asked):
+        said = tokenizer.convert_tokens_to_ids("[4] [5] [6]")
+        return {asked: said, said: tokenizer.eos_token_id}
+
+    save_chain(place.runs / "lister", ["[4] [5] [6]"], follow)
+    at = ask(open_page(model="lister"), "How many nodes?")
+    assert "no answer" in at.warning[0].value and "[4] [5] [6]" in texts(at)
+
+
+def test_an_answer_says_whether_the_passages_hold_it(built, place, open_page, save_chain) -> None:
+    for name, said in (("knows", "A deleted key vault is kept for 90 days"), ("invents", "Purple elephants dance quietly")):
+
+        def follow(tokenizer, asked, said=said):
+            token = tokenizer.convert_tokens_to_ids(said)
+            return {asked: token, token: tokenizer.eos_token_id}
+
+        save_chain(place.runs / name, [said], follow)
+    at = ask(open_page(model="knows"), "How long are deleted things kept?")
+    assert any("rests on" in one.value for one in at.markdown)
+    marked = [drawn.proto.body for drawn in at.get("html") if "<mark>" in drawn.proto.body]
+    assert len(marked) == 1 and "<mark>A deleted key vault is kept for 90 days.</mark>" in marked[0]
+    opened = [one for one in at.expander if one.proto.expanded]
+    assert len(opened) == 1 and "cited" in opened[0].label
+    at = ask(open_page(model="invents"), "How long are deleted things kept?")
+    assert any("no passage supports" in one.value for one in at.markdown)
+
+
+def test_too_long_a_question_is_cut_and_said(built, open_page) -> None:
+    at = ask(open_page(), "port " * 1_000)
+    assert any("the first 2" in caption.value and "characters" in caption.value for caption in at.caption)
+    assert not at.error
+
+
+def test_stopping_keeps_what_was_written_and_a_page_change_does_not_stop(built, endless, open_page) -> None:
+    answering = importlib.import_module("answering")
+    chosen = {"mode": "answer", "passages": False, "model": endless, "index": "docs", "rerank": "", "temperature": 0.0}
+    chosen |= {"k": 1, "retriever": "hybrid", "service": "", "path": "", "since": "", "max_new_tokens": 400, "show_prompt": False}
+    running = answering.begin(built, "c1", conversations.Turn("Tell me everything", chosen))
+    while not running.turn.text:
+        running.wait(0.02)
+    answering.stop(running.turn.id)
+    running.wait(20)
+    (turn,) = conversations.load(built, "c1").turns
+    assert turn.state == "stopped" and turn.text and turn.answer is None
+    at = open_page(c="c1")
+    assert any(caption.value == "Stopped." for caption in at.caption)
+    assert button(at, "New") and button(at, "Ask again") and not [one for one in at.button if one.label == "Stop"]
+
+
+def test_feedback_is_listed_and_exported_in_the_page(built, open_page) -> None:
+    assert any("No feedback yet" in info.value for info in open_page("feedback").info)
+    at = ask(open_page(), "What is the port?")
+    at.get("feedback")[0].set_value(1).run()
+    at = open_page("feedback")
+    assert list(at.dataframe[0].value["question"]) == ["What is the port?"]

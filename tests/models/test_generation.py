@@ -210,6 +210,13 @@ def test_citations_named_by_the_answer() -> None:
     assert citations("", hits) == () and citations("Anything.", []) == ()
 
 
+def test_a_number_that_was_echoed_does_not_outweigh_the_passage_that_was_copied() -> None:
+    hits = make_hits("The pump has ten valves.", "A deleted vault is kept for 90 days.")
+    assert citations("[1] A deleted vault is kept for 90 days.", hits, "How long?") == (2,)
+    assert citations("[1, 2] A deleted vault is kept for 90 days.", hits, "How long?") == (1, 2)
+    assert citations("[1] Nobody knows.", hits, "How long?") == (1,)
+
+
 def test_citations_by_words() -> None:
     hits = make_hits(
         "The retention period is 90 days for every vault.",

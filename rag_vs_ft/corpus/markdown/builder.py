@@ -24,8 +24,6 @@ from rag_vs_ft.corpus.text import normalise, one_line
 
 MAX_INCLUDE_DEPTH = 5
 MAX_INCLUDED_CHARACTERS = 1_000_000
-MAX_PARSES = 20
-"""Directives in directives (and includes) whose content is still read as Markdown; what is deeper stays as it is written."""
 MAX_INLINE_FOOTNOTE = 300
 """Characters up to which a footnote of one paragraph stands in parentheses where it is called."""
 
@@ -83,8 +81,6 @@ class Builder:
         self.env = {"steps": 0, "length": 0}
         self.footnotes: dict[str, list[Token]] = {}
         self.called: set[str] = set()
-        self.depth = 0
-        self.partials: dict[str, str] = {}
 
     def document(self, body: str, page: Page) -> list[Block]:
         """Blocks of a body. Raises TooMuchWork."""
@@ -92,9 +88,6 @@ class Builder:
 
     def parse(self, text: str, page: Page) -> list[Block]:
         """Blocks of a text that is prepared, of a whole file or the content of a directive. Raises TooMuchWork."""
-        if self.depth == MAX_PARSES:
-            return [code_block(text)]
-        self.depth += 1
         self.env["length"] += len(text)
         env = dict(self.env)
         tokens = self.syntax.parser().parse(text, env)
@@ -104,7 +97,6 @@ class Builder:
         self.called = {child.content for token in tokens for child in token.children or () if child.type == "footnote_ref"}
         blocks = self.blocks(tokens, page)
         self.footnotes, self.called = outer
-        self.depth -= 1
         return blocks
 
     def blocks(self, tokens: Sequence[Token], page: Page) -> list[Block]:
@@ -176,7 +168,7 @@ class Builder:
                 return []
             kind: Any = "tab" if target.startswith("#tab/") else "heading"
             return [Block(kind, text, level, plain=plain)]
-        if _is_pictures(children, self.syntax.attribute_lists):
+        if _is_pictures(children):
             self.notes["images dropped"] += sum(child.type == "image" for child in children)
             return []
         found = self.inline(children, page)
@@ -249,7 +241,7 @@ class Builder:
         if (
             self.syntax.attribute_lists
             and text.startswith("{")
-            and (after.endswith("_close") or after in ("image", "code_inline", "directive"))
+            and (after.endswith("_close") or after in ("image", "code_inline"))
         ):
             return _ATTRIBUTES.sub("", text, count=1)
         return text
@@ -397,12 +389,10 @@ def _split_footnotes(tokens: list[Token]) -> tuple[list[Token], dict[str, list[T
     return kept, footnotes
 
 
-def _is_pictures(children: Sequence[Token], attribute_lists: bool) -> bool:
+def _is_pictures(children: Sequence[Token]) -> bool:
     shown = [child for child in children if child.type not in ("link_open", "link_close", "softbreak", "hardbreak")]
     return any(child.type == "image" for child in shown) and all(
-        child.type == "image"
-        or (child.type == "text" and not (_ATTRIBUTES.sub("", child.content) if attribute_lists else child.content).strip())
-        for child in shown
+        child.type == "image" or (child.type == "text" and not child.content.strip()) for child in shown
     )
 
 

@@ -1,0 +1,181 @@
+"""Texts of documents and models as readers expect them: paragraphs, lists, tables and code, and nothing that loads or runs.
+
+Markdown is read by markdown-it without HTML. Images become their alternative text, links work when they lead to https, headings
+are bold paragraphs, since a page has an outline of its own. Code blocks can be copied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from typing import Any
+from urllib.parse import urlsplit
+
+import streamlit as st
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+
+from rag_vs_ft.language import content_words, language, split_sentences, stemmer
+
+_BEGIN, _END = "\ue000", "\ue001"
+"""Stand around a marked place while Markdown is read; private letters that no document uses."""
+_MARKS = str.maketrans({_BEGIN: "<mark>", _END: "</mark>"})
+_NO_MARKS = str.maketrans({_BEGIN: None, _END: None})
+_LINE_START = re.compile(r"\s*(?:(?:[-*+]|\d{1,3}[.)]|>|#{1,6})\s+)*")
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})")
+_SYNTAX = re.compile(r"^\s*(?:`{3,}|~{3,}).*$|^[\s|:-]*-{3,}[\s|:-]*$|[`*|#]+|^\s*[-+]\s", re.MULTILINE)
+"""Marks of Markdown, which a snippet of one line leaves out."""
+_LIST_MARKS = re.compile(r"\[[\d,\s]*\]|(?<![\w.])\d{1,3}[.)](?=\s|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a text: HTML that is safe to show, or the content of a code block."""
+
+    content: str
+    is_code: bool = False
+
+
+def show_readable(text: str, marked: tuple[int, int] | None = None) -> None:
+    """Show a text; the characters from `marked[0]` to `marked[1]` of it are highlighted."""
+    for block in blocks(text, marked):
+        if block.is_code:
+            st.code(block.content, language=None, wrap_lines=True)
+        else:
+            st.html(block.content)
+
+
+def blocks(text: str, marked: tuple[int, int] | None = None) -> list[Block]:
+    """The parts of a text in order; see `show_readable`."""
+    text = text.translate(_NO_MARKS)
+    if marked is not None:
+        text = _with_marks(text, *marked)
+    reader = _reader()
+    found: list[Block] = []
+    waiting: list[Token] = []
+
+    def flush() -> None:
+        if waiting:
+            html = reader.renderer.render(waiting, reader.options, {}).translate(_MARKS)
+            found.append(Block(f'<div class="readable">{html}</div>'))
+            waiting.clear()
+
+    for token in reader.parse(text):
+        if token.level == 0 and token.type in ("fence", "code_block"):
+            flush()
+            found.append(Block(token.content.translate(_NO_MARKS).rstrip("\n"), is_code=True))
+        else:
+            waiting.append(token)
+    flush()
+    return found
+
+
+def _with_marks(text: str, start: int, end: int) -> str:
+    part = text[start:end]
+    if "|" in part and part.lstrip().startswith("|"):  # the cells of a table's row
+        part = re.sub(r"(?<=\|)(\s*)([^|\n]+?)(\s*)(?=\|)", rf"\1{_BEGIN}\2{_END}\3", part)
+        return text[:start] + part + text[end:]
+    return f"{text[:start]}{_BEGIN}{part}{_END}{text[end:]}"
+
+
+class _Renderer(RendererHTML):
+    """HTML without images, without headings, and with links to https alone."""
+
+    def image(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        return escape(self.renderInlineAsText(tokens[idx].children, options, env))
+
+    def heading_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        return "<p><strong>"
+
+    def heading_close(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        return "</strong></p>\n"
+
+    def link_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        href = str(tokens[idx].attrGet("href") or "").translate(_NO_MARKS)
+        works = _is_https(href)
+        env.setdefault("links", []).append(works)
+        return f'<a href="{escape(href)}" rel="noopener noreferrer" target="_blank">' if works else ""
+
+    def link_close(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        return "</a>" if env["links"].pop() else ""
+
+
+def _is_https(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname)
+
+
+@cache
+def _reader() -> MarkdownIt:
+    reader = MarkdownIt("commonmark", {"html": False, "breaks": True}, renderer_cls=_Renderer).enable("table")
+    return reader.disable("lheading")
+
+
+def supporting_sentence(answer: str, passage: str) -> tuple[int, int] | None:
+    """Where in a passage the sentence stands that holds most of the answer's content words; None when none holds half of them."""
+    spoken = language()
+    wanted = content_words(answer, spoken)
+    best: tuple[float, tuple[int, int]] | None = None
+    for start, end in _sentences(passage):
+        held = content_words(passage[start:end], spoken)
+        if not held:
+            continue
+        # Of sentences that hold as much of the answer, the shorter one says it.
+        score = len(wanted & held) - len(held) / 1000
+        if len(wanted & held) * 2 >= len(wanted) > 0 and (best is None or score > best[0]):
+            best = (score, (start, end))
+    return best[1] if best else None
+
+
+def _sentences(text: str) -> Iterator[tuple[int, int]]:
+    """Where the sentences and table rows of a text stand; code blocks have none."""
+    place, fence = 0, ""
+    for line in text.splitlines(keepends=True):
+        opened = _FENCE.match(line)
+        if opened and not fence:
+            fence = opened.group(1)
+        elif fence:
+            fence = "" if line.strip().startswith(fence) else fence
+        else:
+            skipped = _LINE_START.match(line)
+            at = place + (skipped.end() if skipped else 0)
+            parts = [line.strip()] if line.lstrip().startswith("|") else split_sentences(line[at - place :].strip(), language())
+            for part in parts:
+                start = text.find(part, at, place + len(line)) if part else -1
+                if start >= 0:
+                    yield start, start + len(part)
+                    at = start + len(part)
+        place += len(line)
+
+
+def snippet(text: str, stems: Sequence[str], size: int = 320) -> str:
+    """HTML of the part of a passage that holds most of the matched words, which are marked."""
+    flat = " ".join(_SYNTAX.sub(" ", text.translate(_NO_MARKS)).split())
+    stem, wanted = stemmer(language()), set(stems)
+    hits = [word.span() for word in re.finditer(r"\w+", flat) if {word.group().lower(), stem(word.group().lower())} & wanted]
+    first = max(range(len(hits)), key=lambda at: sum(hits[at][0] <= start < hits[at][0] + size for start, _ in hits), default=0)
+    begin = max(0, hits[first][0] - 60) if hits else 0
+    begin = flat.find(" ", begin) + 1 if begin else 0
+    end = len(flat)
+    if end > begin + size:
+        space = flat.rfind(" ", begin, begin + size)
+        end = space if space > begin else begin + size
+    parts, at = ["… " if begin else ""], begin
+    for start, stop in hits:
+        if begin <= start and stop <= end:
+            parts += [escape(flat[at:start]), f"<mark>{escape(flat[start:stop])}</mark>"]
+            at = stop
+    parts += [escape(flat[at:end]), " …" if end < len(flat) else ""]
+    return f'<div class="readable">{"".join(parts)}</div>'
+
+
+def is_degenerate(answer: str) -> bool:
+    """Whether a model wrote marks of lists or citations and nothing else, two or more of them."""
+    return len(_LIST_MARKS.findall(answer)) >= 2 and not any(letter.isalnum() for letter in _LIST_MARKS.sub("", answer))
