@@ -22,7 +22,7 @@ from rag_vs_ft.evaluation.predictions import Passage, Prediction
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.render import NONE, Section, p_value, percent, points, span
 from rag_vs_ft.evaluation.report import sections
-from rag_vs_ft.evaluation.verdict import why_wrong
+from rag_vs_ft.evaluation.verdict import can_be_given, why_wrong
 from rag_vs_ft.records import Question
 
 
@@ -191,10 +191,13 @@ def show_other_run(folder: Path, only: Collection[str] | None = None) -> None:
 def show_disagreements(folder: Path, summary: Summary, manifest: FinishedManifest) -> None:
     """Questions that one of two arms answers rightly and the other does not, one after the other."""
     st.caption("Where two arms disagree: right by one, wrong by the other.")
-    names = [arm.name for arm in sorted(summary.scored, key=lambda arm: -arm.right)]
+    ranked = sorted(summary.scored, key=lambda arm: -arm.right)
+    names = [arm.name for arm in ranked]
+    best = next((arm.name for arm in ranked if can_be_given(arm)), names[0])
+    before = summary.baseline if summary.baseline in names and summary.baseline != best else names[-1]
     with st.container(horizontal=True):
-        right = st.selectbox("Right", names, key=f"right-{folder.name}")
-        wrong = st.selectbox("Wrong", names, index=len(names) - 1, key=f"wrong-{folder.name}")
+        right = st.selectbox("Right", names, index=names.index(best), key=f"right-{folder.name}")
+        wrong = st.selectbox("Wrong", names, index=names.index(before), key=f"wrong-{folder.name}")
     questions = run_questions(manifest)
     predictions: dict[str, dict[str, Prediction]] = {}
     values: dict[tuple[str, str], float] = {}

@@ -12,8 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from rag_vs_ft.corpus.markdown.dialect import Dialect
+from rag_vs_ft.corpus.markdown.docusaurus import DOCUSAURUS
 from rag_vs_ft.corpus.markdown.hugo import HUGO
 from rag_vs_ft.corpus.markdown.learn import LEARN
+from rag_vs_ft.corpus.markdown.mkdocs import MKDOCS
+from rag_vs_ft.corpus.markdown.myst import MYST
 from rag_vs_ft.corpus.readers import Read
 
 DEFAULT = Dialect.name
@@ -24,7 +27,7 @@ MIN_SHARE = 0.02
 """Share of the files looked at that must bear a dialect's marks, if no configuration file names it."""
 
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (LEARN, HUGO, Dialect())}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (LEARN, HUGO, MKDOCS, DOCUSAURUS, MYST, Dialect())}
 
 
 @dataclass(frozen=True, slots=True)

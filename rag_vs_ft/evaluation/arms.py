@@ -24,6 +24,7 @@ from rag_vs_ft.evaluation.heuristics import Asked, Heuristic
 from rag_vs_ft.evaluation.predictions import Outcome, Passage, Prediction
 from rag_vs_ft.evaluation.questions import gold_answer
 from rag_vs_ft.index.search import Index
+from rag_vs_ft.models.chat import opens_thinking, without_thinking
 from rag_vs_ft.models.extractive import extract
 from rag_vs_ft.models.generation import citations, generate_batch
 from rag_vs_ft.models.language_model import LanguageModel
@@ -258,7 +259,7 @@ def run_batch(lm: LanguageModel, tasks: Sequence[Task], priors: Priors) -> list[
                 choice_logprobs=_logprobs(scores[:choices]) if choices else None,
                 prior_logprobs=_logprobs(prior) if choices else None,
                 answer_logprob=scores[-1].logprob if len(scores) > choices else None,
-                answer=answer.text.strip() if answer else None,
+                answer=without_thinking(answer.text, opened=opens_thinking(task.prompt.text)) if answer else None,
                 finish=answer.finish if answer else "",
                 completion_tokens=answer.completion_tokens if answer else 0,
                 score_seconds=seconds,

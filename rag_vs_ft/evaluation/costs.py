@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.language_model import LanguageModel
@@ -32,36 +31,42 @@ class ArmCost:
     peak_memory_bytes: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingCost:
+    """Seconds, floating-point operations and tokens of training; 0 for a model that was not trained here."""
+
+    seconds: float = 0.0
+    flops: float = 0.0
+    tokens: int = 0
+
+
 def arm_cost(lm: LanguageModel | None, index: Index | None, model: str, home: Home, peak_memory_bytes: int | None) -> ArmCost:
     """The cost of an arm; `lm` is None for one without a language model and `index` for one that does not search. `model` is the
     name that a run of ours may have."""
     weights = list(lm.model.parameters()) if lm else []
     files = index.generation.folder.rglob("*") if index else ()
+    training = training_cost(home, model) if lm else TrainingCost()
     return ArmCost(
         parameters=sum(weight.numel() for weight in weights),
         model_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
         index_bytes=sum(file.stat().st_size for file in files if file.is_file()),
         index_seconds=index.manifest.cost_seconds if index else 0.0,
+        training_seconds=training.seconds,
+        training_flops=training.flops,
+        training_tokens=training.tokens,
         peak_memory_bytes=peak_memory_bytes,
-        **(training_cost(home, model) if lm else {}),
     )
 
 
-def training_cost(home: Home, model: str) -> dict[str, Any]:
-    """`training_seconds`, `training_flops` and `training_tokens` of a run of ours and of the runs it was trained on; empty for
-    other models."""
-    total: dict[str, Any] = {}
-    for record in lineage(home, model):
-        if record.plan and record.result:
-            # A run that stopped early did a part of what was planned.
-            share = record.result.steps / record.plan.steps
-            for key, value in (
-                ("training_seconds", record.result.seconds),
-                ("training_flops", share * record.plan.flops),
-                ("training_tokens", record.result.steps * record.plan.tokens_per_step),
-            ):
-                total[key] = total.get(key, 0) + value
-    return total
+def training_cost(home: Home, model: str) -> TrainingCost:
+    """What a run of ours and the runs it was trained on cost; nothing for other models."""
+    ended = [(record.plan, record.result) for record in lineage(home, model) if record.plan and record.result]
+    return TrainingCost(
+        seconds=sum(result.seconds for _, result in ended),
+        # A run that stopped early did a part of what was planned.
+        flops=sum(result.steps / plan.steps * plan.flops for plan, result in ended),
+        tokens=sum(result.steps * plan.tokens_per_step for plan, result in ended),
+    )
 
 
 def lineage(home: Home, model: str) -> Iterator[RunRecord]:

@@ -95,7 +95,7 @@ class TagFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class AgainstBaseline:
     """Apart: the questions that the baseline had right, and the others.
 
     `destroyed` right answers became wrong, `gained` wrong ones right. Part of both is luck on questions that were guessed: the
@@ -135,7 +135,7 @@ class ArmFigures:
     calibration: Calibration
     context_quality: ContextQuality | None
     by_tag: Mapping[str, TagFigures]
-    known: Known | None
+    known: AgainstBaseline | None
     seconds_per_question: float | None
     seconds_are_of: str
     tokens_per_question: float | None

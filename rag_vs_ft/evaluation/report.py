@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from rag_vs_ft import files
 from rag_vs_ft.evaluation import plots, ratings
-from rag_vs_ft.evaluation.figures import UPDATES, ArmFigures, ContextQuality, Known, PairFigures, Summary, TagFigures
+from rag_vs_ft.evaluation.figures import UPDATES, AgainstBaseline, ArmFigures, ContextQuality, PairFigures, Summary, TagFigures
 from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.leaks import LeakReport
 from rag_vs_ft.evaluation.manifest import FinishedManifest, ModelUsed
@@ -287,7 +287,7 @@ def _contexts(summary: Summary) -> Section:
 
 
 def _known(summary: Summary) -> Section:
-    columns: Columns[tuple[str, Known]] = [
+    columns: Columns[tuple[str, AgainstBaseline]] = [
         ("arm", lambda row: row[0]),
         ("right of known", lambda row: percent(row[1].accuracy_on_known)),
         ("destroyed", lambda row: f"{row[1].destroyed} of {row[1].known}"),

@@ -19,6 +19,7 @@ from rag_vs_ft.evaluation.experiments import Arm, ChoiceScore
 from rag_vs_ft.evaluation.figures import (
     UPDATES,
     Abstention,
+    AgainstBaseline,
     ArmFigures,
     BreakEven,
     Calibration,
@@ -26,7 +27,6 @@ from rag_vs_ft.evaluation.figures import (
     ContextQuality,
     Estimate,
     Freshness,
-    Known,
     Openings,
     PairFigures,
     QuestionCounts,
@@ -332,13 +332,13 @@ def _by_tag(table: Table, credits: Mapping[str, float]) -> dict[str, TagFigures]
     return result
 
 
-def _known(table: Table, arm: str, baseline: str | None, credits: Mapping[str, float]) -> Known | None:
+def _known(table: Table, arm: str, baseline: str | None, credits: Mapping[str, float]) -> AgainstBaseline | None:
     if baseline is None or not credits:
         return None
     before = table.values(baseline, ACCURACY)
     known = [credits[name] for name, value in before.items() if value > 0.5]
     unknown = [credits[name] for name, value in before.items() if value <= 0.5]
-    return Known(
+    return AgainstBaseline(
         known=len(known),
         accuracy_on_known=_mean(known),
         destroyed=sum(value <= 0.5 for value in known),

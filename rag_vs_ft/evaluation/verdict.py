@@ -65,7 +65,7 @@ def why_wrong(prediction: Prediction) -> str:
     if prediction.error:
         return "the question did not fit into the window"
     if not prediction.passages:
-        return "no passages were shown"
+        return "asked without passages, the model did not know"
     holding = [passage for passage in prediction.passages if passage.holds_answer]
     if shown := [passage for passage in holding if passage.in_prompt]:
         return f"the model misread: passage [{shown[0].rank}] holds the answer"

@@ -7,10 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from rag_vs_ft import catalogue, files
-from rag_vs_ft.errors import UserError
+from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.models.folders import read_json
 
 _NOTES = ".fingerprints.json"
+_TRAINING_ONLY = ("optimizer.", "scheduler.", "trainer_state.")
 
 
 def fingerprint(weights: Sequence[Path], adapters: Sequence[Path]) -> str:
@@ -22,6 +23,28 @@ def fingerprint(weights: Sequence[Path], adapters: Sequence[Path]) -> str:
         key = path.name if path.name not in hashes else f"{path.name} {len(hashes)}"
         hashes[key] = facts["sha256"] if facts else _remembered(path)
     return catalogue.fingerprint(hashes)
+
+
+def check(place: Path) -> None:
+    """Compare a checkpoint of a run with the manifest that was written with it. Other folders have none, and pass.
+
+    What only training reads (the optimizer's state) is left out: resuming checks it. Raises CheckFailed for a file that is
+    missing or has changed: a flipped bit in a weight would change answers without a word.
+    """
+    path = place / "manifest.json"
+    hint = f"load another checkpoint of this run ({place.parent.parent.name}/last or /best), or train it again"
+    try:
+        found = files.read_json(path, hint)
+        if "step" not in found:
+            return
+        read = {name: facts for name, facts in found["files"].items() if not name.startswith(_TRAINING_ONLY)}
+        problem = files.damage(place, read)
+    except FileNotFoundError:
+        return
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckFailed(f"{path} is damaged: {type(error).__name__} {error}", hint) from error
+    if problem:
+        raise CheckFailed(f"the checkpoint {place} is damaged: {problem}", hint)
 
 
 def _remembered(path: Path) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,51 +45,66 @@ def weight_files(place: Path) -> list[Path]:
     read_json(place / "config.json")
     index = place / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
-        if not names or any(Path(str(name)).name != name for name in names):
+        listed = read_json(index).get("weight_map")
+        names: list[str] = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
+        if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
             raise UserError(f"{index} does not list the weight files", "fetch the model again")
     else:
         names = ["model.safetensors"]
     missing = [name for name in names if not (place / name).is_file()]
-    if missing and list(place.glob("*.bin")) + list(place.glob("*.pt")):
+    if missing and (any(place.glob("*.bin")) or any(place.glob("*.pt"))):
         raise UserError(
-            f"{place} has pickled weights only; they can run code and are not read",
-            "convert them to safetensors where they come from (transformers: save_pretrained)",
+            f"{place} has pickled weights only; they can run code and are not read here",
+            f"have them converted: rag-vs-ft models pull OWNER/NAME --from {place}",
         )
-    if missing and list(place.glob("*.gguf")):
-        raise UserError(f"{place} has a GGUF file only; safetensors are needed", "convert it with save_pretrained")
+    if missing and any(place.glob("*.gguf")):
+        raise UserError(f"{place} has a GGUF file only; safetensors are needed", "give the file itself: --model FILE.gguf")
     if missing:
-        raise UserError(f"{place} is not whole: {', '.join(missing)} is missing", "fetch or save the model again")
+        raise UserError(f"{place} is not whole: {', '.join(missing)} is missing", AGAIN)
     return [place / name for name in names]
 
 
-def count_parameters(weights: list[Path]) -> int:
+def count_parameters(weights: Sequence[Path]) -> int:
     """Numbers stored in safetensors files, from their headers alone."""
-    total = 0
-    for path in weights:
-        for name, tensor in header(path).items():
-            if name != "__metadata__":
-                size = 1
-                for length in tensor["shape"]:
-                    size *= length
-                total += size
-    return total
+    return sum(math.prod(shape) for path in weights for shape in shapes(path).values())
 
 
-def header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file: 8 bytes of little-endian length, then the text (format specification)."""
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor in a safetensors file, by the header: 8 bytes of little-endian length, then JSON.
+
+    Raises UserError unless the header is what the format's specification says, and the file as long as the header says.
+    """
     try:
         with path.open("rb") as data:
             (length,) = struct.unpack("<Q", data.read(8))
             if length > min(100_000_000, path.stat().st_size):
                 raise ValueError("its header is longer than the file")
-            found = json.loads(data.read(length))
-        end = max((tensor["data_offsets"][1] for name, tensor in found.items() if name != "__metadata__"), default=0)
+            header = json.loads(data.read(length))
+        found, end = {}, 0
+        for name, facts in header.items():
+            if name == "__metadata__":
+                continue
+            shape, (start, stop) = facts["shape"], facts["data_offsets"]
+            if not isinstance(shape, list) or any(type(number) is not int or number < 0 for number in (*shape, start, stop)):
+                raise ValueError(f"tensor {name!r} has no shape")
+            if stop - start != math.prod(shape) * _BYTES[facts["dtype"]]:
+                raise ValueError(f"tensor {name!r} has {stop - start} bytes, its shape needs another number")
+            found[name], end = tuple(shape), max(end, stop)
         if path.stat().st_size != 8 + length + end:
             raise ValueError(f"it has {path.stat().st_size} bytes and should have {8 + length + end}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise UserError(f"{path} is damaged: {error}", "fetch or save the model again") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is damaged: its header is nested too deep", AGAIN) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as error:
+        raise UserError(f"{path} is damaged: {error}", AGAIN) from error
     return found
+
+
+_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64"), 8),
+}
 
 
 def first_line(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.language import content_words, language
+from rag_vs_ft.models.chat import answer_so_far, opens_thinking, without_thinking
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt
 from rag_vs_ft.records import Answer, Hit
@@ -305,14 +306,15 @@ def answer_question(
     """
     prompt = build_prompt(lm, question, hits, template=template, max_new_tokens=max_new_tokens)
     stream = generate(lm, prompt, max_new_tokens=max_new_tokens, sampling=sampling)
-    begun = False
+    pieces, sent, opened = "", "", opens_thinking(prompt.text)
     for piece in stream:
-        shown = piece if begun else piece.lstrip()
-        begun = begun or bool(shown)
-        if on_text and shown:
-            on_text(shown)
+        pieces += piece
+        shown = answer_so_far(pieces, opened=opened)
+        if on_text and len(shown) > len(sent):
+            on_text(shown[len(sent) :])
+            sent = shown
     done = stream.completion
-    text = done.text.strip()
+    text = without_thinking(done.text, opened=opened)
     notices = [*lm.notices, *prompt.notices]
     if hits is not None and not hits:
         notices.append("no passages were found: the model answered by itself")
@@ -321,7 +323,8 @@ def answer_question(
     if done.finish == "loop":
         notices.append("the model began to repeat itself and was stopped")
     if not text:
-        notices.append("the model gave an empty answer")
+        reasoned = done.text and done.finish == "length"
+        notices.append("the model reasoned and came to no answer" if reasoned else "the model gave an empty answer")
     return Answer(
         answer=text,
         citations=citations(text, prompt.hits, question),

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from rag_vs_ft import settings
+from rag_vs_ft.environment import memory_limit
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models import fast
 from rag_vs_ft.models.adapters import apply_adapter
 from rag_vs_ft.models.devices import choose_device
-from rag_vs_ft.models.fingerprints import fingerprint
-from rag_vs_ft.models.folders import count_parameters, read_json, weight_files
+from rag_vs_ft.models.fingerprints import check, fingerprint
+from rag_vs_ft.models.folders import AGAIN, count_parameters, read_json, weight_files
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.naming import resolve
-from rag_vs_ft.models.weights import load_model, load_tokenizer
+from rag_vs_ft.models.weights import check_config, load_model, load_tokenizer
 from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.settings import Home
 
@@ -47,10 +48,12 @@ def load(
     installed and the model is on a CPU (see `fast.attach`); scores are always torch's.
 
     Raises UserError when the model is not there, is not whole, has no safetensors, or when weights, tokenizer and adapter do
-    not belong together.
+    not belong together; CheckFailed when a checkpoint of a run has changed since it was written.
     """
     settings.check_engine(engine)
     found = resolve(name, home, adapter)
+    for place in (found.base, *found.adapters):
+        check(place)
     weights = weight_files(found.base)
     parameters = count_parameters(weights)
     where = choose_device(device, dtype, threads, parameters=parameters)
@@ -64,10 +67,12 @@ def load(
 
     torch.set_num_threads(where.threads)
     with settings.MODEL_LOADING:
+        limit = memory_limit() if where.device == "cpu" else None
+        check_config(found.base, weights, 0.6 if four_bit else 4 if where.dtype == "float32" else 2, limit)
         tokenizer = load_tokenizer(found.base)
         model = load_model(found.base, where, four_bit)
         rows = model.get_input_embeddings().num_embeddings
-        if not len(tokenizer) <= rows <= len(tokenizer) + MAX_PADDED_ROWS:
+        if not 0 < len(tokenizer) <= rows <= len(tokenizer) + MAX_PADDED_ROWS:
             raise UserError(
                 f"tokenizer and model of {found.base} do not belong together: {len(tokenizer)} tokens, {rows} embeddings",
                 "take both from the same checkpoint",
@@ -118,4 +123,6 @@ def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """The model's end tokens, and every other control token: none is part of an answer."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     ends = configured if isinstance(configured, list) else [] if configured is None else [configured]
+    if any(type(token) is not int for token in ends):
+        raise UserError(f"generation_config.json says eos_token_id is {configured!r}, which is no token id", AGAIN)
     return tuple(sorted({*ends, *tokenizer.all_special_ids}))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.language import breaks
+from rag_vs_ft.models.chat import frame
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.records import Hit
 
@@ -160,7 +161,8 @@ def _pieces(lm: LanguageModel, style: str, question: str, hits: Sequence[Hit] | 
     task = _WITH_PASSAGES if passages else _WITHOUT_PASSAGES
     if style == "chat":
         content = f"{passages}\n\n{task}\n\nQuestion: {question}" if passages else question
-        return _chat_pieces(lm, content)
+        before, after = frame(lm)
+        return [_Piece(before, True), _Piece(content, False), _Piece(after, True)]
     if style == "alpaca":
         text = alpaca(*alpaca_fields(question, hits or ()))
     else:
@@ -174,18 +176,6 @@ def _pieces(lm: LanguageModel, style: str, question: str, hits: Sequence[Hit] | 
 
 def _example(passage: str, question: str, answer: str, *, with_passage: bool) -> str:
     return (f"Passages:\n[1] {passage}\n\n" if with_passage else "") + f"Question: {question}\nAnswer: {answer}\n\n"
-
-
-def _chat_pieces(lm: LanguageModel, content: str) -> list[_Piece]:
-    """The chat template around a mark that stands for the content, so that the template's own text is known from it."""
-    mark = "\ue000content\ue000"  # private-use characters: no template and no tokenizer gives them a meaning
-    rendered: str = lm.tokenizer.apply_chat_template(
-        [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
-    )
-    before, found, after = rendered.partition(mark)
-    if not found or mark in after:
-        raise UserError(f"the chat template of {lm.name} does not show the user's message once", "use --template plain")
-    return [_Piece(before, True), _Piece(content, False), _Piece(after, True)]
 
 
 def _adds_bos(lm: LanguageModel) -> bool:

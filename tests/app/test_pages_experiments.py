@@ -197,7 +197,7 @@ def test_disagreements_are_read_one_after_the_other_with_the_reason(old_run, ope
     choose["Right"].set_value("retrieval")
     choose["Wrong"].set_value("alone").run()
     assert not at.error and any("2 of 2 questions" in caption.value for caption in at.caption)
-    assert "no passages were shown" in at.warning[0].value and button(at, "Previous").disabled
+    assert "asked without passages" in at.warning[0].value and button(at, "Previous").disabled
     button(at, "Next").click().run()
     assert next(one for one in at.selectbox if one.label.startswith("Question 2 of 2")).value == "delta-timeout"
     assert button(at, "Next").disabled and not button(at, "Previous").disabled

@@ -20,6 +20,21 @@ def test_each_folder_by_its_own_marks() -> None:
     assert found(files) == {"": "github", "azure": "learn", "wiki": "github"}
 
 
+OTHERS = {
+    "hugo": "# Page\n\n{{< note >}}\nMind it.\n{{< /note >}}\n",
+    "mkdocs": "# Page { #page }\n\n!!! note\n    Mind it.\n",
+    "docusaurus": "# Page\n\n:::note\nMind it.\n:::\n",
+    "myst": "(page)=\n# Page\n\n```{note}\nMind it.\n```\n",
+}
+
+
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_the_other_dialects_by_their_marks(name: str) -> None:
+    assert found({"site/a.md": OTHERS[name], "wiki/b.md": PLAIN}) == {"site": name, "wiki": "github"}
+    assert DIALECTS[name].clean(OTHERS[name], "a.md", lambda _: None).text == "# Page\n\nNote: Mind it.\n"
+    assert "See also" in DIALECTS[name].clean(PLAIN, "a.md", lambda _: None).text
+
+
 def test_one_page_in_a_hundred_does_not_decide() -> None:
     files = {f"wiki/{number}.md": PLAIN for number in range(99)} | {"wiki/quoted.md": LEARN}
     assert found(files) == {"wiki": "github"}

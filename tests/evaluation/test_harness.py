@@ -433,7 +433,7 @@ def test_a_question_that_is_too_long_counts_as_wrong_and_is_shown(world, tmp_pat
 
 
 def test_the_cost_of_a_run_includes_the_runs_it_was_trained_on(tmp_path):
-    from rag_vs_ft.evaluation.costs import training_cost
+    from rag_vs_ft.evaluation.costs import TrainingCost, training_cost
     from rag_vs_ft.training.record import Outcome, Plan, RunRecord, write_record
 
     home = settings.home(tmp_path)
@@ -444,8 +444,9 @@ def test_the_cost_of_a_run_includes_the_runs_it_was_trained_on(tmp_path):
         ended = Outcome(steps, steps, 1.0, 1.0, 1.0, 1.0, False, "best", "", seconds, 1.0)
         record = RunRecord("lora", "nano", {"base": base}, {}, "finished", plan=plan, result=ended)
         write_record(home.runs / name, record)
-    assert training_cost(home, "second/best") == {"training_seconds": 16.0, "training_flops": 1.5e12, "training_tokens": 9600}
-    assert training_cost(home, "gpt2") == {}
+        (home.runs / name / "best").mkdir()
+    assert training_cost(home, "second/best") == TrainingCost(seconds=16.0, flops=1.5e12, tokens=9600)
+    assert training_cost(home, "gpt2") == TrainingCost()
 
 
 # --- the demo's last step ---------------------------------------------------------------------------------------------

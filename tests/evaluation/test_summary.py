@@ -6,10 +6,10 @@ import pytest
 from rag_vs_ft.evaluation.costs import ArmCost
 from rag_vs_ft.evaluation.experiments import Arm
 from rag_vs_ft.evaluation.figures import (
+    AgainstBaseline,
     BreakEven,
     Citations,
     Estimate,
-    Known,
     Openings,
     PairFigures,
     QuestionCounts,
@@ -123,7 +123,7 @@ def test_an_arm_by_hand():
     bare, rag = found.arms
     assert (bare.accuracy.value, rag.accuracy.value) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
     assert (bare.choice_accuracy_clean, rag.choice_accuracy_clean) == (0.0, 1.0)
-    assert rag.known == Known(1, 0.0, destroyed=1, unknown=2, accuracy_on_unknown=1.0, gained=2)
+    assert rag.known == AgainstBaseline(1, 0.0, destroyed=1, unknown=2, accuracy_on_unknown=1.0, gained=2)
     assert rag.abstention.refused_unanswerable_by_search == 1.0
     assert rag.abstention.refused_answerable_by_search == pytest.approx(1 / 3)
     assert rag.abstention.refused_unanswerable_by_answer == 1.0 and rag.abstention.refused_answerable_by_answer == 0.0

@@ -8,7 +8,7 @@ from tiny import save_adapter, save_gpt2
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.costs import training_cost
+from rag_vs_ft.evaluation.costs import TrainingCost, training_cost
 from rag_vs_ft.models import naming
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.settings import Home
@@ -53,8 +53,8 @@ def test_a_run_and_a_folder_of_one_name_are_an_error_that_names_both(world: Home
         assert "write run:nano for the run" in error.value.hint and "./nano for the folder" in error.value.hint
     assert naming.resolve("run:nano", world).run == "nano"
     assert naming.resolve("./nano", world).base == Path("nano").resolve()
-    assert training_cost(world, "run:nano")["training_seconds"] == 5.0
-    assert training_cost(world, "./nano") == {}
+    assert training_cost(world, "run:nano").seconds == 5.0
+    assert training_cost(world, "./nano") == TrainingCost()
     assert naming.available(world) == ["run:nano"]
 
 
@@ -67,8 +67,8 @@ def test_a_run_called_like_a_catalogue_model_takes_no_name_and_pays_for_itself(w
     ):
         with pytest.raises(UserError, match=r"'gpt2' means 2 things: the run gpt2 .* and the catalogue's gpt2"):
             use()
-    assert training_cost(world, "pulled:gpt2") == {} == training_cost(world, "openai-community/gpt2")
-    assert training_cost(world, "run:gpt2")["training_tokens"] == 40
+    assert training_cost(world, "pulled:gpt2") == TrainingCost() == training_cost(world, "openai-community/gpt2")
+    assert training_cost(world, "run:gpt2").tokens == 40
     assert naming.resolve("run:gpt2", world).run == "gpt2"
     with pytest.raises(UserError, match="gpt2 is not on this machine"):
         naming.resolve("pulled:gpt2", world)
@@ -82,7 +82,7 @@ def test_a_folder_of_something_else_takes_no_name_away(world: Home) -> None:
 
 def test_a_run_written_as_a_folder_is_that_run(world: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     assert naming.resolve(str(world.runs / "nano"), world).run == "nano"
-    assert training_cost(world, str(world.runs / "nano" / "last"))["training_seconds"] == 5.0
+    assert training_cost(world, str(world.runs / "nano" / "last")).seconds == 5.0
     monkeypatch.chdir(world.runs)
     assert naming.resolve("nano", world).kind == "run", "the folder here and the run are one place"
 
@@ -126,7 +126,7 @@ def test_names_that_mean_nothing(name: str, message: str, world: Home) -> None:
 
 def test_the_cost_of_a_base_that_is_gone_is_not_charged(world: Home, gpt2_folder: Path) -> None:
     add_run(world, "second", gpt2_folder, base="/gone/for/good")
-    assert training_cost(world, "second")["training_seconds"] == 5.0
+    assert training_cost(world, "second").seconds == 5.0
 
 
 def test_a_newer_seed_is_another_place(world: Home, tmp_path: Path) -> None:

@@ -255,6 +255,20 @@ def test_a_changed_token_is_noticed(side: str, base_home: Path, preset_file: str
         training.resume(folder.name, settings.home(base_home))
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_changed_byte_of_a_checkpoint_is_noticed_by_whoever_loads_it(name: str, base_home: Path, preset_file: str) -> None:
+    over = {"steps": "5"}
+    folder = train("scratch", "docs", preset_file, f"rotten-{name}", overrides=over, home=base_home).folder
+    path = folder / "best" / name
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as when a disk rots
+    with pytest.raises(CheckFailed, match=rf"{name} has changed"):
+        load(folder.name, settings.home(base_home))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

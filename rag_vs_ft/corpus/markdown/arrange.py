@@ -139,7 +139,8 @@ def _zones(blocks: list[Block], notes: Counter[str], nested: bool) -> list[Block
         if block.kind == "zone":
             notes["zones"] += 1
             closed = place < last_end
-            notes["zones that are never closed"] += not closed
+            if not closed:
+                notes["zones that are never closed"] += 1
             pivot, hidden, labelled = one_line(block.text), block.info == "chromeless" and closed, 7
             after = blocks[place + 1].kind if place + 1 < len(blocks) else "zone-end"
             if pivot and not hidden and (nested or after != "heading") and after != "zone-end":

@@ -24,6 +24,8 @@ from rag_vs_ft.corpus.text import normalise, one_line
 
 MAX_INCLUDE_DEPTH = 5
 MAX_INCLUDED_CHARACTERS = 1_000_000
+MAX_PARSES = 20
+"""Directives in directives (and includes) whose content is still read as Markdown; what is deeper stays as it is written."""
 MAX_INLINE_FOOTNOTE = 300
 """Characters up to which a footnote of one paragraph stands in parentheses where it is called."""
 
@@ -81,6 +83,8 @@ class Builder:
         self.env = {"steps": 0, "length": 0}
         self.footnotes: dict[str, list[Token]] = {}
         self.called: set[str] = set()
+        self.depth = 0
+        self.partials: dict[str, str] = {}
 
     def document(self, body: str, page: Page) -> list[Block]:
         """Blocks of a body. Raises TooMuchWork."""
@@ -88,6 +92,9 @@ class Builder:
 
     def parse(self, text: str, page: Page) -> list[Block]:
         """Blocks of a text that is prepared, of a whole file or the content of a directive. Raises TooMuchWork."""
+        if self.depth == MAX_PARSES:
+            return [code_block(text)]
+        self.depth += 1
         self.env["length"] += len(text)
         env = dict(self.env)
         tokens = self.syntax.parser().parse(text, env)
@@ -97,6 +104,7 @@ class Builder:
         self.called = {child.content for token in tokens for child in token.children or () if child.type == "footnote_ref"}
         blocks = self.blocks(tokens, page)
         self.footnotes, self.called = outer
+        self.depth -= 1
         return blocks
 
     def blocks(self, tokens: Sequence[Token], page: Page) -> list[Block]:
@@ -168,7 +176,7 @@ class Builder:
                 return []
             kind: Any = "tab" if target.startswith("#tab/") else "heading"
             return [Block(kind, text, level, plain=plain)]
-        if _is_pictures(children):
+        if _is_pictures(children, self.syntax.attribute_lists):
             self.notes["images dropped"] += sum(child.type == "image" for child in children)
             return []
         found = self.inline(children, page)
@@ -241,7 +249,7 @@ class Builder:
         if (
             self.syntax.attribute_lists
             and text.startswith("{")
-            and (after.endswith("_close") or after in ("image", "code_inline"))
+            and (after.endswith("_close") or after in ("image", "code_inline", "directive"))
         ):
             return _ATTRIBUTES.sub("", text, count=1)
         return text
@@ -389,10 +397,12 @@ def _split_footnotes(tokens: list[Token]) -> tuple[list[Token], dict[str, list[T
     return kept, footnotes
 
 
-def _is_pictures(children: Sequence[Token]) -> bool:
+def _is_pictures(children: Sequence[Token], attribute_lists: bool) -> bool:
     shown = [child for child in children if child.type not in ("link_open", "link_close", "softbreak", "hardbreak")]
     return any(child.type == "image" for child in shown) and all(
-        child.type == "image" or (child.type == "text" and not child.content.strip()) for child in shown
+        child.type == "image"
+        or (child.type == "text" and not (_ATTRIBUTES.sub("", child.content) if attribute_lists else child.content).strip())
+        for child in shown
     )
 
 

@@ -13,7 +13,7 @@ from markdown_it.token import Token
 
 from rag_vs_ft.corpus.front_matter import iso_date, scalar, split_front_matter
 from rag_vs_ft.corpus.markdown import arrange
-from rag_vs_ft.corpus.markdown.blocks import Block, code_block
+from rag_vs_ft.corpus.markdown.blocks import Block, code_block, code_span
 from rag_vs_ft.corpus.markdown.builder import Builder, Page
 from rag_vs_ft.corpus.markdown.parser import TooMuchWork, new_parser
 from rag_vs_ft.corpus.markdown.writer import write
@@ -24,6 +24,25 @@ from rag_vs_ft.corpus.text import one_line
 def is_include(path: str) -> str:
     """The reason for which a part that other pages include is no document of its own, or ""."""
     return "include (read where it is included)" if "includes" in path.lower().split("/")[:-1] else ""
+
+
+def folders_above(path: str) -> list[str]:
+    """The folders that a file lies in, innermost first, and "" for the root of the source; at most twelve."""
+    folders = path.split("/")[:-1]
+    return ["/".join(folders[:depth]) for depth in range(len(folders), -1, -1)][:12]
+
+
+_CODE_TITLE = re.compile(r"""\btitle=(?:"([^"\n]*)"|'([^'\n]*)'|([^\s"'{}]+))""")
+
+
+def titled_code(token: Token) -> list[Block]:
+    """A code block without the settings in its info string; its title, often a file's name, stands above it."""
+    if token.type == "code_block":
+        return [code_block(token.content)]
+    title = next((group for match in [_CODE_TITLE.search(token.info)] if match for group in match.groups() if group), "")
+    language = re.match(r"\{?[ \t]*\.?([\w#+.-]+)(?![\w=])", token.info.strip())
+    code = Block("code", token.content, info=language[1] if language else "", fence=token.markup)
+    return [Block("paragraph", f"{code_span(title)}:"), code] if title else [code]
 
 
 class Dialect:

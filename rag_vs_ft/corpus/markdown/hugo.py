@@ -22,7 +22,7 @@ from markdown_it.token import Token
 from rag_vs_ft.corpus.front_matter import BrokenYaml, load_yaml, scalar, split_front_matter
 from rag_vs_ft.corpus.markdown.blocks import Block, fence_for
 from rag_vs_ft.corpus.markdown.builder import Builder, Page
-from rag_vs_ft.corpus.markdown.dialect import Dialect, is_include
+from rag_vs_ft.corpus.markdown.dialect import Dialect, folders_above, is_include
 from rag_vs_ft.corpus.markdown.parser import TERMINATES
 from rag_vs_ft.corpus.text import one_line
 
@@ -135,7 +135,7 @@ class Hugo(Dialect):
         """Beside the page, and in `includes`, `examples` and the like of each folder above it."""
         target = target.strip().lstrip("/")
         found = [posixpath.join(posixpath.dirname(page.path), target)]
-        for folder in _folders_above(page.path):
+        for folder in folders_above(page.path):
             found += [posixpath.join(folder, part, target) for part in ("", "includes", "examples", "content/en/examples")]
         return found
 
@@ -151,11 +151,6 @@ def _without_marks(blocks: list[Block]) -> None:
             block.text = _MARK.sub(lambda match: match[2] if match[1] in ("label", "text", "tab") else "", block.text)
         for part in block.parts:
             _without_marks(part)
-
-
-def _folders_above(path: str) -> list[str]:
-    folders = path.split("/")[:-1]
-    return ["/".join(folders[:depth]) for depth in range(len(folders), -1, -1)][:12]
 
 
 def _block_rule(state: StateBlock, start: int, end: int, silent: bool) -> bool:
@@ -293,7 +288,7 @@ class _Shortcodes:
 
     def _page(self, name: str) -> tuple[dict[str, Any], str]:
         """Front matter and body of a page below the root of the documentation, whatever lies above it."""
-        for folder in _folders_above(self.page.path):
+        for folder in folders_above(self.page.path):
             for root in ("", "docs", "content/en/docs"):
                 path = posixpath.normpath(posixpath.join(folder, root, name))
                 if not path.startswith(("../", "/")) and (text := self.builder.read(path)) is not None:
@@ -354,7 +349,7 @@ class _Shortcodes:
 
     def _site(self) -> Mapping[str, Any]:
         """`params` of the nearest configuration above the page."""
-        for folder in _folders_above(self.page.path):
+        for folder in folders_above(self.page.path):
             for name in _SITE_FILES:
                 if (text := self.builder.read(posixpath.join(folder, name))) is not None:
                     return _parameters(text, name.endswith("toml"))

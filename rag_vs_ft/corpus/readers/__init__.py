@@ -80,7 +80,7 @@ VERSION = 1
 """Raised whenever a reader or a dialect would give another text for the same file: unchanged files are then read again."""
 
 FORMATS = (
-    Format("markdown", "Markdown", (".md", ".markdown")),
+    Format("markdown", "Markdown", (".md", ".markdown", ".mdx")),
     Format("faq", "FAQ YAML", (".yml", ".yaml")),
     Format("text", "text", ()),
 )
