@@ -25,9 +25,8 @@ from rag_vs_ft.records import Heading, Place
 
 MEMORY_BYTES = 3 << 30
 """Address space of a child, where the system can limit it."""
-SECONDS = 30
 SECONDS_PER_MEGABYTE = 10
-"""Processor time that a file may take. A file that only waits is ended after `PATIENCE` times that."""
+"""Processor time that a file may take besides its format's. A file that only waits is ended after `PATIENCE` times that."""
 PATIENCE = 6
 
 _LENGTHS = struct.Struct("<IQ")
@@ -105,7 +104,7 @@ class _Child:
                 stream.close()
 
     def read(self, kind: str, data: bytes, context: Context) -> Content:
-        seconds = SECONDS + SECONDS_PER_MEGABYTE * len(data) // 1_000_000
+        seconds = BY_KIND[kind].seconds + SECONDS_PER_MEGABYTE * len(data) // 1_000_000
         waited_out = threading.Event()
 
         def give_up() -> None:
@@ -197,6 +196,8 @@ def _answer(request: dict[str, Any], data: bytes, sent: IO[bytes], received: IO[
         return {"left_out": reason.reason, "detail": reason.detail}, b""
     except MemoryError:
         return {"left_out": f"needs more than {MEMORY_BYTES >> 30} GB of memory (split the file)", "detail": ""}, b""
+    except ImportError as error:
+        return {"left_out": f"needs more packages (pip install 'rag-vs-ft[formats]')", "detail": str(error)}, b""
     except Exception as error:  # whatever a library raises at a damaged file
         detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         return {"left_out": f"damaged: cannot be read as {BY_KIND[kind].title}", "detail": detail}, b""

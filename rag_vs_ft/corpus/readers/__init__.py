@@ -52,6 +52,10 @@ class Content:
         """The same content with more notes."""
         return replace(self, notes=self.notes + notes)
 
+    def with_title(self, title: str) -> Content:
+        """The same content under another title."""
+        return replace(self, title=title)
+
 
 class LeftOut(Exception):
     """The file is not a document. `reason` is what a user reads after a count, with what would help; `detail` is of this file."""
@@ -64,12 +68,14 @@ class LeftOut(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A kind of file: its reader's module in this package, the endings of its file names, and the largest size that is read."""
+    """A kind of file: its reader's module in this package, the endings of its file names, the largest size that is read,
+    and the seconds of processor time that a file may take."""
 
     kind: str
     title: str
     endings: tuple[str, ...]
     max_bytes: int = 8_000_000
+    seconds: int = 30
 
     def read(self, data: bytes, context: Context) -> Content:
         """Read one file. Raises LeftOut."""
@@ -82,7 +88,17 @@ VERSION = 1
 FORMATS = (
     Format("markdown", "Markdown", (".md", ".markdown", ".mdx")),
     Format("faq", "FAQ YAML", (".yml", ".yaml")),
-    Format("text", "text", ()),
+    Format("text", "text", (".txt", ".text")),
+    Format("html", "HTML", (".html", ".htm", ".xhtml"), 32_000_000),
+    Format("pdf", "PDF", (".pdf",), 200_000_000, seconds=600),
+    Format("docx", "Word", (".docx", ".docm", ".dotx"), 200_000_000, seconds=120),
+    Format("pptx", "PowerPoint", (".pptx", ".pptm", ".ppsx"), 200_000_000, seconds=120),
+    Format("sheet", "spreadsheet", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), 100_000_000, seconds=120),
+    Format("csv", "CSV", (".csv", ".tsv"), 32_000_000),
+    Format("epub", "EPUB", (".epub",), 200_000_000, seconds=120),
+    Format("ipynb", "notebook", (".ipynb",), 32_000_000),
+    Format("rst", "reStructuredText", (".rst",)),
+    Format("asciidoc", "AsciiDoc", (".adoc", ".asciidoc", ".asc")),
 )
 
 BY_KIND = {entry.kind: entry for entry in FORMATS}
@@ -91,11 +107,9 @@ BY_ENDING = {ending: entry for entry in FORMATS for ending in entry.endings}
 HELP = {
     ".doc": "save it as .docx",
     ".ppt": "save it as .pptx",
-    ".xls": "save it as .xlsx",
     ".rtf": "save it as .docx",
     ".odt": "save it as .docx",
     ".odp": "save it as .pptx",
-    ".ods": "save it as .xlsx",
     ".pages": "export it as .docx",
     ".zip": "unpack it",
     ".jsonl": "add it by itself: jsonl:FILE",

@@ -1,20 +1,38 @@
-"""Text that is taken as it stands: the texts of a JSON Lines file and the chapters of a book."""
+"""Text that is taken as it stands: text files, the texts of a JSON Lines file, the chapters of a book."""
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
+from contextlib import suppress
 
 from rag_vs_ft.corpus.readers import Content, Context, LeftOut
 from rag_vs_ft.corpus.text import NotText, decode, headings_of, normalise
 
 
-def text_of(data: bytes) -> tuple[str, Counter[str]]:
-    """The normalised text of a file, and a note of what was replaced in it. Raises LeftOut for a file that is not text."""
+def text_of(data: bytes, encoding: str = "") -> tuple[str, Counter[str]]:
+    """The normalised text of a file, and notes of how it was decoded. Raises LeftOut for a file that is not text.
+
+    Bytes that are not UTF-8 are read in the encoding that the file names, else in the one that they look like.
+    """
     try:
         text, replaced = decode(data)
     except NotText as error:
         raise LeftOut("binary") from error
-    return normalise(text), Counter({"bytes that are not UTF-8 replaced": 1} if replaced else {})
+    if not replaced:
+        return normalise(text), Counter()
+    for name in (encoding, _looks_like(data)):
+        with suppress(LookupError, UnicodeError):
+            return normalise(data.decode(name)), Counter({f"read as {codecs.lookup(name).name}": 1})
+    return normalise(text), Counter({"bytes that are not UTF-8 replaced": 1})
+
+
+def _looks_like(data: bytes) -> str:
+    """The encoding that some bytes are in, by their frequencies; "" when that is not clear."""
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(data[:200_000]).best()
+    return best.encoding if best else ""
 
 
 def read(data: bytes, context: Context) -> Content:
