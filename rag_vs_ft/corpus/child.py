@@ -197,7 +197,7 @@ def _answer(request: dict[str, Any], data: bytes, sent: IO[bytes], received: IO[
     except MemoryError:
         return {"left_out": f"needs more than {MEMORY_BYTES >> 30} GB of memory (split the file)", "detail": ""}, b""
     except ImportError as error:
-        return {"left_out": f"needs more packages (pip install 'rag-vs-ft[formats]')", "detail": str(error)}, b""
+        return {"left_out": "needs more packages (pip install 'rag-vs-ft[formats]')", "detail": str(error)}, b""
     except Exception as error:  # whatever a library raises at a damaged file
         detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         return {"left_out": f"damaged: cannot be read as {BY_KIND[kind].title}", "detail": detail}, b""

@@ -88,7 +88,7 @@ def test_what_is_skipped_and_mended_is_counted(write_files: Write, home: Home) -
         "broken.md": "Kept.\n",
         "good.md": "# Good\n",
         "include.md": "A\n",
-        "latin.md": "# Caf\ufffd\n",
+        "latin.md": "# Café\n",
         "mark.md": "# Mark\n\nText\n",
         "utf16.md": "# Größe\n",
     }
@@ -98,7 +98,7 @@ def test_what_is_skipped_and_mended_is_counted(write_files: Write, home: Home) -
         "empty": 3,
     }
     assert manifest.skipped_examples["empty"] == ("empty.md", "head.md", "image.md")
-    assert manifest.notes["bytes that are not UTF-8 replaced"] == 1
+    assert manifest.notes["read as cp1252"] == 1
     assert manifest.notes["broken front matter"] == 1
     assert manifest.note_examples["unresolved includes"] == ("include.md",)
     assert len(found) + sum(manifest.skipped.values()) == 11
@@ -116,7 +116,7 @@ def test_faq_files_become_documents_when_asked(write_files: Write, home: Home) -
     assert store.update("docs", home=home).written is False  # the choice is kept
 
 
-@pytest.mark.parametrize("files", [{}, {"a.txt": "text"}, {"empty.md": ""}])
+@pytest.mark.parametrize("files", [{}, {"a.bin": "text"}, {"empty.md": ""}])
 def test_a_source_without_documents_leaves_nothing(files: dict[str, str | bytes], write_files: Write, home: Home) -> None:
     with pytest.raises(UserError, match="no documents in"):
         store.add("docs", str(write_files(files)), home=home)

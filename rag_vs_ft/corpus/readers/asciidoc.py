@@ -28,7 +28,10 @@ _INCLUDE = re.compile(r"include::([^\[\]]+)\[([^\]]*)\]\s*$")
 _CONDITION = re.compile(r"(ifdef|ifndef|ifeval|endif)::([^\[]*)\[(.*)\]\s*$")
 _REFERENCE = re.compile(r"\{([\w-]+)\}")
 _MACROS = (
-    (re.compile(r"(?<![\w`])(?:link|xref|mailto):([^\s\[\]]+)\[((?:[^\]\\]|\\.)*)\]"), lambda found: _link_text(found[2]) or _page(found[1])),
+    (
+        re.compile(r"(?<![\w`])(?:link|xref|mailto):([^\s\[\]]+)\[((?:[^\]\\]|\\.)*)\]"),
+        lambda found: _link_text(found[2]) or _page(found[1]),
+    ),
     (re.compile(r"((?:https?|ftp|irc)://[^\s\[\]<>]+)\[((?:[^\]\\]|\\.)*)\]"), lambda found: _link_text(found[2]) or found[1]),
     (re.compile(r"<<([^,<>]+),\s*([^<>]+)>>"), r"\2"),
     (re.compile(r"<<([^<>]+)>>"), r"\1"),
@@ -69,7 +72,17 @@ class _Reader:
     def __init__(self, context: Context, notes: Counter[str]) -> None:
         self.context = context
         self.notes = notes
-        self.attributes = {"nbsp": " ", "empty": "", "sp": " ", "plus": "+", "asterisk": "*", "lt": "<", "gt": ">", "amp": "&", "vbar": "|"}
+        self.attributes = {
+            "nbsp": " ",
+            "empty": "",
+            "sp": " ",
+            "plus": "+",
+            "asterisk": "*",
+            "lt": "<",
+            "gt": ">",
+            "amp": "&",
+            "vbar": "|",
+        }
         self.size = 0
 
     # --- before parsing: includes, conditions, attributes ---
@@ -149,7 +162,11 @@ class _Reader:
         while place < len(lines):
             line = lines[place].rstrip()
             stripped = line.strip()
-            if not stripped or (stripped.startswith("//") and not stripped.startswith("////")) or re.fullmatch(r"\[\[.*\]\]", stripped):
+            if (
+                not stripped
+                or (stripped.startswith("//") and not stripped.startswith("////"))
+                or re.fullmatch(r"\[\[.*\]\]", stripped)
+            ):
                 place += 1
                 continue
             if attribute := _ATTRIBUTE.match(line):
@@ -169,7 +186,14 @@ class _Reader:
                 place += 1
                 # The author's lines below a document's title are its header.
                 if len(found[1]) == 1:
-                    while place < len(lines) and lines[place].strip() and not _ATTRIBUTE.match(lines[place]) and depth == 0 and len(blocks) == 1 and re.match(r"[\w .<>@-]+$|v?\d", lines[place]):
+                    while (
+                        place < len(lines)
+                        and lines[place].strip()
+                        and not _ATTRIBUTE.match(lines[place])
+                        and depth == 0
+                        and len(blocks) == 1
+                        and re.match(r"[\w .<>@-]+$|v?\d", lines[place])
+                    ):
                         place += 1
                 style, title = "", ""
                 continue
@@ -177,7 +201,15 @@ class _Reader:
                 blocks.append(paragraph(f"{title}:" if title[-1] not in ".:?!" else title))
                 title = ""
             if delimiter := _DELIMITER.match(line):
-                end = next((later for later in range(place + 1, len(lines)) if lines[later].rstrip() == delimiter[1].split(" ")[0].rstrip() or (delimiter[1].startswith("```") and lines[later].rstrip() == "```")), len(lines))
+                end = next(
+                    (
+                        later
+                        for later in range(place + 1, len(lines))
+                        if lines[later].rstrip() == delimiter[1].split(" ")[0].rstrip()
+                        or (delimiter[1].startswith("```") and lines[later].rstrip() == "```")
+                    ),
+                    len(lines),
+                )
                 blocks += self._delimited(delimiter[1], lines[place + 1 : end], style, depth)
                 place = end + 1
             elif re.match(r"(?:image|video|audio)::", stripped):
@@ -188,7 +220,7 @@ class _Reader:
             elif found := _ADMONITION.match(line):
                 text, place = self._text(lines, place, found[2])
                 blocks.append(paragraph(f"{found[1].capitalize()}: {text}"))
-            elif _ITEM.match(line) or _CALLOUT.match(stripped) or _TERM.match(stripped) and not stripped.startswith("|"):
+            elif _ITEM.match(line) or _CALLOUT.match(stripped) or (_TERM.match(stripped) and not stripped.startswith("|")):
                 found_blocks, after = self._list(lines, place, depth)
                 if after == place:
                     found_blocks, after = [paragraph(self.inline(line))], place + 1
@@ -200,7 +232,13 @@ class _Reader:
                 place = end
             else:
                 text, place = self._text(lines, place, line)
-                blocks.append(paragraph(f"{style.split(',')[0].capitalize()}: {text}" if style in ("NOTE", "TIP", "IMPORTANT", "WARNING", "CAUTION") else text))
+                blocks.append(
+                    paragraph(
+                        f"{style.split(',')[0].capitalize()}: {text}"
+                        if style in ("NOTE", "TIP", "IMPORTANT", "WARNING", "CAUTION")
+                        else text
+                    )
+                )
             style = ""
         return blocks
 
@@ -242,7 +280,9 @@ class _Reader:
             stripped = line.strip()
             if not stripped:
                 after = next((later for later in range(place, len(lines)) if lines[later].strip()), len(lines))
-                if after < len(lines) and (_ITEM.match(lines[after]) or _CALLOUT.match(lines[after]) or _TERM.match(lines[after].strip())):
+                if after < len(lines) and (
+                    _ITEM.match(lines[after]) or _CALLOUT.match(lines[after]) or _TERM.match(lines[after].strip())
+                ):
                     place = after
                     continue
                 break
@@ -272,13 +312,21 @@ class _Reader:
                 place += 1
                 while not said and place < len(lines) and not lines[place].strip():
                     place += 1
-                if not said and place < len(lines) and not _ITEM.match(lines[place]) and not _ends_text(lines[place]) and not _TERM.match(lines[place].strip()):
+                if (
+                    not said
+                    and place < len(lines)
+                    and not _ITEM.match(lines[place])
+                    and not _ends_text(lines[place])
+                    and not _TERM.match(lines[place].strip())
+                ):
                     said, place = self._text(lines, place, lines[place].strip())
                 elif said:
                     said, place = self._text(lines, place - 1, said)
                 stack[-1][1].parts.append([paragraph(f"{self.inline(term[1])}: {said}".strip())])
             else:
-                text, place = self._text(lines, place, re.sub(r"^\[([ x*])\] ", lambda box: "[x] " if box[1] != " " else "[ ] ", first))
+                text, place = self._text(
+                    lines, place, re.sub(r"^\[([ x*])\] ", lambda box: "[x] " if box[1] != " " else "[ ] ", first)
+                )
                 stack[-1][1].parts.append([paragraph(text)])
         return roots, place
 
@@ -312,7 +360,11 @@ class _Reader:
         for line in inside:
             if not line.strip():
                 continue
-            pieces = re.split(r"(?<!\\)(?:(?:\d+(?:\.\d+)?|\.\d+)[+*])?[<^>]?(?:\.[<^>])?[adehlmsv]?(?<!\\)\|", line) if "|" in line else [line]
+            pieces = (
+                re.split(r"(?<!\\)(?:(?:\d+(?:\.\d+)?|\.\d+)[+*])?[<^>]?(?:\.[<^>])?[adehlmsv]?(?<!\\)\|", line)
+                if "|" in line
+                else [line]
+            )
             if cells and pieces[0].strip():
                 cells[-1] += "\n" + pieces[0]
             cells += pieces[1:]
@@ -339,7 +391,9 @@ class _Reader:
             text = pattern.sub(replacement, text)
         for _ in range(2):
             text = _MARKS.sub(lambda found: found[2] or found[4], text)
-        text = re.sub(r"\+([^+\s][^+]*)\+", r"\1", text).replace('"`', "“").replace('`"', "”").replace("`'", "’").replace("'`", "‘")
+        text = (
+            re.sub(r"\+([^+\s][^+]*)\+", r"\1", text).replace('"`', "“").replace('`"', "”").replace("`'", "’").replace("'`", "‘")
+        )
         return re.sub(r"\x00(\d+)\x00", lambda found: codes[int(found[1])], text).strip()
 
 
@@ -351,8 +405,7 @@ def _ends_text(line: str) -> bool:
         or _ITEM.match(line)
         or _CALLOUT.match(stripped)
         or _BLOCK_ATTRIBUTES.match(stripped)
-        or _TERM.fullmatch(stripped)
-        and stripped.endswith("::")
+        or (_TERM.fullmatch(stripped) and stripped.endswith("::"))
     )
 
 
@@ -360,7 +413,9 @@ def _code(lines: list[str], style: str) -> Block:
     names = [part.strip().strip('"') for part in style.split(",")]
     language = names[1] if len(names) > 1 and re.fullmatch(r"[\w+#-]+", names[1]) and names[0].startswith("source") else ""
     lines = textwrap.dedent("\n".join(lines)).split("\n")
-    return code_block("\n".join(re.sub(r"\s*(?:(?://|#|--|;;)\s*)?<(?:\d+|\.)>(?=\s*(?:<\d+>\s*)*$)", "", line) for line in lines), language)
+    return code_block(
+        "\n".join(re.sub(r"\s*(?:(?://|#|--|;;)\s*)?<(?:\d+|\.)>(?=\s*(?:<\d+>\s*)*$)", "", line) for line in lines), language
+    )
 
 
 def _tagged(lines: list[str], options: str) -> list[str]:
@@ -381,5 +436,7 @@ def _tagged(lines: list[str], options: str) -> list[str]:
         return kept
     if ranges := re.search(r"lines=\"?([\d.;,-]+)", options):
         found_ranges = re.findall(r"(\d+)(?:\.\.(-?\d+))?", ranges[1])
-        return [line for first, last in found_ranges for line in lines[int(first) - 1 : int(last or first) if last != "-1" else None]]
+        return [
+            line for first, last in found_ranges for line in lines[int(first) - 1 : int(last or first) if last != "-1" else None]
+        ]
     return [line for line in lines if not mark.search(line)]

@@ -36,7 +36,11 @@ def assemble(parts: Iterable[tuple[str, Sequence[Block]]], notes: Counter[str], 
         offset += len(written)
     first = min(headings, key=lambda heading: heading.level, default=None)
     return Content(
-        text="".join(text), title=title or (first.text if first else ""), headings=tuple(headings), places=tuple(places), notes=notes
+        text="".join(text),
+        title=title or (first.text if first else ""),
+        headings=tuple(headings),
+        places=tuple(places),
+        notes=notes,
     )
 
 

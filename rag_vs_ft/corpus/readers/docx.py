@@ -1,7 +1,7 @@
 """Word: headings, numbered lists, tables, code, text boxes, footnotes, equations.
 
-The parts are read as XML by the names of their elements: a trial found that the libraries lose list items, text boxes or equations
-(docs/decisions.md), and none reads the strict form of the format.
+The parts are read as XML by the names of their elements. In a trial the libraries lost list items, text boxes or equations, or
+could not read the strict form of the format (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -173,7 +173,9 @@ class _Word:
             if part in self.archive:
                 for node in self.archive.xml(part):
                     if _name(node) == kind and not _get(node, "type"):
-                        found[f"{kind} {_get(node, 'id')}"] = " ".join(" ".join(self._inline(one)[0].split()) for one in node).strip()
+                        found[f"{kind} {_get(node, 'id')}"] = " ".join(
+                            " ".join(self._inline(one)[0].split()) for one in node
+                        ).strip()
         return found
 
     def _count(self, key: tuple[str, int]) -> int | None:
@@ -320,7 +322,10 @@ def _children(parent: Element, depth: int) -> Iterator[Element]:
         name = _name(node)
         if name in ("p", "tbl"):
             yield node
-        elif name in ("sdt", "sdtContent", "customXml", "ins", "moveTo", "smartTag", "AlternateContent", "Choice") and depth < MAX_DEPTH:
+        elif (
+            name in ("sdt", "sdtContent", "customXml", "ins", "moveTo", "smartTag", "AlternateContent", "Choice")
+            and depth < MAX_DEPTH
+        ):
             yield from _children(node, depth + 1)
 
 
@@ -353,7 +358,10 @@ def _lists(items: list[_Item]) -> list[Block]:
     for item in items:
         while stack and (
             stack[-1][0].depth > item.depth
-            or (stack[-1][0].depth == item.depth and (stack[-1][0].key, stack[-1][1].start is None) != (item.key, item.number is None))
+            or (
+                stack[-1][0].depth == item.depth
+                and (stack[-1][0].key, stack[-1][1].start is None) != (item.key, item.number is None)
+            )
         ):
             stack.pop()
         if not stack or stack[-1][0].depth < item.depth:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from html import unescape
 
 from rag_vs_ft.corpus.markdown.blocks import Block
@@ -12,14 +13,18 @@ from rag_vs_ft.corpus.readers import Content, Context
 from rag_vs_ft.corpus.readers.assemble import assemble
 from rag_vs_ft.corpus.readers.text import text_of
 
-_DROPPED = frozenset("nav aside footer form button select option textarea noscript template iframe dialog object".split())
-_DROPPED_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar dialog alertdialog".split())
+_DROPPED = frozenset(
+    re.findall(r"\w+", "nav aside footer form button select option textarea noscript template iframe dialog object")
+)
+_DROPPED_ROLES = frozenset(
+    re.findall(r"\w+", "navigation banner contentinfo search complementary menu menubar dialog alertdialog")
+)
 _DROPPED_CLASSES = re.compile(
     r"(?:^|[\s_-])(?:nav|navbar|navbox|navigation|menu|sidebar|breadcrumbs?|cookies?|toc|dropdown|portlet|indicators|pagination|skip-?link|share|social|noprint|"
     r"editsection|headerlink|catlinks|printfooter|jump-link|advert\w*)(?:$|[\s_-])",
     re.I,
 )
-_VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+_VOID = frozenset(re.findall(r"\w+", "area base br col embed hr img input link meta source track wbr"))
 _MAIN_SHARE = 0.25
 """Share of a page's text that its <main> or <article> must have to be taken for the content."""
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([\w-]{2,40})", re.I)
@@ -95,9 +100,8 @@ def _is_article(tag: Tag) -> bool:
     return tag.name == "article"
 
 
-def _inside(found: list[Tag | str], wanted: object) -> list[Tag | str]:
+def _inside(found: list[Tag | str], wanted: Callable[[Tag], bool]) -> list[Tag | str]:
     """What stands in the elements that are wanted."""
-    assert callable(wanted)
     inside: list[Tag | str] = []
     name, depth = "", 0
     for piece in found:

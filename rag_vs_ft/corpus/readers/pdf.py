@@ -12,6 +12,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from rag_vs_ft.corpus.markdown.blocks import Block, table
@@ -220,7 +221,7 @@ def _gutter(rows: list[list[dict[str, Any]]]) -> float | None:
     """Where the white stripe between two columns of prose is; None when there is none."""
     gaps: Counter[int] = Counter()
     for row in rows:
-        for before, after in zip(row, row[1:], strict=False):
+        for before, after in pairwise(row):
             space = after["x0"] - before["x1"]
             if space > 0.8 * before["size"]:
                 for position in range(int(before["x1"]) + 1, int(after["x0"]) + 1):
@@ -242,7 +243,7 @@ def _bridges(row: list[dict[str, Any]], gutter: float) -> bool:
     """Whether a row runs on across the gutter, as a title does."""
     return any(
         before["x1"] <= gutter + 2 and after["x0"] >= gutter - 2 and after["x0"] - before["x1"] <= 0.6 * before["size"]
-        for before, after in zip(row, row[1:], strict=False)
+        for before, after in pairwise(row)
     )
 
 
@@ -325,11 +326,23 @@ def _content(pages: list[_Page], outline: dict[str, int], notes: Counter[str], t
         text = line.text.strip()
         if outline and outlined:
             return outline.get(_key(text), 0) if line.size >= body or line.bold else 0
-        if len(line.cells) > 2 or not re.search(r"[^\W\d_]{2}", text) or len(text.split()) > MAX_HEADING_WORDS or _BULLET.match(text) and not line.bold:
+        if (
+            len(line.cells) > 2
+            or not re.search(r"[^\W\d_]{2}", text)
+            or len(text.split()) > MAX_HEADING_WORDS
+            or (_BULLET.match(text) and not line.bold)
+        ):
             return 0
         if line.size in levels:
             return levels[line.size]
-        if line.bold and alone and len(line.cells) == 1 and line.size >= body and len(text.split()) <= 12 and not text.endswith((".", ":", ";", ",")):
+        if (
+            line.bold
+            and alone
+            and len(line.cells) == 1
+            and line.size >= body
+            and len(text.split()) <= 12
+            and not text.endswith((".", ":", ";", ","))
+        ):
             return min(5, len(set(levels.values())) + 1)
         return 0
 
@@ -347,7 +360,11 @@ def _content(pages: list[_Page], outline: dict[str, int], notes: Counter[str], t
     if "\ufffd" in content.text:
         notes["letters that the PDF does not name"] += content.text.count("\ufffd")
     titled = content.title if any(found.level == 1 for found in content.headings) else ""
-    given = "" if re.search(r"\.(?:docx?|tex|indd|pptx?|pdf|dvi|odt)$|^untitled|^microsoft word", title.strip(), re.I) else title.strip()
+    given = (
+        ""
+        if re.search(r"\.(?:docx?|tex|indd|pptx?|pdf|dvi|odt)$|^untitled|^microsoft word", title.strip(), re.I)
+        else title.strip()
+    )
     return content.with_title(titled or given or content.title)
 
 
@@ -409,7 +426,7 @@ def _text_blocks(lines: list[_Line], level_of: Any, vocabulary: set[str]) -> lis
     blocks: list[Block] = []
     open_text = ""
     is_item = False
-    leading = statistics.median([after.top - before.top for before, after in zip(lines, lines[1:], strict=False) if after.top > before.top] or [12])
+    leading = statistics.median([after.top - before.top for before, after in pairwise(lines) if after.top > before.top] or [12])
     last: _Line | None = None
     last_level = 0
 
@@ -434,7 +451,13 @@ def _text_blocks(lines: list[_Line], level_of: Any, vocabulary: set[str]) -> lis
         if level:
             end()
             joined = f"{blocks[-1].text} {line.text}" if blocks else ""
-            if last_level == level and not gap and last is not None and last.size == line.size and len(joined.split()) <= MAX_HEADING_WORDS:
+            if (
+                last_level == level
+                and not gap
+                and last is not None
+                and last.size == line.size
+                and len(joined.split()) <= MAX_HEADING_WORDS
+            ):
                 blocks[-1] = heading(joined, level)
             else:
                 blocks.append(heading(line.text, level))
@@ -480,7 +503,7 @@ def _joined(before: str, after: str, vocabulary: set[str]) -> str:
 
 def _join_pages(parts: list[tuple[str, list[Block]]], vocabulary: set[str]) -> None:
     """A paragraph that goes on overleaf is whole on the page where it begins; so is a table."""
-    for (_, before), (_, after) in zip(parts, parts[1:], strict=False):
+    for (_, before), (_, after) in pairwise(parts):
         if not before or not after:
             continue
         last, first = before[-1], after[0]

@@ -68,7 +68,22 @@ def _register() -> None:
             shown = found[1] or found[2]
         shown = shown.lstrip("!")
         shown = shown[1:].rpartition(".")[2] if shown.startswith("~") else shown
-        plain = name in ("ref", "doc", "term", "abbr", "dfn", "guilabel", "menuselection", "numref", "any", "issue", "pr", "user", "rfc", "pep")
+        plain = name in (
+            "ref",
+            "doc",
+            "term",
+            "abbr",
+            "dfn",
+            "guilabel",
+            "menuselection",
+            "numref",
+            "any",
+            "issue",
+            "pr",
+            "user",
+            "rfc",
+            "pep",
+        )
         return [nodes.Text(shown) if plain else nodes.literal(rawtext, shown)], []
 
     class Flexible(Directive):
@@ -116,8 +131,19 @@ def _register() -> None:
 
         def run(self) -> list[Any]:
             body = nodes.container()
-            if self.arguments and self.name in ("tab", "tab-item", "dropdown", "card", "grid-item-card", "group-tab", "code-tab", "rubric"):
-                body += nodes.paragraph("", "", nodes.Text(f"{self.arguments[0]}:" if self.name != "rubric" else self.arguments[0]))
+            if self.arguments and self.name in (
+                "tab",
+                "tab-item",
+                "dropdown",
+                "card",
+                "grid-item-card",
+                "group-tab",
+                "code-tab",
+                "rubric",
+            ):
+                body += nodes.paragraph(
+                    "", "", nodes.Text(f"{self.arguments[0]}:" if self.name != "rubric" else self.arguments[0])
+                )
             if self.name == "code-tab":
                 text = "\n".join(self.content)
                 body += nodes.literal_block(text, text)
@@ -159,7 +185,7 @@ def _register() -> None:
     known = directives.directive
 
     def directive_of(name: str, language: Any, document: Any) -> Any:
-        found, messages = known(name, language, document)
+        found, _ = known(name, language, document)
         if found is None:
             described = name.startswith(("auto", "py:", "c:", "cpp:", "js:", "std:", "rst:")) or name in (
                 "function", "method", "class", "attribute", "data", "exception", "option", "envvar", "confval", "describe",
@@ -207,9 +233,14 @@ def _picked(text: str, options: dict[str, str]) -> list[str]:
     if end := options.get("end-before"):
         lines = lines[: next((place for place, line in enumerate(lines) if end in line), len(lines))]
     if name := options.get("pyobject"):
-        begin = next((place for place, line in enumerate(lines) if re.match(rf"\s*(?:async )?(?:def|class) {re.escape(name)}\b", line)), 0)
+        begin = next(
+            (place for place, line in enumerate(lines) if re.match(rf"\s*(?:async )?(?:def|class) {re.escape(name)}\b", line)), 0
+        )
         indent = len(lines[begin]) - len(lines[begin].lstrip())
-        after = (place for place in range(begin + 1, len(lines)) if lines[place].strip() and len(lines[place]) - len(lines[place].lstrip()) <= indent)
+        after = (
+            place
+            for place in range(begin + 1, len(lines))
+            if lines[place].strip() and len(lines[place]) - len(lines[place].lstrip()) <= indent
+        )
         lines = lines[begin : next(after, len(lines))]
     return lines
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections import Counter
 from contextlib import suppress
 
@@ -29,6 +30,10 @@ def text_of(data: bytes, encoding: str = "") -> tuple[str, Counter[str]]:
 
 def _looks_like(data: bytes) -> str:
     """The encoding that some bytes are in, by their frequencies; "" when that is not clear."""
+    # Few letters beyond ASCII, each alone among others, are western; frequencies say nothing of so few.
+    beyond = len(re.findall(rb"[\x80-\xff]", data))
+    if 2 * len(re.findall(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])", data)) > beyond and 4 * beyond < len(data):
+        return "cp1252"
     from charset_normalizer import from_bytes
 
     best = from_bytes(data[:200_000]).best()
