@@ -54,6 +54,17 @@ def fsync(path: Path) -> None:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let what the system refuses inside the block name `path`: a full disk says nothing of where it is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; it takes the place of `path` in one step when the block ends.
 
@@ -62,10 +73,11 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        yield temporary
-        fsync(temporary)
-        temporary.replace(path)
-        fsync(path.parent)
+        with naming(path):
+            yield temporary
+            fsync(temporary)
+            temporary.replace(path)
+            fsync(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -81,7 +93,7 @@ def write_text(path: Path, text: str) -> None:
 def append_text(path: Path, text: str) -> None:
     """Add to the end of a text file (UTF-8, line ends as given) and flush it. A killed process may leave a line cut off."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", newline="") as out:
+    with naming(path), path.open("a", encoding="utf-8", newline="") as out:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())

@@ -102,3 +102,14 @@ def test_a_changed_byte_a_missing_and_a_short_file_are_named(tmp_path: Path) -> 
     assert files.damage(tmp_path, manifest) == "in/weights has 50 bytes, 100 were written"
     (tmp_path / "in" / "weights").unlink()
     assert files.damage(tmp_path, manifest) == "in/weights is missing"
+
+
+def test_a_full_disk_names_the_file_that_was_being_written(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (files.write_text, files.append_text):
+        with pytest.raises(OSError) as error:
+            write(tmp_path / "kept.txt", "text")
+        assert error.value.filename == str(tmp_path / "kept.txt")

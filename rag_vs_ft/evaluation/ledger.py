@@ -78,7 +78,6 @@ def record_opening(
             files.drop_half_line(path)
             files.append_text(path, json.dumps(line.to_json()) + "\n")
         except OSError as error:
-            error.filename = error.filename or str(path)
             raise files.unusable(error) from error
         mine.append(line)
     return Openings(len(mine), len({opening.configuration for opening in mine}))

@@ -190,11 +190,10 @@ class Store:
         """Append those that this run does not have yet. Raises UserError when the disk refuses."""
         new = [prediction for prediction in predictions if _place(prediction) not in self._written]
         try:
-            with self._path.open("a", encoding="utf-8", newline="\n") as out:
+            with files.naming(self._path), self._path.open("a", encoding="utf-8", newline="\n") as out:
                 for prediction in new:
                     out.write(line_of(prediction.to_json()))
         except OSError as error:
-            error.filename = error.filename or str(self._path)
             raise files.unusable(error) from error
         for prediction in new:
             self._written.add(_place(prediction))

@@ -1,9 +1,9 @@
 import errno
 import json
+import os
 
 import pytest
 
-from rag_vs_ft import files
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation.figures import Openings
 from rag_vs_ft.evaluation.ledger import LEDGER, fingerprint, record_opening
@@ -64,9 +64,9 @@ def test_half_a_line_was_never_an_opening(tmp_path):
 
 
 def test_what_cannot_be_written_down_is_not_opened(tmp_path, monkeypatch):
-    def full(path, text):
+    def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "append_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"openings\.jsonl: No space left"):
         opened(tmp_path)
