@@ -169,6 +169,8 @@ def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark").enable("table")
     # Only blocks matter here; inline parsing is four fifths of the time.
     parser.core.ruler.enableOnly(["normalize", "block"])
+    # The readers resolve links. What still looks like the definition of one is text, and would be in no block.
+    parser.disable("reference")
     return parser
 
 
@@ -197,7 +199,7 @@ def _sections(document: Document) -> Iterator[tuple[str, list[_Block]]]:
     blocks: list[_Block] = []
     bare: list[_Block] = []
     above: list[tuple[int, str]] = []  # the path that `bare` belongs to
-    title: _Block | None = None
+    titled, title = False, None
     last: tuple[_Block, int] | None = None  # the heading that `blocks` stand under, and its level
     found = False
     for node in (*nodes, None):
@@ -206,7 +208,7 @@ def _sections(document: Document) -> Iterator[tuple[str, list[_Block]]]:
             continue
         level = int(node.tag[1]) if node is not None else 0
         is_bare = not blocks and last is not None and level <= last[1]
-        if bare and (blocks or node is None or (is_bare and above != path[:-1])):
+        if bare and (blocks or (is_bare and above != path[:-1])):
             yield _joined(above), bare
             bare, found = [], True
         if blocks:
@@ -223,8 +225,8 @@ def _sections(document: Document) -> Iterator[tuple[str, list[_Block]]]:
         path = [entry for entry in path if entry[0] < level]
         last = None
         # The first H1 is the page's title over again, in Microsoft Learn as elsewhere.
-        if level == 1 and title is None:
-            title = block
+        if level == 1 and not titled:
+            titled, title = True, block if text else None
         elif text:
             path.append((level, _clipped(text)))
             last = (block, level)
@@ -369,8 +371,8 @@ def _shown(text: str, group: list[_Piece]) -> str:
     """The text of joined pieces: neighbours as one slice, repeated headers and fences where they are needed."""
     runs: list[list[_Piece]] = []
     for piece in group:
-        # What stands between blocks and is no block (link reference definitions) was not counted, and is not shown.
-        if runs and not (piece.before or runs[-1][-1].before or text[runs[-1][-1].end : piece.start].strip()):
+        # Blank lines between blocks were not counted, so a long run of them is not shown.
+        if runs and not (piece.before or runs[-1][-1].before or piece.start - runs[-1][-1].end > STRETCH):
             runs[-1].append(piece)
         else:
             runs.append([piece])

@@ -183,24 +183,23 @@ class Embedder:
 
     def encode(self, texts: Sequence[str], progress: Tell | None = None) -> NDArray[np.float32]:
         """Embed passages -> array (len(texts), dimension), rows of length 1; a text over the window is cut by the model."""
-        prompt = self.model.passage_prompt
-        return self._encode([prompt + text for text in texts], progress or (lambda _: None))
+        return self._encode(list(texts), self.model.passage_prompt, progress or (lambda _: None))
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
         """Embed one query -> array (dimension,); the last queries are remembered."""
         if (known := self._queries.get(text)) is not None:
             return known
-        vector = self._encode([self.model.query_prompt + text], lambda _: None)[0]
+        vector = self._encode([text], self.model.query_prompt, lambda _: None)[0]
         with self._loading:
             self._queries[text] = vector
             while len(self._queries) > QUERY_CACHE:
                 self._queries.popitem(last=False)
         return vector
 
-    def _encode(self, texts: list[str], progress: Tell) -> NDArray[np.float32]:
+    def _encode(self, texts: list[str], prompt: str, progress: Tell) -> NDArray[np.float32]:
         import numpy as np
 
-        vectors = self._session.encode(texts, progress)[:, : self.dimension]
+        vectors = self._session.encode(texts, prompt, progress)[:, : self.dimension]
         if self.dimension < self.model.dimension:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors

@@ -76,10 +76,9 @@ def _export(model: SentenceModel, precision: str, scratch: Path) -> Path:
 
         loaded = load_sentence_transformer(model, "cpu", eager=True)
         texts = probes(model)
-        prompt = model.passage_prompt
         with torch.inference_mode():
             reference = loaded.encode(
-                [prompt + text for text in texts], prompt="", batch_size=1, normalize_embeddings=True, show_progress_bar=False
+                texts, prompt=model.passage_prompt, batch_size=1, normalize_embeddings=True, show_progress_bar=False
             )
         traced = scratch / "traced.onnx"
         try:
@@ -172,7 +171,7 @@ def _rounded(path: Path, scratch: Path) -> Path:
 
 
 def _least_cosine(path: Path, model: SentenceModel, texts: Sequence[str], reference: NDArray[np.float32]) -> float:
-    vectors = OnnxSession(path, model, threads=1).encode([model.passage_prompt + text for text in texts], lambda _: None)
+    vectors = OnnxSession(path, model, threads=1).encode(list(texts), model.passage_prompt, lambda _: None)
     return float((vectors * reference).sum(axis=1).min())
 
 

@@ -56,8 +56,9 @@ class SentenceModel:
                 f"{name} is not a sentence-transformers model: {folder} has no modules.json",
                 "name an embedding model, for example all-minilm-l6-v2 (see `rag-vs-ft models list`)",
             )
-        model = SentenceModel(name, folder, (), {}, "")
-        return model._opened()
+        model = SentenceModel(name, folder, (), {}, "")._opened()
+        _ = model.dimension, model.window  # so that what is wrong with them is said at once
+        return model
 
     def _opened(self) -> SentenceModel:
         try:

@@ -23,8 +23,8 @@ Tell = Callable[[int], None]
 class Session(Protocol):
     """A loaded model."""
 
-    def encode(self, texts: list[str], progress: Tell) -> NDArray[np.float32]:
-        """Texts with their prompts -> array (len(texts), the model's dimension), rows of length 1."""
+    def encode(self, texts: list[str], prompt: str, progress: Tell) -> NDArray[np.float32]:
+        """Texts, each with `prompt` before it -> array (len(texts), the model's dimension), rows of length 1."""
 
 
 def load_sentence_transformer(model: SentenceModel, device: str, *, eager: bool = False) -> Any:
@@ -63,7 +63,7 @@ class TorchSession:
         self.dimension = model.dimension
         self._lock = threading.Lock()
 
-    def encode(self, texts: list[str], progress: Tell) -> NDArray[np.float32]:
+    def encode(self, texts: list[str], prompt: str, progress: Tell) -> NDArray[np.float32]:
         """See `Session`."""
         import numpy as np
 
@@ -72,7 +72,7 @@ class TorchSession:
             for start in range(0, len(texts), 256):
                 part = texts[start : start + 256]
                 vectors[start : start + len(part)] = self.model.encode(
-                    part, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
+                    part, prompt=prompt, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
                 )
                 progress(len(part))
         return vectors
@@ -98,11 +98,11 @@ class OnnxSession:
         self.tokenizer = model.tokenizer()
         self.tokenizer.enable_truncation(model.window)
 
-    def encode(self, texts: list[str], progress: Tell) -> NDArray[np.float32]:
+    def encode(self, texts: list[str], prompt: str, progress: Tell) -> NDArray[np.float32]:
         """See `Session`."""
         import numpy as np
 
-        ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts)]
+        ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast([prompt + text for text in texts])]
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
 
         def embed(row: int) -> int:
@@ -136,14 +136,15 @@ class StaticSession:
             self.table *= weights["weights"].astype(np.float32)[:, None]
         self.tokenizer = model.tokenizer()
 
-    def encode(self, texts: list[str], progress: Tell) -> NDArray[np.float32]:
+    def encode(self, texts: list[str], prompt: str, progress: Tell) -> NDArray[np.float32]:
         """See `Session`; a text without tokens is a vector of zeros."""
         import numpy as np
 
         vectors = np.zeros((len(texts), self.table.shape[1]), dtype=np.float32)
         for start in range(0, len(texts), 256):
-            part = self.tokenizer.encode_batch_fast(texts[start : start + 256], add_special_tokens=False)
-            for row, encoding in enumerate(part, start=start):
+            part = [prompt + text for text in texts[start : start + 256]]
+            encoded = self.tokenizer.encode_batch_fast(part, add_special_tokens=False)
+            for row, encoding in enumerate(encoded, start=start):
                 if encoding.ids:
                     vectors[row] = self.table[encoding.ids].mean(axis=0)
             progress(len(part))

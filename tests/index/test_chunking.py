@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.index.chunking import Chunker, chunk_document, embedded_text, fitted_breadcrumb
+from rag_vs_ft.index.chunking import LONGEST_HEADING, STRETCH, Chunker, chunk_document, embedded_text, fitted_breadcrumb
 from rag_vs_ft.records import Document, Heading
 
 
@@ -91,7 +92,7 @@ def test_a_breadcrumb_too_long_is_cut_and_the_limit_holds() -> None:
     assert fitted_breadcrumb(title, CHUNKER, words).startswith("word0 word1")
 
 
-@pytest.mark.parametrize("text", ["", "\n\n \n", "[ref]: https://example.test/\n"])
+@pytest.mark.parametrize("text", ["", "\n\n \n"])
 def test_documents_without_text_give_no_chunks(text: str) -> None:
     assert chunk_document(document(text), CHUNKER, words) == []
 
@@ -166,3 +167,137 @@ def test_any_markdown_gives_chunks_within_the_limit_that_keep_every_word(text: s
     # A setext heading takes the paragraph above it along, so only what follows no underline is certain.
     if not under:
         assert not {word for word in expected if word not in shown}
+
+
+def test_a_heading_without_text_of_its_own_is_in_a_chunk() -> None:
+    text = "# House rules\n\n## Never unplug the red router\n\n## The alarm code is 4711\n"
+    (chunk,) = chunk_document(document(text, title="House rules"), CHUNKER, words)
+    assert chunk.text == "## Never unplug the red router\n\n## The alarm code is 4711"
+    assert (chunk.title, chunk.heading) == ("House rules", "")
+    assert text[chunk.start : chunk.end].strip() == chunk.text
+
+
+def test_headings_are_in_the_breadcrumb_of_what_stands_below_them_or_in_the_text() -> None:
+    text = "# T\n\n## A\n\n### B\n\n### C\n\n#### D\n\nText.\n\n### E\n\n## F\n\n## G\n\nMore.\n\n### H\n"
+    chunks = chunk_document(document(text), CHUNKER, words)
+    assert [(chunk.heading, chunk.text) for chunk in chunks] == [
+        ("A", "### B"),
+        ("A > C > D", "Text."),
+        ("A", "### E"),
+        ("", "## F"),
+        ("G", "More."),
+        ("G", "### H"),
+    ]
+    (alone,) = chunk_document(document("# Only a heading\n"), CHUNKER, words)
+    assert alone.text == "# Only a heading"
+    assert chunk_document(document("# \n\n##\n"), CHUNKER, words) == []
+
+
+def test_a_long_code_block_is_never_cut_inside_a_word() -> None:
+    line = "kubectl-apply --namespace=production --filename=deployment.yaml"
+    text = "```bash\n" + "\n".join(f"{line} {number}" for number in range(1_000)) + "\n```\n"
+    assert len(text) > 63_000
+    chunks = chunk_document(document(text), CHUNKER, words)
+    shown = [part for chunk in chunks for part in chunk.text.splitlines()[1:-1]]
+    assert shown == text.splitlines()[1:-1]
+
+
+def one_word(text: str) -> list[tuple[int, int]]:
+    """A tokenizer as BERT's is for long words: any run without white space is one token."""
+    return [match.span() for match in re.finditer(r"\S+", text)]
+
+
+@pytest.mark.parametrize(
+    "filling",
+    [
+        "0123456789abcdef" * 12_500,
+        "a " + " " * 200_000 + "b",
+        "a\n" * 3 + "\n" * 200_000 + "b",
+        "x\t" * 5_000,
+        "\u200b" * 200_000,
+    ],
+    ids=["hexadecimal", "spaces", "lines", "tabs", "zero width"],
+)
+@pytest.mark.parametrize(
+    "around", ["{}", "```\n{}\n```", "- {}", "> {}", "| a | b |\n|---|---|\n| {} | y |", "# {}\n\ntext", "## a\n\n### {}"]
+)
+def test_no_chunk_is_longer_than_a_limit_of_characters_whatever_the_tokenizer_says(filling, around) -> None:
+    text = "The code is 4711.\n\n" + around.format(filling) + "\n\nThe port is 443.\n"
+    chunks = chunk_document(document(text, title=filling), CHUNKER, one_word)
+    # What is repeated around a piece (a fence, a header row) is at most half as long again.
+    assert max(len(chunk.text) for chunk in chunks) <= STRETCH * CHUNKER.size * 1.5
+    assert all(len(chunk.breadcrumb) <= 3 * LONGEST_HEADING + 6 for chunk in chunks)
+    assert all(len(embedded_text(chunk, CHUNKER, one_word)) <= STRETCH * CHUNKER.limit * 1.5 for chunk in chunks)
+    assert "The code is 4711." in chunks[0].text and "The port is 443." in chunks[-1].text
+    kept = "".join("".join(chunk.text.split()) for chunk in chunks)
+    assert len(kept) >= len("".join(filling.split()))
+
+
+def test_what_looks_like_the_definition_of_a_link_is_text() -> None:
+    (chunk,) = chunk_document(document("[alarm]: 4711\n"), CHUNKER, words)
+    assert chunk.text == "[alarm]: 4711"
+
+
+def test_a_tokenizer_that_needs_more_tokens_for_a_part_gives_no_chunk_over_the_limit() -> None:
+    def leading(text: str) -> list[tuple[int, int]]:
+        """A word costs two tokens more at the beginning of a text, as it may without the space before it."""
+        ranges = words(text)
+        return [ranges[0]] * 4 + ranges if ranges else []
+
+    text = "\n\n".join(f"## {'heading ' * 6}\n\n" + "word " * 200 for _ in range(3))
+    chunks = chunk_document(document(text, title="title " * 8), CHUNKER, leading)
+    assert max(chunk.tokens for chunk in chunks) <= CHUNKER.limit
+    for chunk in chunks:
+        assert len(leading(embedded_text(chunk, CHUNKER, leading))) + 2 <= CHUNKER.limit
+
+
+GROWING = {
+    "headings": lambda n: "".join(f"{'#' * (number % 6 + 1)} h{number}\n\n" for number in range(n)),
+    "headings of growing depth": lambda n: "".join(f"{'#' * number} h\n" for number in range(1, int((16 * n) ** 0.5))),
+    "bare headings": lambda n: "## h\n\n" * n,
+    "paragraphs": lambda n: "word word\n\n" * n,
+    "one paragraph": lambda n: "word word. " * n,
+    "list": lambda n: "- item\n" * n,
+    "nested list": lambda n: "".join("  " * number + "- x\n" for number in range(int((8 * n) ** 0.5))),
+    "ordered list": lambda n: "".join(f"{99_999_999 + number}. x\n" for number in range(n)),
+    "quotes": lambda n: "> " * n + "x",
+    "table": lambda n: "| a | b |\n|---|---|\n" + "| x | y |\n" * n,
+    "code": lambda n: "```\n" + "x = 1\n" * n + "```\n",
+    "fences": lambda n: "~~~\n" * n,
+    "growing fences": lambda n: "".join("`" * (3 + number) + "\n" for number in range(int((8 * n) ** 0.5))),
+    "backticks": lambda n: "`" * 8 * n,
+    "emphasis": lambda n: "**_**_" * n,
+    "references": lambda n: "[a][b" * n,
+    "definitions": lambda n: "[a]: b\n" * n,
+    "markup": lambda n: "<div>\n" * n,
+    "one word": lambda n: "0123456789abcdef" * n,
+    "blank lines": lambda n: "a" + "\n" * 8 * n + "b",
+}
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_the_work_grows_as_the_document_does(kind) -> None:
+    """Calls are counted, of Python and of C, and the characters that the tokenizer reads."""
+
+    def work(n: int) -> float:
+        done = 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal done
+            done += event in ("call", "c_call")
+
+        def encode(text: str) -> list[tuple[int, int]]:
+            nonlocal done
+            done += len(text)
+            return words(text)
+
+        text = document(GROWING[kind](n))
+        sys.setprofile(count)
+        try:
+            chunk_document(text, CHUNKER, encode)
+        finally:
+            sys.setprofile(None)
+        return done / len(text.text)
+
+    work(100)  # imports
+    assert work(800) < 1.3 * work(200) + 1
