@@ -95,6 +95,8 @@ _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt"),
     *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
 )
+# Of sentence-transformers' further modules: 1_Pooling, 2_Dense, 0_StaticEmbedding.
+_MODULE_FILES = ("[0-9]_*/config.json", "[0-9]_*/model.safetensors", "[0-9]_*/tokenizer*.json")
 _FILES: Mapping[str, tuple[str, ...]] = {
     "language": (
         *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
@@ -102,7 +104,7 @@ _FILES: Mapping[str, tuple[str, ...]] = {
     ),
     "embedding": (
         *("config.json", "model.safetensors", "modules.json", "sentence_bert_config.json"),
-        *("config_sentence_transformers.json", "1_Pooling/config.json", *_TOKENIZER_FILES),
+        *("config_sentence_transformers.json", *_MODULE_FILES, *_TOKENIZER_FILES),
     ),
     "tokenizer": ("vocab.json", "merges.txt"),
 }
