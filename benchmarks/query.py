@@ -67,8 +67,8 @@ def main() -> None:
 
     from rank_bm25 import BM25Okapi
 
-    analyse = lexical._Terms(index.bm25.analyzer)
-    terms = [analyse(lexical.searchable_text(index.table.chunk(row))) for row in range(len(index))]
+    terms_of = index.bm25.terms_of
+    terms = [terms_of(lexical.searchable_text(chunk), chunk.language) for chunk in index.table.chunks()]
     bm25 = index.bm25.settings
     peer = BM25Okapi(terms, k1=bm25.k1, b=bm25.b)
     asked = [index.bm25.terms(question) for question in questions[: arguments.peer_queries]]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.language import breaks, content_words, language, languages, split_sentences, stemmer, words
+from rag_vs_ft.language import breaks, content_words, detect, language, languages, split_sentences, stemmer, words
 
 
 def test_english_is_what_an_unknown_language_is_read_as():
@@ -81,3 +81,33 @@ def test_splitting_a_text_loses_nothing_but_white_space(text, code):
 def test_a_text_is_cut_off_after_a_sentence_or_line():
     text = "One. Two!\nThree。四"
     assert [text[:end] for end in breaks(text)] == ["One.", "One. Two!", "One. Two!\nThree。"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("The vault keeps its keys for 90 days, and you can restore them with a command.", "en"),
+        ("Der Tresor behält die Schlüssel 90 Tage, und Sie können sie mit einem Befehl wiederherstellen.", "de"),
+        ("Le coffre garde les clés pendant 90 jours, et vous pouvez les restaurer avec une commande.", "fr"),
+        ("El almacén guarda las claves durante 90 días y se pueden restaurar con un comando.", "es"),
+        ("De kluis bewaart de sleutels 90 dagen en u kunt ze met een opdracht herstellen.", "nl"),
+        ("Хранилище хранит ключи 90 дней, и их можно восстановить одной командой, если это нужно.", "ru"),
+        ("Сховище зберігає ключі 90 днів, і їх можна відновити однією командою, якщо це потрібно.", "uk"),
+        ("キーは90日間保持され、コマンドで復元できます。", "ja"),
+        ("密钥保留90天，可以用 `az keyvault recover` 命令恢复。", "zh"),
+        ("키는 90일 동안 보관되며 명령으로 복원할 수 있습니다.", "ko"),
+        ("กุญแจจะถูกเก็บไว้ 90 วัน", "th"),
+        ("FastAPI と Pydantic を使う OpenAPI JSON Schema", "ja"),
+        ("```python\nfor the in of:\n    and to is\n```\nDer Befehl ist nicht mit dem Server verbunden.", "de"),
+        ("", ""),
+        ("az aks create --name prod", ""),
+        ("12345 !?", ""),
+    ],
+)
+def test_the_language_of_a_text(text, code):
+    assert detect(text) == code
+
+
+@given(st.text(max_size=300))
+def test_any_text_has_a_language_of_the_table_or_none(text):
+    assert detect(text) in ("", *languages())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rag_vs_ft import language as languages
 from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
     HomeOption,
@@ -24,6 +25,11 @@ DialectOption = Annotated[
     typer.Option("--dialect", help="Dialect of all Markdown, such as learn or github [default: recognised for each folder]."),
 ]
 
+LanguageOption = Annotated[
+    str | None,
+    typer.Option("--language", help="Language of all documents, such as de or ja [default: recognised for each document]."),
+]
+
 app = verbs("Documents: add, update, look.")
 
 
@@ -33,6 +39,7 @@ def corpus_add(
     source: Annotated[str, typer.Argument(help="sample, a folder, a git URL, azure-docs, book:FILE or jsonl:FILE.")],
     include_faq: Annotated[bool, typer.Option("--include-faq", help="Take FAQ YAML in (questions are mined from it).")] = False,
     dialect: DialectOption = None,
+    language: LanguageOption = None,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -42,7 +49,8 @@ def corpus_add(
     """
     from rag_vs_ft.corpus import store
 
-    info = store.add(name, source, include_faq=include_faq, dialect=dialect, home=settings.home(home), progress=StageBar())
+    where = settings.home(home)
+    info = store.add(name, source, include_faq=include_faq, dialect=dialect, language=language, home=where, progress=StageBar())
     _show_corpus(info, as_json)
 
 
@@ -51,6 +59,9 @@ def corpus_update(
     name: Annotated[str, typer.Argument(help="The corpus.")],
     source: Annotated[str | None, typer.Argument(help="Another source than the one it came from.")] = None,
     dialect: DialectOption = None,
+    language: Annotated[
+        str | None, typer.Option("--language", help="Language of all documents, or auto to recognise it again.")
+    ] = None,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -60,7 +71,7 @@ def corpus_update(
     """
     from rag_vs_ft.corpus import store
 
-    info = store.update(name, source, dialect=dialect, home=settings.home(home), progress=StageBar())
+    info = store.update(name, source, dialect=dialect, language=language, home=settings.home(home), progress=StageBar())
     _show_corpus(info, as_json)
     if info.written:
         say("indexes of this corpus are brought up to it by: rag-vs-ft index update NAME")
@@ -109,6 +120,10 @@ def _show_corpus(info: CorpusInfo, as_json: bool) -> None:
         print(f"commit: {commit}  {repository}")
     if set(info.manifest.kinds) - {"markdown"}:
         print("kinds: " + ", ".join(f"{count:,} {kind}" for kind, count in info.manifest.kinds.items()))
+    if info.manifest.languages:
+        most = sorted(info.manifest.languages.items(), key=lambda item: -item[1])
+        names = (f"{count:,} {languages.language(code).name if code else 'not told'}" for code, count in most)
+        print("languages: " + ", ".join(names) + ("  (chosen)" if info.manifest.language else ""))
     for known in info.manifest.dialects:
         print(f"dialect: {known.dialect}  {known.folder or '.'}  ({known.reason()})")
     if info.changes:

@@ -40,7 +40,8 @@ class Manifest:
 
     `source` reads the same again; `dialect` is the Markdown dialect that the user chose for all of it (None: `dialects` were
     recognised). `table` is the file of documents. `skipped` and `notes` count what was left out and what was mended, by reason,
-    each with a few examples. `kinds` counts documents by the kind of their file.
+    each with a few examples. `kinds` counts documents by the kind of their file. `language` is the one that the user chose for
+    all documents (None: each one's was recognised), and `languages` counts documents by language ("": not told).
     """
 
     source: str
@@ -62,18 +63,26 @@ class Manifest:
     dialect: str | None = None
     dialects: tuple[Recognised, ...] = ()
     kinds: Mapping[str, int] = field(default_factory=dict)
+    language: str | None = None
+    languages: Mapping[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
         """The object in `manifest.json`, which the `corpus` verbs print too."""
         return {"format": self.format, **asdict(self)}
 
+    @property
+    def main_language(self) -> str:
+        """The language of most documents; "" when none was told."""
+        told = {code: count for code, count in self.languages.items() if code}
+        return max(sorted(told), key=lambda code: told[code], default="")
+
     def same_content(self, other: Manifest) -> bool:
         """Whether both say the same but for when and by which version they were written."""
         return all(getattr(self, name) == getattr(other, name) for name in _CONTENT)
 
 
-_CONTENT = ("source", "commits", "table_sha256", "skipped", "notes", "dialect", "dialects", "include_faq")
+_CONTENT = ("source", "commits", "table_sha256", "skipped", "notes", "dialect", "dialects", "include_faq", "language")
 
 
 def read_manifest(folder: Path) -> Manifest | None:

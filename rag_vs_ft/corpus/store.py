@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import __version__, catalogue, files, settings
+from rag_vs_ft import language as languages
 from rag_vs_ft.corpus import reading as readings
 from rag_vs_ft.corpus.manifest import MANIFEST, Counts, Manifest, read_manifest
 from rag_vs_ft.corpus.reading import Read
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS_PER_GROUP = 256
+AUTO = "auto"
+"""In place of a language: recognise it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,21 +140,25 @@ def add(
     *,
     include_faq: bool = False,
     dialect: str | None = None,
+    language: str | None = None,
     home: Home,
     progress: Progress = silent,
 ) -> CorpusInfo:
     """Read SOURCE into a new corpus.
 
-    `dialect` names the Markdown dialect of all its files; without it each folder's is recognised (`corpus.dialects`). Tokens are
-    counted with the embedding model's tokenizer where it has been pulled; else the manifest says null. Raises
-    UserError when the name is taken or unusable, the source cannot be read or has no documents, and Busy while another
-    process writes it.
+    `dialect` names the Markdown dialect of all its files; without it each folder's is recognised (`corpus.dialects`). `language`
+    is the ISO 639-1 code of all its documents; without it each one's is recognised (`language.detect`). Tokens are counted with
+    the embedding model's tokenizer where it has been pulled; else the manifest says null.
+
+    Raises UserError when the name is taken or unusable, the source cannot be read or has no documents, or the language is not
+    known, and Busy while another process writes it.
     """
     check_name("corpus", name)
+    chosen = languages.language(language).code if language else None
     with _writing(home, name):
         if (home.corpora / name / MANIFEST).exists():
             raise UserError(f"corpus {name!r} exists", f"use another name, or: rag-vs-ft corpus update {name} {source}")
-        return _write(name, source, include_faq, dialect, home, None, progress)
+        return _write(name, source, include_faq, dialect, chosen, home, None, progress)
 
 
 def update(
@@ -159,12 +166,13 @@ def update(
     source: str | None = None,
     *,
     dialect: str | None = None,
+    language: str | None = None,
     home: Home,
     progress: Progress = silent,
 ) -> CorpusInfo:
     """Read the corpus's source again (or another one) and say what changed; writes nothing when nothing did.
 
-    A dialect that was chosen before stays chosen until another one is.
+    A dialect or language that was chosen before stays chosen until another one is; the language "auto" is recognised again.
 
     Raises what `add` raises, and UserError when there is no such corpus.
     """
@@ -172,8 +180,11 @@ def update(
     with _writing(home, name):
         old = open_corpus(name, home)
         before = old.manifest
+        spoken = before.language
+        if language:
+            spoken = None if language == AUTO else languages.language(language).code
         chosen = dialect or before.dialect
-        return _write(name, source or before.source, before.include_faq, chosen, home, old, progress)
+        return _write(name, source or before.source, before.include_faq, chosen, spoken, home, old, progress)
 
 
 def open_corpus(name: str, home: Home) -> Corpus:
@@ -234,6 +245,7 @@ def _write(
     source: str,
     include_faq: bool,
     dialect: str | None,
+    language: str | None,
     home: Home,
     old: Corpus | None,
     progress: Progress,
@@ -253,11 +265,11 @@ def _write(
         first = _until_new(found)
         known: list[readings.Known] = []
         changes: Changes | None
-        if old and _nothing_new(first, old, reading):
+        if old and _nothing_new(first, old, reading) and old.manifest.language == language:
             known = [read.known for read in first]
             table, changes = _Table.of(old.manifest), Changes(0, 0, 0, len(old), 0)
         else:
-            table = _write_table(temporary, _documents(chain(first, found), known, old), count_tokens is not None)
+            table = _write_table(temporary, _documents(chain(first, found), known, old, language), count_tokens is not None)
             if not table.marks:
                 reasons = "; ".join(f"{count} {reason}" for reason, count in sorted(reading.skipped.counts.items()))
                 raise UserError(f"no documents in {source}", f"left out: {reasons}" if reasons else "the source is empty")
@@ -282,6 +294,8 @@ def _write(
             dialect=dialect,
             dialects=tuple(reading.dialects.values()),
             kinds=table.kinds,
+            language=language,
+            languages=table.languages,
         )
         written = not (old and old.manifest.same_content(manifest))
         if written:
@@ -319,7 +333,7 @@ def _nothing_new(first: list[Read], old: Corpus, reading: Reading) -> bool:
 
 
 def _documents(
-    found: Iterable[Read], known: list[readings.Known], old: Corpus | None
+    found: Iterable[Read], known: list[readings.Known], old: Corpus | None, language: str | None
 ) -> Iterator[tuple[Document, readings.Known]]:
     """Each document in order of id, those that are as they were from the corpus; what is kept of each file goes to `known`."""
     before = old.documents() if old else iter(())
@@ -330,24 +344,29 @@ def _documents(
             document = next(candidate for candidate in before if candidate.id == read.file.id)
             document = replace(document, commit=read.file.known.get("commit", ""))
         if document:
-            yield document, read.known
+            # What was chosen before is no evidence once something else is.
+            told = document.language if old and old.manifest.language == language else ""
+            yield replace(document, language=language or told or languages.detect(document.text)), read.known
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A table of documents. `marks`: document id -> (text hash, hash of everything else but the commit); `kinds` counts files."""
+    """A table of documents. `marks`: document id -> (text hash, hash of everything else but the commit); `kinds` and `languages`
+    count documents."""
 
     sha256: str
     table_sha256: str
     table_bytes: int
     counts: Counts
     kinds: dict[str, int]
+    languages: dict[str, int]
     marks: dict[str, tuple[str, str]]
 
     @staticmethod
     def of(manifest: Manifest) -> _Table:
         """The table of a corpus that is there."""
-        return _Table(manifest.sha256, manifest.table_sha256, manifest.table_bytes, manifest.counts, dict(manifest.kinds), {})
+        counted = dict(manifest.kinds), dict(manifest.languages)
+        return _Table(manifest.sha256, manifest.table_sha256, manifest.table_bytes, manifest.counts, *counted, {})
 
 
 def _write_table(path: Path, documents: Iterable[tuple[Document, readings.Known]], tokens_counted: bool) -> _Table:
@@ -357,6 +376,7 @@ def _write_table(path: Path, documents: Iterable[tuple[Document, readings.Known]
     marks: dict[str, tuple[str, str]] = {}
     counts: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
+    spoken: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     schema = _schema()
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -364,6 +384,7 @@ def _write_table(path: Path, documents: Iterable[tuple[Document, readings.Known]
             rows.append(asdict(document))
             marks[document.id] = _marks(document)
             kinds[document.kind] += 1
+            spoken[document.language] += 1
             counts.update(
                 documents=1,
                 source_bytes=known.size,
@@ -384,6 +405,7 @@ def _write_table(path: Path, documents: Iterable[tuple[Document, readings.Known]
         table_bytes=path.stat().st_size,
         counts=Counts(**totals, tokens=counts["tokens"] if tokens_counted else None),
         kinds=dict(sorted(kinds.items())),
+        languages=dict(sorted(spoken.items())),
         marks=marks,
     )
 
@@ -406,19 +428,20 @@ def _schema() -> pa.Schema:
 
     heading = pa.struct([("level", pa.int8()), ("text", pa.string()), ("offset", pa.int64())])
     place = pa.struct([("offset", pa.int64()), ("name", pa.string())])
-    names = ("id", "title", "text", "url", "service", "date", "commit", "description", "kind")
+    names = ("id", "title", "text", "url", "service", "date", "commit", "description", "kind", "language")
     columns = [(name, pa.string()) for name in names]
     return pa.schema([*columns, ("headings", pa.list_(heading)), ("places", pa.list_(place))])
 
 
 def _from_row(row: dict[str, Any]) -> Document:
-    """A document of a row; a table of an earlier version has neither kind nor places."""
+    """A document of a row; a table of an earlier version has no kind, places or language."""
     headings = tuple(Heading(**heading) for heading in row["headings"])
     return Document(**{**row, "headings": headings, "places": tuple(Place(**place) for place in row.get("places", ()))})
 
 
 def _marks(document: Document) -> tuple[str, str]:
     labels = {key: value for key, value in asdict(document).items() if key not in ("text", "commit")}
+    labels["language"] = document.language or "en"  # what a table of an earlier version was read as
     return document.sha256, files.sha256_text(json.dumps(labels, sort_keys=True))
 
 

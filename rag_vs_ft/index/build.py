@@ -16,6 +16,7 @@ import logging
 import os
 import shutil
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,7 +164,7 @@ def _build(
         counts = _counts(table, documents, old_table, unique, reused)
 
         progress("bm25", 0, len(table))
-        lexical.build(target / "bm25", map(lexical.searchable_text, table.chunks()), analyzer, bm25)
+        lexical.build(target / "bm25", map(lexical.searchable_text, table.chunks()), analyzer, bm25, table.languages())
         timed("bm25")
         progress("faiss", 0, len(table))
         kind = dense.build(target, vectors, embedder.threads)
@@ -177,6 +178,7 @@ def _build(
             code_version=__version__,
             inputs=inputs,
             dense=Dense(kind),
+            languages=dict(sorted(Counter(table.languages()).items())),
             counts=counts,
             seconds=seconds,
             threads=embedder.threads,
@@ -233,6 +235,7 @@ def _write_chunks(
     documents: dict[str, bytes] = {}
     writer = ChunkWriter(target)
     for number, document in enumerate(corpus.documents()):
+        document = replace(document, language=document.language or corpus.manifest.main_language)
         documents[document.id] = key = _document_key(document)
         if unchanged.get(document.id) == key:
             same.add(document.id)
@@ -267,7 +270,7 @@ def _counts(table: ChunkTable, documents: dict[str, bytes], old: ChunkTable | No
 
 def _document_key(document: Document) -> bytes:
     """Hash of all that the chunks of a document are made from."""
-    labels = (document.title, document.url, document.service, document.date, document.kind)
+    labels = (document.title, document.url, document.service, document.date, document.kind, document.language)
     parts = (*labels, document.text, repr(document.headings), repr(document.places))
     return hashlib.sha256("\0".join(parts).encode()).digest()
 

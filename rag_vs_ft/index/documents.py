@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,10 @@ def build(
     """
     import numpy as np
 
-    whole = (list(of_document) for _, of_document in groupby(chunks, lambda chunk: chunk.document_id))
-    lexical.build(folder / "bm25", map(lexical.document_text, whole), replace(analyzer, pairs=False), bm25)
+    # Two readers of one list of chunks, a document apart at most.
+    whole, again = tee(list(of_document) for _, of_document in groupby(chunks, lambda chunk: chunk.document_id))
+    languages = (of_document[0].language for of_document in again)
+    lexical.build(folder / "bm25", map(lexical.document_text, whole), replace(analyzer, pairs=False), bm25, languages)
     sums = np.zeros((int(numbers.max()) + 1, vectors.shape[1]), dtype=np.float32)
     for start in range(0, len(vectors), _BLOCK):
         np.add.at(sums, numbers[start : start + _BLOCK], vectors[start : start + _BLOCK].astype(np.float32))

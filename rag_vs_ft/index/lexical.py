@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import logging
 import re
+import unicodedata
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index.damage import reading
-from rag_vs_ft.language import language, stemmer
+from rag_vs_ft.language import MARKS, UNSPACED, Language, language, stemmer
 from rag_vs_ft.records import Chunk
 
 if TYPE_CHECKING:
@@ -30,22 +32,33 @@ BACKENDS = ("bm25s", "rank-bm25")
 VERSION = 2
 """Raised whenever the same text and settings would give other terms."""
 
-_NAME_OR_WORD = re.compile(
-    r"--?[A-Za-z][\w-]*"  # flags: --resource-group, -n
-    r"|\w+(?:[.\-_/:@]\w+)*",  # dotted, dashed and slashed names: v1.27, Standard_D2s_v3, kubernetes.azure.com/mode
-    re.UNICODE,
-)
-_PART = re.compile(r"[^\W_]+", re.UNICODE)
 _NAME_MARK = re.compile(r"[._/:@]")
+
+
+def _patterns(letter: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What finds a name or a word, and the parts of one, where a letter is this class of characters."""
+    whole = re.compile(
+        rf"--?[A-Za-z][{letter}-]*"  # flags: --resource-group, -n
+        rf"|[{letter}]+(?:[.\-_/:@][{letter}]+)*"  # dotted, dashed and slashed names: v1.27, kubernetes.azure.com/mode
+    )
+    return whole, re.compile(rf"(?:(?!_)[{letter}])+")
+
+
+_ENGLISH = _patterns(r"\w")
+_MARKED = _patterns(rf"\w{MARKS}")
+_RUN = re.compile(rf"([{UNSPACED}]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Analyzer:
-    """Text -> terms. `stem`: English Snowball stems; `stop_words`: drop function words; `names`: keep compound names whole too;
+    """Text -> terms. `stem`: Snowball's stems; `stop_words`: drop function words; `names`: keep compound names whole too;
     `pairs`: neighbouring terms are a term of their own as well (Metzler and Croft, 2005: ordered bigrams).
 
     With `names`, `--resource-group` gives itself and its parts, so that a query for the flag finds the flag first and a query
     for its words still finds it. With `pairs`, "Cloud HSM" finds that product before other HSMs and other clouds.
+
+    Stems and function words are those of the text's language. Where spaces do not part words (Chinese, Japanese, Korean, Thai),
+    each letter and each two neighbours are a term; what else stands there (names, commands) is read as English.
     """
 
     stem: bool = True
@@ -58,31 +71,51 @@ class Analyzer:
         """What an index manifest records of the analyzer."""
         return asdict(self)
 
-    def terms(self, text: str) -> list[str]:
-        """The terms of one text, in order."""
-        return _Terms(self)(text)
+    def terms(self, text: str, code: str = "") -> list[str]:
+        """The terms of one text in the language of this ISO 639-1 code ("": English), in order."""
+        return _Terms(self, language(code))(text)
 
 
 class _Terms:
-    """An analyzer with its stemmer and the terms of the words it has met: words repeat, so most cost one dictionary look-up."""
+    """An analyzer for one language, with the terms of the words it has met: words repeat, so most cost one dictionary look-up."""
 
-    def __init__(self, analyzer: Analyzer) -> None:
-        spoken = language()
+    def __init__(self, analyzer: Analyzer, spoken: Language) -> None:
         self.analyzer = analyzer
-        self.stem = stemmer(spoken) if analyzer.stem else None
-        self.stop_words = spoken.stop_words if analyzer.stop_words else frozenset()
+        self.spoken = spoken
+        words = language() if spoken.unspaced else spoken
+        self.whole, self.part = _ENGLISH if words.code == "en" else _MARKED
+        self.stem = stemmer(words) if analyzer.stem else None
+        self.stop_words = words.stop_words if analyzer.stop_words else frozenset()
         self.known: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
 
     def __call__(self, text: str) -> list[str]:
+        if self.spoken.code != "en":
+            # Full-width letters, ligatures and half-width kana are the letters that they look like.
+            text = unicodedata.normalize("NFKC", text)
+        if not self.spoken.unspaced:
+            return self._words(text)
+        terms: list[str] = []
+        for number, part in enumerate(_RUN.split(text)):
+            terms.extend(self._letters(part) if number % 2 else self._words(part))
+        return terms
+
+    def _letters(self, run: str) -> list[str]:
+        """The letters of a run and their pairs. A letter of Thai says little, so there a pair always stands for it."""
+        pairs = [one + two for one, two in pairwise(run)]
+        if self.spoken.script == "thai":
+            return pairs or [run]
+        return [*run, *pairs]
+
+    def _words(self, text: str) -> list[str]:
         terms: list[str] = []
         before, end = "", 0
-        for match in _NAME_OR_WORD.finditer(text):
+        for match in self.whole.finditer(text):
             word = match[0]
             found = self.known.get(word)
             if found is None:
-                found = self.known[word] = (tuple(self._whole(word)), tuple(self._parts(word)))
-            whole, parts = found
-            terms.extend(whole)
+                found = self.known[word] = (tuple(self._name(word)), tuple(self._parts(word)))
+            name, parts = found
+            terms.extend(name)
             terms.extend(parts)
             if self.analyzer.pairs:
                 # Words are neighbours when spaces alone stand between them, or words that are dropped.
@@ -92,13 +125,13 @@ class _Terms:
                 before, end = parts[-1] if parts else "", match.end()
         return terms
 
-    def _whole(self, word: str) -> Iterable[str]:
+    def _name(self, word: str) -> Iterable[str]:
         # "auto-upgrade" is two words; "--max-surge", "v1.27" and "Standard_D2s_v3" are names.
-        if self.analyzer.names and (word.startswith("-") or (_NAME_MARK.search(word) and len(_PART.findall(word)) > 1)):
+        if self.analyzer.names and (word.startswith("-") or (_NAME_MARK.search(word) and len(self.part.findall(word)) > 1)):
             yield word.casefold()
 
     def _parts(self, word: str) -> Iterable[str]:
-        for part in _PART.findall(word):
+        for part in self.part.findall(word):
             term = part.casefold()
             if term not in self.stop_words:
                 yield self.stem(term) if self.stem else term
@@ -143,19 +176,36 @@ class Bm25Settings:
 
 @dataclass(frozen=True)
 class Lexical:
-    """A BM25 index in a folder: the analyzer, the settings, and either bm25s's arrays or the terms of every row."""
+    """A BM25 index in a folder: the analyzer, the settings, the languages of its rows, and what its backend wrote."""
 
     folder: Path
     analyzer: Analyzer
     settings: Bm25Settings
+    languages: tuple[str, ...] = ("en",)
 
     @cached_property
-    def _terms(self) -> _Terms:
-        return _Terms(self.analyzer)
+    def _analysed(self) -> dict[str, _Terms]:
+        return {code: _Terms(self.analyzer, language(code)) for code in self.languages}
 
     def terms(self, query: str) -> list[str]:
-        """A query's terms, by the analyzer that the documents went through."""
-        return self._terms(query)
+        """A query's terms, by the analyzer that the documents went through; in each of their languages that it may be in.
+
+        A question is often too short to tell its language by its words, so only its script is looked at; a stem of another
+        language is mostly a term that no document has.
+        """
+        unspaced = bool(_RUN.search(query))
+        likely = {code for code in self.languages if language(code).unspaced == unspaced} or set(self.languages)
+        first, *others = (analyse(query) for code, analyse in self._analysed.items() if code in likely)
+        if not others:
+            return first
+        most = Counter(first)
+        for terms in others:
+            most |= Counter(terms)
+        return list(most.elements())
+
+    def terms_of(self, text: str, code: str) -> list[str]:
+        """The terms of a row's text, in its language."""
+        return self._analysed.get(code or "en", self._analysed[self.languages[0]])(text)
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -167,14 +217,31 @@ class Lexical:
         return self._scorer.scores(self.terms(query))
 
 
-def build(folder: Path, texts: Iterable[str], analyzer: Analyzer, bm25: Bm25Settings) -> Lexical:
-    """Index `texts`, one row each, into `folder`. Texts are read one by one; their terms are kept as numbers."""
+def build(
+    folder: Path, texts: Iterable[str], analyzer: Analyzer, bm25: Bm25Settings, languages: Iterable[str] | None = None
+) -> Lexical:
+    """Index `texts`, one row each, into `folder`; `languages` has the code of each ("": English), None is English.
+
+    Texts are read one by one; their terms are kept as numbers.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    analyse = _Terms(analyzer)
+    analysed: dict[str, _Terms] = {}
+
+    def analyse(text: str, code: str) -> list[str]:
+        code = code or "en"
+        if code not in analysed:
+            analysed[code] = _Terms(analyzer, language(code))
+        return analysed[code](text)
+
     # Numbered in the order in which terms are met, so that the same texts give the same files.
     vocabulary: dict[str, int] = {}
-    rows = [array("i", [vocabulary.setdefault(term, len(vocabulary)) for term in analyse(text)]) for text in texts]
-    (folder / "analyzer.json").write_text(json.dumps(analyzer.to_json() | asdict(bm25), indent=1), encoding="utf-8")
+    rows = [
+        array("i", [vocabulary.setdefault(term, len(vocabulary)) for term in analyse(text, code)])
+        for text, code in zip(texts, repeat("") if languages is None else languages, strict=False)
+    ]
+    spoken = tuple(sorted(analysed)) or ("en",)
+    record = analyzer.to_json() | asdict(bm25) | ({} if spoken == ("en",) else {"languages": spoken})
+    (folder / "analyzer.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     if bm25.backend == "rank-bm25":
         _save_terms(folder, rows, vocabulary)
     else:
@@ -187,7 +254,7 @@ def build(folder: Path, texts: Iterable[str], analyzer: Analyzer, bm25: Bm25Sett
             rows[0] = array("i", [vocabulary.setdefault("\0", 0)])
         index.index((rows, vocabulary), show_progress=False)
         index.save(folder, show_progress=False)
-    return Lexical(folder, analyzer, bm25)
+    return Lexical(folder, analyzer, bm25, spoken)
 
 
 def load(folder: Path) -> Lexical:
@@ -197,7 +264,8 @@ def load(folder: Path) -> Lexical:
     if record.get("version") != VERSION:
         raise UserError(f"{folder} was analysed by another version", "rebuild it: `rag-vs-ft index build NAME`")
     bm25 = Bm25Settings(**{key: record.pop(key) for key in ("k1", "b", "backend")})
-    return Lexical(folder, Analyzer(**record), bm25)
+    languages = tuple(record.pop("languages", ("en",)))
+    return Lexical(folder, Analyzer(**record), bm25, languages)
 
 
 class _Bm25s:

@@ -90,7 +90,8 @@ class Manifest:
     """The manifest of one generation. `generations.publish` fills in `generation`, `created` (ISO 8601) and `files`.
 
     `seconds` are of this build alone. `seconds_in_all` adds those of the generations whose vectors it took over: what the index
-    has cost. It is None where that is not known.
+    has cost. It is None where that is not known. `languages` counts chunks by the language that BM25 read them in; it is empty in
+    an index of an earlier version, which read all as English.
     """
 
     code_version: str
@@ -100,6 +101,7 @@ class Manifest:
     seconds: dict[str, float]
     threads: int
     seconds_in_all: float | None = None
+    languages: dict[str, int] = field(default_factory=dict)
     generation: str = ""
     created: str = ""
     files: dict[str, FileRecord] = field(default_factory=dict)

@@ -233,7 +233,7 @@ class Index:
         score came about."""
         query, _ = checked_query(query)
         terms = self.bm25.terms(query)
-        held = set(self.bm25.terms(lexical.searchable_text(hit.chunk)))
+        held = set(self.bm25.terms_of(lexical.searchable_text(hit.chunk), hit.chunk.language))
         explained = {"query_terms": terms, "matched_terms": [term for term in dict.fromkeys(terms) if term in held]}
         if retriever != "hybrid":
             return explained | {"score": f"{'BM25' if retriever == 'bm25' else 'cosine'} = {hit.score:.6f}"}

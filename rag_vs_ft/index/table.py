@@ -143,6 +143,10 @@ class ChunkTable:
         """One column as Python values."""
         return self.arrow.column(name).to_pylist()
 
+    def languages(self) -> list[str]:
+        """The language of each row ("" in a table of an earlier version)."""
+        return self.column("language") if "language" in self.arrow.column_names else [""] * len(self)
+
     def documents(self) -> dict[str, bytes]:
         """Each document's id and key."""
         import pyarrow as pa

@@ -127,3 +127,41 @@ def test_any_text_is_analysed_the_same_twice(text, stem, stop_words, names, pair
     terms = analyzer.terms(text)
     assert terms == analyzer.terms(text)
     assert all(term and not term.isspace() for term in terms)
+
+
+def test_german_is_stemmed_as_german_and_its_function_words_drop() -> None:
+    assert Analyzer(pairs=False).terms("Die Häuser und das Haus", "de") == ["haus", "haus"]
+    assert Analyzer(pairs=False).terms("mit --resource-group", "de")[0] == "--resource-group"
+
+
+@pytest.mark.parametrize("code", ["ja", "zh", "ko"])
+def test_letters_and_their_pairs_are_terms_where_spaces_part_no_words(code) -> None:
+    assert Analyzer().terms("東京都", code) == ["東", "京", "都", "東京", "京都"]
+    # Names among them are read as English; full-width letters are the letters that they look like.
+    assert Analyzer().terms("東京のＦａｓｔＡＰＩ servers", code)[-3:] == ["fastapi", "server", "fastapi server"]
+
+
+def test_a_pair_stands_for_a_letter_of_thai() -> None:
+    assert Analyzer().terms("กขค", "th") == ["กข", "ขค"]
+
+
+def test_marks_belong_to_words_of_other_languages_and_english_stays_as_it_was() -> None:
+    assert len(Analyzer(stem=False, pairs=False).terms("नमस्ते दुनिया", "hi")) == 2
+    assert Analyzer().terms("日本", "en") == ["日本"]
+
+
+def test_an_index_of_several_languages_finds_each_by_its_own_words(tmp_path) -> None:
+    texts = ["The houses are old.", "Die Häuser sind alt.", "これは古い家です。"]
+    index = lexical.build(tmp_path, texts, Analyzer(), Bm25Settings(), ["en", "de", "ja"])
+    assert index.languages == ("de", "en", "ja") == lexical.load(tmp_path).languages
+    for query, row in (("house", 0), ("Haus", 1), ("古い家", 2)):
+        assert np.argmax(lexical.load(tmp_path).scores(query)) == row
+        assert set(index.terms(query)) & set(index.terms_of(texts[row], index.languages[(1, 0, 2)[row]]))
+    assert index.terms("古い家") == Analyzer().terms("古い家", "ja")
+
+
+def test_an_english_index_says_nothing_of_languages_and_opens_as_one_of_earlier_did(tmp_path) -> None:
+    for languages in (None, ["en", ""]):
+        lexical.build(tmp_path, ["one", "two"], Analyzer(), Bm25Settings(), languages)
+        assert "languages" not in (tmp_path / "analyzer.json").read_text()
+        assert lexical.load(tmp_path).languages == ("en",)
