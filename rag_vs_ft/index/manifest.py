@@ -133,6 +133,7 @@ class Manifest:
             "embedder": self.inputs.embedder.to_json(),
             "vectors": record["inputs"]["vectors"],
             "dense": record["dense"],
+            "languages": record["languages"],
             "counts": record["counts"],
             "seconds": record["seconds"],
             "seconds_in_all": record["seconds_in_all"],

@@ -300,6 +300,26 @@ def test_a_changed_date_alone_is_a_change_that_embeds_nothing(index, home, folde
     assert Index.open("docs", home).search("vault", 1, retriever="bm25")[0].chunk.date == "2026-03-04"
 
 
+def test_each_document_is_read_in_its_language_and_a_change_of_it_embeds_nothing(index, home, folder) -> None:
+    write(
+        folder,
+        {"de.md": "# Häuser\n\nDie Häuser sind alt, und das ist nicht gut für sie.\n", "ja.md": "# 金庫\n\n鍵は保持されます。\n"},
+    )
+    store.update("docs", home=home)
+    build.update("docs", home)
+    mixed = Index.open("docs", home)
+    assert set(mixed.manifest.languages) == {"de", "en", "ja"} == set(mixed.bm25.languages)
+    for query, document in (("Haus", "de.md"), ("鍵", "ja.md"), ("surge", "aks/upgrade.md")):
+        for retriever in ("bm25", "hybrid"):
+            hit = mixed.search(query, 1, retriever=retriever)[0]
+            assert retriever == "hybrid" or hit.chunk.document_id == document
+        assert mixed.explain(query, mixed.search(query, 1, retriever="bm25")[0], retriever="bm25")["matched_terms"]
+    store.update("docs", language="en", home=home)
+    english = build.update("docs", home)
+    assert english.published and english.counts.embedded == 0
+    assert Index.open("docs", home).manifest.languages == {"en": english.counts.chunks}
+
+
 KILLED = textwrap.dedent(
     """
     import os, sys
@@ -392,6 +412,7 @@ def test_a_manifest_of_an_earlier_version_opens(index, home) -> None:
         for key in ("engine", "layout"):
             del manifest["embedder"][key]
         del manifest["chunker"]["around"]
+        del manifest["languages"]
 
     rewrite(index, earlier)
     opened = Index.open("docs", home)
