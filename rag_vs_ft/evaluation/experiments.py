@@ -106,16 +106,19 @@ def load_experiment(path: Path) -> tuple[Experiment, str]:
     try:
         text = path.read_bytes().decode("utf-8")
         raw = tomllib.loads(text)
+        tables = _tuples(raw)
     except OSError as error:
         raise UserError(
             f"cannot read {path}: {error.strerror}", "experiments that come with the project: eval/experiments/"
         ) from error
     except ValueError as error:  # of the encoding or of TOML
         raise UserError(f"{path} is not TOML: {error}", "mend the file") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deep", "an experiment has tables and lists, and none inside of those") from error
     faults = list(_contradictions(raw))
     experiment = None
     try:
-        experiment = Experiment.model_validate(_tuples(raw))
+        experiment = Experiment.model_validate(tables)
     except ValidationError as error:
         # A list all of whose entries are faulty counts as too short besides: that is no fault of its own.
         own = [fault for fault in error.errors() if fault["type"] != "too_short" or not fault["input"]]
@@ -151,7 +154,8 @@ def _shown(fault: Any) -> str:
         return f"{place}: there is no such key"
     if fault["type"] == "missing":
         return f"{place}: missing"
-    return f"{place}: {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    given = repr(fault["input"])
+    return f"{place}: {given if len(given) <= 100 else given[:100] + '...'}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
 
 
 def _contradictions(raw: dict[str, Any]) -> Iterator[str]:

@@ -118,6 +118,18 @@ def test_arms_of_another_shape_are_a_fault_and_no_traceback(tmp_path, arms):
         load_experiment(write(tmp_path / "e.toml", arms + GOOD.partition("[[arms]]")[0]))
 
 
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "{a=" * 100_000, f"[{'.'.join('a' * 3_000)}]\nb = 1\n"])
+def test_what_is_nested_too_deep_is_named(tmp_path, text):
+    with pytest.raises(UserError, match=r"e\.toml is nested too deep"):
+        load_experiment(write(tmp_path / "e.toml", text))
+
+
+def test_a_long_wrong_value_is_shown_in_part(tmp_path):
+    with pytest.raises(UserError) as error:
+        load_experiment(write(tmp_path / "e.toml", f"baseline = {[1] * 10_000}\n{GOOD}"))
+    assert len(error.value.message) < 2_000
+
+
 def test_what_is_no_toml_is_named(tmp_path):
     with pytest.raises(UserError, match=r"e\.toml is not TOML: .*line 1"):
         load_experiment(write(tmp_path / "e.toml", "name = = 3"))

@@ -42,7 +42,7 @@ def smaller(words: list[str]) -> list[str]:
 @pytest.fixture
 def catalogue_of_tiny_models(tmp_path, monkeypatch):
     monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(catalogue, "_check_hashes", lambda known, place: None)  # they are hashes of the real weights
+    monkeypatch.setattr(pulling, "_check_hashes", lambda known, place: None)  # they are hashes of the real weights
     gpt2 = tiny.save_gpt2(tmp_path / "gpt2", window=1024)
     # A tokenizer kept as OpenAI keeps it: two files.
     from transformers import AutoTokenizer
