@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from add_documents import add_documents_form
 from progress_panel import show_job, start_job
 from resources import home, page_title
 
@@ -38,5 +39,5 @@ def _offer_sample() -> None:
         if st.button("Build the sample", type="primary", icon=":material/play_arrow:"):
             start_job("sample", _JOB)
             st.rerun()
-        st.caption("With documents of your own, in a terminal:")
-        st.code("rag-vs-ft corpus add docs YOUR_FOLDER\nrag-vs-ft index build docs", language=None, wrap_lines=True)
+        st.subheader("Or begin with documents of your own")
+        add_documents_form()

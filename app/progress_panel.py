@@ -55,6 +55,15 @@ def show_job(*work: str, title: str = "") -> Job | None:
     return None
 
 
+def offer_model(name: str, says: str) -> None:
+    """Say that a model is missing, and download it on a click."""
+    if show_job("pull", title=f"Downloading {name}") is None:
+        st.info(says)
+        if st.button(f"Download {name}", icon=":material/download:", type="primary"):
+            start_job("pull", f"Downloading {name}", name=name)
+            st.rerun()
+
+
 def forget_ended() -> None:
     """A visitor who goes to another page has read how the jobs of this one ended."""
     running = {job.id for job in jobs.list_jobs(home()) if job.running}

@@ -13,6 +13,7 @@ from answering import Answering, begin, live, stop
 from background import shared
 from first_start import index_names
 from passages import show_found, show_passages
+from progress_panel import offer_model
 from readable import is_degenerate, show_readable
 from resources import (
     check_there,
@@ -360,8 +361,9 @@ def main() -> None:
         show_conversations(current, actions)
     page_title(current.name if current else "Ask the documents")
     if not models:
-        st.info("There is no language model on this machine yet: passages are found, and none is read to you. In a terminal:")
-        st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language=None, wrap_lines=True)
+        offer_model(
+            settings.LANGUAGE_MODEL, "There is no language model on this machine yet: passages are found, no answer is written."
+        )
     turns = list(current.turns) if current else []
     running = next((found for turn in turns if (found := live(turn.id)) and found.running), None)
     held = "Search the documents" if chosen["mode"] == "search" else "Ask the documents"

@@ -9,6 +9,7 @@ import streamlit as st
 from arms import LIMIT, Arm, ArmAnswer, answer_with, arms_by_name, usual_arms
 from first_start import index_names
 from passages import show_passages
+from progress_panel import offer_model
 from readable import is_degenerate, show_readable
 from resources import check_there, choose, page_title, plain, shortened, show_error
 
@@ -88,8 +89,7 @@ def main() -> None:
     indexes, arms = index_names(), arms_by_name()
     page_title("Compare")
     if not arms:
-        st.warning("There is no language model on this machine yet. In a terminal:")
-        st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language=None, wrap_lines=True)
+        offer_model(settings.LANGUAGE_MODEL, "There is no language model on this machine yet.")
         return
     bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     with st.sidebar:

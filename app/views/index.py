@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from add_documents import add_documents_form
 from first_start import index_names
 from passages import show_found
 from progress_panel import show_job, start_job
@@ -25,7 +26,7 @@ from rag_vs_ft.index.table import ChunkTable
 from rag_vs_ft.records import Chunk
 from rag_vs_ft.settings import Home
 
-VIEWS = ("Documents", "Search", "Generations")
+VIEWS = ("Documents", "Search", "Generations", "Add documents")
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -223,7 +224,8 @@ def main() -> None:
     view = st.segmented_control(
         "View", VIEWS, default=VIEWS[0], required=True, key="view", label_visibility="collapsed", bind="query-params"
     )
-    {"Documents": show_documents, "Search": show_search, "Generations": show_generations}[view or VIEWS[0]](index)
+    shown = dict(zip(VIEWS, (show_documents, show_search, show_generations, lambda _: add_documents_form()), strict=True))
+    shown[view or VIEWS[0]](index)
 
 
 main()

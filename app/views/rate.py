@@ -8,6 +8,7 @@ import streamlit as st
 from arms import LIMIT, arms_by_name
 from background import Background
 from first_start import index_names
+from progress_panel import offer_model
 from readable import show_readable
 from resources import check_there, choose, home, page_title, plain, shortened, shown_errors
 from rounds import Round, Wanted, prepare, question_files
@@ -102,8 +103,7 @@ def main() -> None:
     indexes, arms = index_names(), arms_by_name()
     page_title("Rate")
     if not arms:
-        st.warning("There is no language model on this machine yet. In a terminal:")
-        st.code(f"rag-vs-ft models pull {settings.LANGUAGE_MODEL}", language=None, wrap_lines=True)
+        offer_model(settings.LANGUAGE_MODEL, "There is no language model on this machine yet.")
         return
     bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     with st.sidebar:

@@ -6,6 +6,7 @@ import html
 from typing import Any
 
 import streamlit as st
+from progress_panel import offer_model
 from resources import choose, home, load_model, model_names, page_title, plain, shortened, shown_errors
 
 from rag_vs_ft import catalogue
@@ -32,14 +33,21 @@ def show_tokens(text: str, name: str) -> None:
         st.metric("Bytes per token", f"{size / len(pieces):.2f}" if pieces else "none")
     spans = [
         f'<span style="background:hsla({_HUES[number % len(_HUES)]},70%,50%,0.25);border-radius:4px;padding:1px 2px;margin:1px;'
-        f'display:inline-block;white-space:pre"><span>{html.escape(_visible(piece))}</span>'
+        f'display:inline-block;white-space:pre"><span>{"◌" if _is_part(piece, text) else html.escape(_visible(piece))}</span>'
         f'<span style="opacity:0.65;font-size:0.65em;display:block">{token}</span></span>'
         for number, (piece, token) in enumerate(pieces[:SHOWN])
     ]
     if spans:
         st.html(f'<div style="line-height:1.3;overflow-wrap:anywhere">{"".join(spans)}</div>')
+    if any(_is_part(piece, text) for piece, _ in pieces):
+        st.caption("◌ is a part of a character: this tokenizer spells rare characters byte by byte, so one takes several tokens.")
     if len(pieces) > SHOWN:
         st.caption(f"The first {SHOWN:,} of {len(pieces):,} tokens.")
+
+
+def _is_part(piece: str, text: str) -> bool:
+    """Whether a token is some of the bytes of a character, for which its tokenizer has letters of its own."""
+    return "\ufffd" in piece or piece not in text
 
 
 def _visible(piece: str) -> str:
@@ -70,8 +78,7 @@ def main() -> None:
     names = [GPT2] if catalogue.info("gpt2-tokenizer")["state"] == "ready" else []
     names += [name for name in models if name not in names]
     if not names:
-        st.warning("There is no tokenizer on this machine yet. In a terminal:")
-        st.code("rag-vs-ft models pull gpt2-tokenizer", language=None, wrap_lines=True)
+        offer_model("gpt2-tokenizer", "There is no tokenizer on this machine yet.")
         return
     text = shortened(st.text_area("Text", EXAMPLE, key="text", persist_state="session"), MAX_TEXT, "The text")
     for number, column in enumerate(st.columns(2)):

@@ -160,7 +160,9 @@ def _curves(folder: Path) -> None:
             ]
             with column:
                 st.caption(title)
-                if points:
+                if len({point["step"] for point in points}) == 1:
+                    st.text(", ".join(f"{point['curve']} {point['value']:.4g} at step {point['step']:,}" for point in points))
+                elif points:
                     st.altair_chart(_lines(points, several=len(keys) > 1))
 
 
@@ -170,7 +172,7 @@ def _lines(points: list[dict[str, Any]], *, several: bool) -> Any:
 
     encoded: dict[str, Any] = {
         "x": alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickMinStep=1)),
-        "y": alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)),
+        "y": alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format="~g", tickCount=5)),
         "tooltip": ["step:Q", "value:Q", "curve:N"],
     }
     if several:

@@ -313,3 +313,29 @@ def test_a_whole_visit(place, tiny_cache, visit) -> None:
             visit.locator("h1").first.wait_for()
             assert not overflows(visit), path
         assert own_address_only(visit, port)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes to cores")
+def test_on_one_core_while_the_other_is_busy_work_ends_though_two_pages_watch(place, tiny_cache, visit) -> None:
+    """First start included. Work in a thread of the server starved here: watched, it had not ended after twenty minutes."""
+    cores = sorted(os.sched_getaffinity(0))
+    burner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        os.sched_setaffinity(burner.pid, {cores[-1]})
+        os.sched_setaffinity(0, {cores[0]})  # the server and its work inherit it
+        with serving(place, tiny_cache) as port:
+            os.sched_setaffinity(0, cores)
+            visit.goto(f"http://localhost:{port}")
+            visit.get_by_role("button", name="Build the sample").click()
+            visit.get_by_role("button", name="Cancel").wait_for()
+            other = visit.context.new_page()
+            other.goto(f"http://localhost:{port}/work")
+            other.get_by_text("Building the sample").first.wait_for()
+            visit.get_by_test_id("stChatInputTextArea").wait_for(timeout=240_000)
+            ask(visit, "How long is a deleted vault kept?", 1)
+            other.get_by_text("Building the sample finished").wait_for()
+    finally:
+        os.sched_setaffinity(0, cores)
+        burner.kill()
+        burner.wait()

@@ -7,7 +7,6 @@ import importlib
 import pytest
 import tiny
 
-from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.index import build, generations
 
@@ -165,4 +164,41 @@ def test_empty_text(place, open_page) -> None:
 def test_no_tokenizer(place, tmp_path, monkeypatch, open_page) -> None:
     monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path / "empty"))
     at = open_page("tokens")
-    assert "no tokenizer" in at.warning[0].value and settings.LANGUAGE_MODEL not in at.code[0].value
+    assert "no tokenizer" in at.info[0].value and button(at, "Download gpt2-tokenizer")
+
+
+def test_documents_of_ones_own_are_added_from_the_page(built, documents, open_page, ended_job) -> None:
+    at = open_page("index", view="Add documents")
+    at.text_input(key="corpus-name").set_value("docs")
+    at.text_input(key="source").set_value(str(documents)).run()
+    button(at, "Read and index them").click().run()
+    assert "called 'docs' already" in at.error[0].value.replace("\\", "")
+    at.text_input(key="corpus-name").set_value("mine").run()
+    button(at, "Read and index them").click().run()
+    assert ended_job("index").notes[0].startswith("3 documents are indexed")
+    at.run()
+    assert "3 documents are indexed" in at.success[0].value and "mine" in at.selectbox(key="index").options
+
+
+def test_a_folder_that_is_not_there_is_told(built, tmp_path, open_page, ended_job) -> None:
+    at = open_page("index", view="Add documents")
+    at.text_input(key="source").set_value(str(tmp_path / "gone"))
+    at.text_input(key="corpus-name").set_value("mine").run()
+    button(at, "Read and index them").click().run()
+    ended_job("index", "failed")
+    at.run()
+    assert "gone" in at.error[0].value and "mine" not in at.selectbox(key="index").options
+
+
+def test_dropped_files_are_kept_under_names_of_their_own(place, tmp_path) -> None:
+    class Dropped:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def getvalue(self) -> bytes:
+            return b"# Pump"
+
+    keep_files = importlib.import_module("add_documents").keep_files
+    folder = keep_files(place, "mine", [Dropped("../../etc/a.md"), Dropped("C:\\b.md"), Dropped(".hidden"), Dropped("...")])
+    kept = sorted(path.name for path in (place.root / "dropped" / "mine").iterdir())
+    assert folder == str(place.root / "dropped" / "mine") and kept == ["a.md", "b.md", "hidden", "unnamed"]
