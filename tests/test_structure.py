@@ -9,7 +9,7 @@ LAYERS = (
     ("files",),
     ("settings",),
     ("__init__",),
-    ("records", "catalogue", "funnel", "environment", "gguf"),
+    ("records", "catalogue", "funnel", "environment", "gguf", "pickles", "pickles_child"),
     ("pulling", "language"),
     ("overlap",),
     ("corpus",),

@@ -57,13 +57,13 @@ def test_only_the_files_of_the_model_are_fetched(cache: Path, hub: Hub, gpt2_fol
     assert not [path for path in hub.requests if path.endswith((".py", ".bin", ".onnx"))]
 
 
-def test_pickled_weights_are_refused(cache: Path, hub: Hub, tmp_path: Path) -> None:
+def test_weights_that_cannot_be_converted_are_refused(cache: Path, hub: Hub, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()
-    for file in ("config.json", "tokenizer.json", "pytorch_model.bin"):
+    for file in ("config.json", "tokenizer.json", "model.ckpt"):
         (repository / file).write_text("{}")
     hub.repositories["someone/pickled"] = repository
-    with pytest.raises(UserError, match=r"no safetensors weights \(only pytorch_model.bin\)"):
+    with pytest.raises(UserError, match=r"no safetensors weights \(only model.ckpt\)"):
         pulling.pull("someone/pickled")
     assert [path.name for path in (cache / "models").iterdir()] == [".lock"]
 
