@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import settings
+from rag_vs_ft.corpus.text import normalise
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.index import documents, generations, lexical
 from rag_vs_ft.index.dense import Dense
@@ -44,7 +45,7 @@ class Filters:
 
 def checked_query(text: str) -> tuple[str, tuple[str, ...]]:
     """The query as it is searched, and notices about what was done to it. Raises UserError when nothing is left of it."""
-    query = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    query = " ".join("".join(letter if letter.isprintable() else " " for letter in normalise(text)).split())
     if not query:
         raise UserError("the question is empty", 'ask something: rag-vs-ft ask "How do I upgrade a node pool?"')
     limit = settings.MAX_QUESTION_CHARACTERS

@@ -76,3 +76,9 @@ def test_an_escaped_line_is_a_paragraph(line: str) -> None:
     text = one_line(line)
     tokens = MarkdownIt("commonmark").enable("table").parse(f"before\n{escape_block_start(text)}\n\nafter\n")
     assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"] * 2
+
+
+def test_a_query_is_normalised_like_the_documents() -> None:
+    from rag_vs_ft.index.search import checked_query
+
+    assert checked_query("cafe\u0301 Donau\u00addampf\u200bschiff")[0] == "café Donaudampfschiff"
