@@ -48,6 +48,7 @@ class Wheel:
 class Entry:
     """One model: `files` are patterns of the files taken, `bytes` the size on disk, `window` the tokens it reads at once.
 
+    `languages` are the ISO 639-1 codes of those that it was trained on (empty: not stated here).
     `sha256` holds known hashes of hub files by name; what is not listed is pinned by `revision` alone (None: not pinned).
     """
 
@@ -60,6 +61,7 @@ class Entry:
     bytes: int | None = None
     parameters: int | None = None
     window: int | None = None
+    languages: tuple[str, ...] = ()
     sha256: Mapping[str, str] = field(default_factory=dict)
     wheel: Wheel | None = None
     note: str = ""
@@ -116,6 +118,7 @@ def _read_catalogue() -> dict[str, Entry]:
     for name, table in tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items():
         if wheel := table.pop("wheel", None):
             wheel = Wheel(wheel["project"], wheel["version"], tuple(Member(**member) for member in wheel["members"]))
+        table["languages"] = tuple(table.get("languages", ()))
         entries[name] = Entry(name=name, files=_FILES[table["kind"]], wheel=wheel, **table)
     return entries
 

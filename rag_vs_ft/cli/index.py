@@ -75,6 +75,8 @@ def index_update(name: str, as_json: JsonOption = False, home: HomeOption = None
 
 
 def _show_build(result: BuildResult, as_json: bool) -> None:
+    for notice in result.notices:
+        say(notice)
     if as_json:
         show(result.to_json())
         return

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_vs_ft import __version__, files, settings
+from rag_vs_ft import __version__, catalogue, files, settings
 from rag_vs_ft.corpus.store import Corpus, open_corpus
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.files import sha256_text
@@ -32,6 +32,7 @@ from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.manifest import CorpusState, Counts, Dense, Inputs, Manifest, Vectors
 from rag_vs_ft.index.table import ChunkTable, ChunkWriter
+from rag_vs_ft.language import language
 from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.records import Chunk, Document
 from rag_vs_ft.settings import Home
@@ -69,14 +70,32 @@ class BuildResult:
     counts: Counts
     seconds: dict[str, float]
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What whoever uses the index should know of it."""
+        manifest = self.generation.manifest
+        embedder = manifest.inputs.embedder.name
+        read = catalogue.CATALOGUE[embedder].languages if embedder in catalogue.CATALOGUE else ()
+        other = {code: count for code, count in manifest.languages.items() if read and code and code not in read}
+        if not other:
+            return ()
+        names = ", ".join(language(code).name for code in sorted(other, key=lambda code: -other[code]))
+        return (
+            f"{sum(other.values()):,} of {manifest.counts.chunks:,} chunks are in {names}, and {embedder} was trained on "
+            f"{', '.join(language(code).name for code in read)}: vectors find little there. Use a multilingual --embedder, "
+            "or search with --retriever bm25",
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """The object that `index build` and `index update` print."""
+        """The object that `index build` and `index update` print; `notices` only where there are any."""
+        notices = {"notices": list(self.notices)} if self.notices else {}
         return {
             "index": self.generation.folder.parent.name,
             "generation": self.generation.name,
             "published": self.published,
             "counts": asdict(self.counts),
             "seconds": self.seconds,
+            **notices,
         }
 
 

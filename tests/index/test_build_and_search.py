@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rag_vs_ft import catalogue
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.index import build, chunking, dense, generations
@@ -300,13 +301,17 @@ def test_a_changed_date_alone_is_a_change_that_embeds_nothing(index, home, folde
     assert Index.open("docs", home).search("vault", 1, retriever="bm25")[0].chunk.date == "2026-03-04"
 
 
-def test_each_document_is_read_in_its_language_and_a_change_of_it_embeds_nothing(index, home, folder) -> None:
+def test_each_document_is_read_in_its_language_and_a_change_of_it_embeds_nothing(index, home, folder, monkeypatch) -> None:
     write(
         folder,
         {"de.md": "# Häuser\n\nDie Häuser sind alt, und das ist nicht gut für sie.\n", "ja.md": "# 金庫\n\n鍵は保持されます。\n"},
     )
     store.update("docs", home=home)
-    build.update("docs", home)
+    updated = build.update("docs", home)
+    assert updated.notices == () and "notices" not in updated.to_json()  # nobody says what this model was trained on
+    name = updated.generation.manifest.inputs.embedder.name
+    monkeypatch.setitem(catalogue.CATALOGUE, name, replace(catalogue.CATALOGUE["all-minilm-l6-v2"], name=name))
+    assert f"chunks are in German, Japanese, and {name} was trained on English" in updated.to_json()["notices"][0]
     mixed = Index.open("docs", home)
     assert set(mixed.manifest.languages) == {"de", "en", "ja"} == set(mixed.bm25.languages)
     for query, document in (("Haus", "de.md"), ("鍵", "ja.md"), ("surge", "aks/upgrade.md")):
@@ -316,7 +321,7 @@ def test_each_document_is_read_in_its_language_and_a_change_of_it_embeds_nothing
         assert mixed.explain(query, mixed.search(query, 1, retriever="bm25")[0], retriever="bm25")["matched_terms"]
     store.update("docs", language="en", home=home)
     english = build.update("docs", home)
-    assert english.published and english.counts.embedded == 0
+    assert english.published and english.counts.embedded == 0 and english.notices == ()
     assert Index.open("docs", home).manifest.languages == {"en": english.counts.chunks}
 
 
