@@ -30,7 +30,7 @@ def show_passages(
     """
     for hit in hits:
         rests = hit.rank in cited
-        label = f"[{hit.rank}] {plain(hit.chunk.breadcrumb)}{' :green-badge[cited]' if rests else ''}"
+        label = f"[{hit.rank}] {plain(hit.chunk.cited)}{' :green-badge[cited]' if rests else ''}"
         with st.expander(label, icon=":material/article:", expanded=rests and hit.rank == cited[0]):
             marked = supporting_sentence(answer, hit.chunk.text) if rests else None
             show_readable(hit.chunk.text, marked)
@@ -48,7 +48,7 @@ def show_found(
     """The results of a search: each with the lines that match best, and the whole passage to be opened."""
     for hit in hits:
         with st.container(border=True):
-            st.markdown(f"**[{hit.rank}] {plain(hit.chunk.breadcrumb)}**")
+            st.markdown(f"**[{hit.rank}] {plain(hit.chunk.cited)}**")
             st.html(snippet(hit.chunk.text, matched.get(hit.chunk.id, ())))
             with st.expander("The whole passage"):
                 show_readable(hit.chunk.text)

@@ -37,10 +37,10 @@ from machine import describe
 
 from rag_vs_ft import settings
 from rag_vs_ft.evaluation.questions import load_questions
+from rag_vs_ft.files import sha256_text
 from rag_vs_ft.index import dense, lexical
 from rag_vs_ft.index.search import DEPTH, Index, top_rows
 from rag_vs_ft.index.table import ChunkWriter
-from rag_vs_ft.records import sha256_text
 
 BLOCK = 20_000
 

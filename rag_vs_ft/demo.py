@@ -131,7 +131,7 @@ def _ask(index: Index, home: Home) -> None:
         answer = ask(lm, AskRequest(question), index, on_text=lambda piece: print(piece, end="", flush=True))
         print(f"\n   ({answer.seconds:.1f} s, {answer.prompt_tokens} + {answer.completion_tokens} tokens)")
         for hit in [hit for hit in answer.hits if hit.rank in answer.citations] or answer.hits[:1]:
-            print(f"   [{hit.rank}] {hit.chunk.breadcrumb} ({hit.chunk.document_id})")
+            print(f"   [{hit.rank}] {hit.chunk.cited} ({hit.chunk.document_id})")
 
 
 def _tell_detail(stage: str, done: int = 0, total: int = 0, detail: str = "") -> None:

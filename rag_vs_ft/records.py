@@ -6,7 +6,6 @@ new record. Field names are the JSON contract of the command line and of the fil
 
 from __future__ import annotations
 
-import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,12 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
-
-
-def sha256_text(text: str) -> str:
-    """Hex SHA-256 of the UTF-8 bytes of `text`."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +68,7 @@ class Document:
     @property
     def sha256(self) -> str:
         """Hex SHA-256 of the clean text."""
-        return sha256_text(self.text)
+        return files.sha256_text(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,13 +251,14 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
-    """Write one JSON object a line (UTF-8, \\n) beside `path`, then move it there; returns the number of lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    """Write one JSON object a line (UTF-8, \\n) in one step; returns the number of lines."""
     count = 0
-    with temporary.open("w", encoding="utf-8", newline="\n") as out:
+    # A lone surrogate, which is no text, is written as JSON's own escape.
+    with (
+        files.replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as out,
+    ):
         for record in records:
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1
-    temporary.replace(path)
     return count

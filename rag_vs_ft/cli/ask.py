@@ -74,7 +74,7 @@ def search(
         show({"hits": records, "index_generation": opened.generation.name, "notices": list(notices)})
         return
     for hit, reason in zip(hits, reasons, strict=True):
-        print(f"[{hit.rank}] {hit.chunk.breadcrumb}  ({hit.score:.4f})\n    {hit.chunk.url or hit.chunk.document_id}")
+        print(f"[{hit.rank}] {hit.chunk.cited}  ({hit.score:.4f})\n    {hit.chunk.url or hit.chunk.document_id}")
         if reason:
             if hit.rerank_score is not None:
                 print(f"    reranked from {hit.found_rank}, score {hit.rerank_score:.4f}")
@@ -183,7 +183,7 @@ def show_sources(answer: Answer) -> None:
         print("\nSources (* the answer rests on):")
     for hit in answer.hits:
         mark = "*" if hit.rank in answer.citations else " "
-        print(f" {mark}[{hit.rank}] {hit.chunk.breadcrumb}\n      {hit.chunk.url or hit.chunk.document_id}")
+        print(f" {mark}[{hit.rank}] {hit.chunk.cited}\n      {hit.chunk.url or hit.chunk.document_id}")
 
 
 @app.command("demo")

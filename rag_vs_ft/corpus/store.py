@@ -304,7 +304,8 @@ def _write(
                 temporary.replace(folder / manifest.table)
             files.write_json(folder / MANIFEST, manifest.to_json())
         if written or known != list(before.known.values()):
-            readings.save(folder, known, table.table_sha256, include_faq)
+            with suppress(OSError):  # without it everything is read again, no more
+                readings.save(folder, known, table.table_sha256, include_faq)
         if written:
             _sweep(folder, manifest.table)
         return CorpusInfo(name, manifest if written or old is None else old.manifest, changes, written)

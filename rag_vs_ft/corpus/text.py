@@ -46,7 +46,7 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFC", _SPACES.sub(" ", text))
 
 
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(name: str) -> str:

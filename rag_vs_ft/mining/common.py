@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rag_vs_ft.records import Question, sha256_text
+from rag_vs_ft.files import sha256_text
+from rag_vs_ft.records import Question
 
 GAP = "____"
 

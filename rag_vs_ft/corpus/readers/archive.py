@@ -46,6 +46,13 @@ class Archive:
             raise LeftOut(f"unpacks to more than {MAX_PART // 1_000_000} MB")
         return data
 
+    def part(self, name: str) -> ElementTree.Element | None:
+        """A part that a document can do without: None when it is not there or damaged."""
+        try:
+            return self.xml(name) if name in self else None
+        except LeftOut:
+            return None
+
     def xml(self, name: str) -> ElementTree.Element:
         """A part that is XML; entities of its own, by which a small file could become a large one, are refused."""
         data = self.read(name)

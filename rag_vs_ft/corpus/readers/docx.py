@@ -83,15 +83,18 @@ class _Word:
         blocks = self._blocks(body if body is not None else document, 0)
         for number, key in enumerate(self.used, start=1):
             blocks.append(paragraph(f"[{number}] {self.footnotes[key]}"))
-        if "word/comments.xml" in self.archive:
-            count = sum(_name(node) == "comment" for node in self.archive.xml("word/comments.xml").iter())
-            if count:
-                self.notes["comments left out"] += count
-        title = ""
-        if "docProps/core.xml" in self.archive:
-            title = next((node.text or "" for node in self.archive.xml("docProps/core.xml").iter() if _name(node) == "title"), "")
+        if count := sum(_name(node) == "comment" for node in self._part("word/comments.xml").iter()):
+            self.notes["comments left out"] += count
+        title = next((node.text or "" for node in self._part("docProps/core.xml").iter() if _name(node) == "title"), "")
         titled = next((block.plain for block in blocks if block.kind == "heading" and block.level == 1), "")
         return assemble([("", blocks)], self.notes, titled or title.strip())
+
+    def _part(self, name: str) -> Element:
+        """A part that the text can do without; an empty element when it is not there or damaged."""
+        found = self.archive.part(name)
+        if found is None and name in self.archive:
+            self.notes["damaged parts passed over"] += 1
+        return Element("none") if found is None else found
 
     def _main(self) -> str:
         if "word/document.xml" in self.archive:
@@ -104,9 +107,7 @@ class _Word:
 
     def _read_styles(self) -> dict[str, _Style]:
         styles: dict[str, _Style] = {}
-        if "word/styles.xml" not in self.archive:
-            return styles
-        for node in self.archive.xml("word/styles.xml"):
+        for node in self._part("word/styles.xml"):
             if _name(node) != "style":
                 continue
             properties = _child(node, "pPr")
@@ -150,9 +151,7 @@ class _Word:
         """The format and the first number of each (list, depth)."""
         formats: dict[tuple[str, int], str] = {}
         starts: dict[tuple[str, int], int] = {}
-        if "word/numbering.xml" not in self.archive:
-            return formats, starts
-        root = self.archive.xml("word/numbering.xml")
+        root = self._part("word/numbering.xml")
         abstract = {_get(node, "abstractNumId"): node for node in root if _name(node) == "abstractNum"}
         for node in root:
             if _name(node) != "num":
@@ -170,12 +169,9 @@ class _Word:
     def _read_notes(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for part, kind in (("word/footnotes.xml", "footnote"), ("word/endnotes.xml", "endnote")):
-            if part in self.archive:
-                for node in self.archive.xml(part):
-                    if _name(node) == kind and not _get(node, "type"):
-                        found[f"{kind} {_get(node, 'id')}"] = " ".join(
-                            " ".join(self._inline(one)[0].split()) for one in node
-                        ).strip()
+            for node in self._part(part):
+                if _name(node) == kind and not _get(node, "type"):
+                    found[f"{kind} {_get(node, 'id')}"] = " ".join(" ".join(self._inline(one)[0].split()) for one in node).strip()
         return found
 
     def _count(self, key: tuple[str, int]) -> int | None:

@@ -25,6 +25,8 @@ def read(data: bytes, context: Context) -> Content:
         language = str(((notebook.get("metadata") or {}).get("language_info") or {}).get("name") or "python")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise LeftOut("damaged: cannot be read as notebook", type(error).__name__) from error
+    if not isinstance(cells, list):
+        raise LeftOut("damaged: cannot be read as notebook", "its cells are not a list")
     parts = [part for cell in cells if isinstance(cell, dict) for part in _cell(cell, language, notes, context)]
     whole = "\n".join(part for part in parts if part.strip())
     headings = headings_of(whole)

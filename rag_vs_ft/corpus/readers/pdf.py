@@ -426,7 +426,8 @@ def _text_blocks(lines: list[_Line], level_of: Any, vocabulary: set[str]) -> lis
     blocks: list[Block] = []
     open_text = ""
     is_item = False
-    leading = statistics.median([after.top - before.top for before, after in pairwise(lines) if after.top > before.top] or [12])
+    steps = sorted(after.top - before.top for before, after in pairwise(lines) if after.top > before.top)
+    leading = steps[len(steps) // 4] if steps else 12.0
     last: _Line | None = None
     last_level = 0
 
@@ -467,7 +468,7 @@ def _text_blocks(lines: list[_Line], level_of: Any, vocabulary: set[str]) -> lis
         elif bullet or (gap and not (last is not None and line.column != last.column and _runs_on(open_text, line.text))):
             end()
             open_text = line.text
-        elif last is not None and open_text and _ended_early(lines, place):
+        elif last is not None and open_text and not open_text.endswith("-") and _ended_early(lines, place):
             open_text += "\n" + line.text
         else:
             open_text = _joined(open_text, line.text, vocabulary)
@@ -477,10 +478,13 @@ def _text_blocks(lines: list[_Line], level_of: Any, vocabulary: set[str]) -> lis
 
 
 def _ended_early(lines: list[_Line], place: int) -> bool:
-    """Whether the line before ends far from where the lines around it end: its author began a new one."""
-    last = lines[place - 1]
-    around = [line.right for line in lines[max(0, place - 3) : place + 3] if line.column == last.column]
-    return last.column == lines[place].column and last.right - last.left < 0.75 * (max(around, default=last.right) - last.left)
+    """Whether the next line's first word would have fitted on the line before, so that its author began a new line."""
+    last, line = lines[place - 1], lines[place]
+    if last.column != line.column:
+        return False
+    margin = max(one.right for one in lines[max(0, place - 4) : place + 4] if one.column == last.column)
+    letter = (line.right - line.left) / max(1, len(line.text))
+    return margin - last.right > letter * (len(line.text.split(" ", 1)[0]) + 4)
 
 
 def _runs_on(before: str, after: str) -> bool:

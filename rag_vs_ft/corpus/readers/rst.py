@@ -101,7 +101,7 @@ def _register() -> None:
     class Noted(Flexible):
         def run(self) -> list[Any]:
             label = _NOTED[self.name]
-            first, _, rest = (self.arguments[0] if self.arguments else "").partition(" ")
+            first, rest = [*(self.arguments[0] if self.arguments else "").split(None, 1), "", ""][:2]
             head = f"{label} {first}: {rest}" if first and self.name != "seealso" else f"{label}: {first} {rest}"
             body = nodes.container()
             inline, messages = self.state.inline_text(head.strip(), self.lineno)
