@@ -1,6 +1,6 @@
 """The packaged sample from documents to cited answers and a comparison of arms: what `rag-vs-ft demo` and `make run` show.
 
-A second run takes over what the first one made: index, trained model and predictions.
+A second run uses what the first one made: index, trained model and predictions.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RUN, PRESET = "demo-nano", "nano"
 TRAINING: Mapping[str, str] = {"steps": "150", "eval_every": "25"}
 """What the demo changes of the preset: checked often enough to watch, and ended about where the held-out loss stops falling."""
 STAGES = {"index": 10.0, "answers": 15.0, "retrievers": 10.0, "training": 110.0, "comparison": 185.0}
-"""Usual seconds on two cores: what the time left is reckoned with, before this machine has shown its pace."""
+"""Usual seconds on two cores: the estimate of the time left, until this machine has shown its pace."""
 
 
 class _TimeLeft:
@@ -74,9 +74,8 @@ class _TimeLeft:
         return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {max(10.0, round(seconds, -1)):.0f} s left"
 
 
-def run(home: Home, progress: Progress | None = None) -> None:
+def run(home: Home, progress: Progress = silent) -> None:
     """Add the sample, index it, ask three questions, score three retrievers, train a small GPT-2, and compare the arms."""
-    tell = progress or silent
     clock = _TimeLeft()
     _heading("1. Documents")
     info = store.update(NAME, home=home) if store.has_corpus(NAME, home) else store.add(NAME, NAME, home=home)
@@ -89,7 +88,7 @@ def run(home: Home, progress: Progress | None = None) -> None:
 
     clock.begin("index")
     _heading(f"2. Index ({clock.left()} in all)")
-    result = build.build(NAME, NAME, build.Recipe(), home, tell)
+    result = build.build(NAME, NAME, build.Recipe(), home, progress)
     made = f"built in {result.seconds['total']:.1f} s" if result.published else "up to date"
     embedder = result.generation.manifest.inputs.embedder
     print(f"{result.counts.chunks} chunks in FAISS ({embedder.name}, {embedder.precision}) and BM25, {made}.")
@@ -112,7 +111,7 @@ def run(home: Home, progress: Progress | None = None) -> None:
 
     clock.begin("comparison")
     _heading(f"6. Which way answers best? ({clock.left()} in all)")
-    _compare(home, tell, clock)
+    _compare(home, progress, clock)
 
     home_option = "" if home.root == settings.home().root else f" --home {home.root}"
     print(f"\nDone in {clock.seconds:.0f} s. Try next:")

@@ -20,7 +20,7 @@ from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.contexts import CONTEXTS, Source, holds_answer
 from rag_vs_ft.evaluation.experiments import Arm
 from rag_vs_ft.evaluation.heuristics import VERSION as HEURISTICS_VERSION
-from rag_vs_ft.evaluation.heuristics import Asked, Heuristic
+from rag_vs_ft.evaluation.heuristics import Given, Heuristic
 from rag_vs_ft.evaluation.predictions import Outcome, Passage, Prediction
 from rag_vs_ft.evaluation.questions import gold_answer
 from rag_vs_ft.index.search import Index
@@ -148,7 +148,7 @@ class HeuristicReader:
     def _answer(self, task: Task) -> Outcome:
         question, hits = task.question, task.prompt.hits
         start = time.perf_counter()
-        values = self.heuristic.choose(Asked(question.question, question.choices or (), hits, self.places))
+        values = self.heuristic.choose(Given(question.question, question.choices or (), hits, self.places))
         chosen = time.perf_counter()
         answer = extract(question.question, hits).answer if task.max_new_tokens else None
         return Outcome(

@@ -350,7 +350,7 @@ def _summarise(opened: _Opened, settled: _Settled, answers: _Answers, progress: 
 
 
 def _write(opened: _Opened, settled: _Settled, answers: _Answers, result: _Result) -> RunSummary:
-    """Everything into the results folder. What was predicted is there already, so a full disk costs nothing but this step."""
+    """Write the results folder. The predictions are in it already, so a full disk costs this step alone."""
     folder, failed = opened.request.folder, {arm: failure.reason for arm, failure in answers.failures.items()}
     test = [answers.asked.rows[arm.name][question.id] for arm in answers.arms for question in answers.questions]
     try:
@@ -390,7 +390,7 @@ def _require_fresh(folder: Path, identity: Identity, resume: bool) -> None:
     if changed:
         raise UserError(
             f"the run {folder.name!r} was of another {', '.join(changed)}: resuming would mix two experiments",
-            "use --run with another name: what has not changed is taken over from this run",
+            "use --run with another name: what has not changed is not computed again",
         )
 
 
@@ -422,7 +422,7 @@ def _problem(model: str, experiment: Experiment, home: Home) -> str | None:
 
 
 def _corpus_and_index(experiment: Experiment, home: Home, progress: Progress) -> tuple[Corpus, Index]:
-    # Asked for by name: another corpus, or another index, that is damaged is none of this experiment's business.
+    # By name, and not by listing: a damaged corpus or index of another name must not stop this run.
     if experiment.source and not store.has_corpus(experiment.corpus, home):
         store.add(experiment.corpus, experiment.source, home=home)
     corpus = store.open_corpus(experiment.corpus, home)

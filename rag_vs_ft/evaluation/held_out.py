@@ -109,7 +109,7 @@ class QuestionSet:
 
     def answered(self, questions: Sequence[Question]) -> set[str]:
         """Ids of those that get a free answer too."""
-        return {question.id for question in sorted(questions, key=self._lot)[: self._experiment.answers.questions]}
+        return {question.id for question in sorted(questions, key=self._draw)[: self._experiment.answers.questions]}
 
     def _all(self) -> list[Question]:
         return [question for file in self._files for question in load_questions(file, split=None, opened_by="eval")]
@@ -120,8 +120,8 @@ class QuestionSet:
     def _sample(self, questions: Sequence[Question], size: int) -> list[Question]:
         """A fixed sample in the file's order; a larger one holds every smaller one."""
         wanted = min([count for count in (size, self._limit) if count] or [len(questions)])
-        chosen = {question.id for question in sorted(questions, key=self._lot)[:wanted]}
+        chosen = {question.id for question in sorted(questions, key=self._draw)[:wanted]}
         return [question for question in questions if question.id in chosen]
 
-    def _lot(self, question: Question) -> tuple[int, str]:
+    def _draw(self, question: Question) -> tuple[int, str]:
         return zlib.crc32(f"{self._experiment.seed} {question.id}".encode()), question.id

@@ -1,4 +1,4 @@
-"""Arms without a language model: what every reader must beat to have read anything.
+"""Arms without a language model: the baselines that every reader must beat.
 
 An experiment names one in the place of a model. A new one is one function and one entry of `HEURISTICS`. They see the question,
 its choices and the passages of their arm, never the right answer.
@@ -22,7 +22,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Given:
     """What a heuristic is given: a question's text and choices, the passages, and how often each place was right on dev
     questions."""
 
@@ -43,7 +43,7 @@ class Heuristic:
     name: str
     says: str
     reads: bool
-    choose: Callable[[Asked], Sequence[float]]
+    choose: Callable[[Given], Sequence[float]]
     writes: bool = False
 
     def fault(self, context: Context) -> str | None:
@@ -58,16 +58,16 @@ class Heuristic:
 # --- rules ------------------------------------------------------------------------------------------------------------
 
 
-def _string_match(asked: Asked) -> list[float]:
+def _string_match(given: Given) -> list[float]:
     def value(choice: str) -> float:
-        at = next((at for at, hit in enumerate(asked.hits, start=1) if holds(hit.chunk.text, choice)), None)
+        at = next((at for at, hit in enumerate(given.hits, start=1) if holds(hit.chunk.text, choice)), None)
         return 1 / at if at else 0.0
 
-    return [value(choice) for choice in asked.choices]
+    return [value(choice) for choice in given.choices]
 
 
-def _word_overlap(asked: Asked) -> list[float]:
-    return _shares(asked.choices, "\n".join(f"{hit.chunk.breadcrumb}\n{hit.chunk.text}" for hit in asked.hits))
+def _word_overlap(given: Given) -> list[float]:
+    return _shares(given.choices, "\n".join(f"{hit.chunk.breadcrumb}\n{hit.chunk.text}" for hit in given.hits))
 
 
 def _shares(choices: Sequence[str], text: str) -> list[float]:
@@ -78,23 +78,23 @@ def _shares(choices: Sequence[str], text: str) -> list[float]:
     return [len(own & there) / len(own) if own else 0.0 for own in wanted]
 
 
-def _larger_number(asked: Asked) -> list[float]:
-    sizes = [numbers_of(choice) for choice in asked.choices]
+def _larger_number(given: Given) -> list[float]:
+    sizes = [numbers_of(choice) for choice in given.choices]
     if len(set(sizes)) < 2:
         return [0.0] * len(sizes)
     return [float(size == max(sizes)) for size in sizes]
 
 
-def _longest_choice(asked: Asked) -> list[float]:
-    return [float(len(choice)) for choice in asked.choices]
+def _longest_choice(given: Given) -> list[float]:
+    return [float(len(choice)) for choice in given.choices]
 
 
-def _majority(asked: Asked) -> list[float]:
-    return [float(count) for count in (*asked.places, *[0] * len(asked.choices))[: len(asked.choices)]]
+def _majority(given: Given) -> list[float]:
+    return [float(count) for count in (*given.places, *[0] * len(given.choices))[: len(given.choices)]]
 
 
-def _extractive(asked: Asked) -> list[float]:
-    return _shares(asked.choices, extract(asked.question, asked.hits).answer)
+def _extractive(given: Given) -> list[float]:
+    return _shares(given.choices, extract(given.question, given.hits).answer)
 
 
 HEURISTICS = {

@@ -1,7 +1,7 @@
 """The ledger of openings: when which test questions were looked at, by what configuration.
 
-Every look teaches whoever looks; a number of a set that was opened often, by many configurations, is worth less. It counts by
-question, so neither a changed file nor a part of it starts from nothing.
+A figure is worth less the more configurations have seen its questions. The ledger counts by question, so a changed file, or a
+part of one, does not start from zero.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rag_vs_ft.corpus.splits import NEAR_DUPLICATE, shingle_hashes
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.language_model import LanguageModel
-from rag_vs_ft.progress import Progress
+from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.records import Document
 from rag_vs_ft.settings import MAX_HITS
 from rag_vs_ft.training.tokenizers import encode_batch, end_of_text, start_tokens
@@ -150,12 +150,12 @@ def score(
     stride: int | None = None,
     window: int | None = None,
     batch_size: int = 8,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> TextScore:
     """Score whole documents with windows of `window` tokens (default: all that the model reads), half of it as `stride`.
 
     Documents without text are left out. `progress` is told how many tokens are scored. Raises UserError for a window or stride
-    out of range, a tokenizer that does not give back a document's bytes, and a model that answers with what is no number.
+    out of range, a tokenizer that does not give back a document's bytes, and a model whose log-probabilities are not finite.
     """
     size, step = _sizes(lm, window, stride)
     texts = list(_texts(lm, documents, None))
@@ -178,9 +178,9 @@ def score_with_retrieval(
     passage_tokens: int = PASSAGE_TOKENS,
     max_tokens: int | None = None,
     batch_size: int = 8,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> RetrievalScore:
-    """In-context retrieval-augmented perplexity (Ram et al., 2023, https://arxiv.org/abs/2302.00083) beside that without.
+    """Perplexity with and without retrieved passages in context (Ram et al., 2023, https://arxiv.org/abs/2302.00083).
 
     Before every `stride` tokens of a document, its last `query_tokens` tokens are the query; the first `passage_tokens` tokens of
     the passage and a blank line are put before the text. Both arms read at most `window` tokens at once and score the same
@@ -338,7 +338,7 @@ def _score(
     window: int,
     stride: int,
     batch_size: int,
-    progress: Progress | None,
+    progress: Progress,
     stage: str,
 ) -> TextScore:
     """Run all pieces in batches of like length and add up by document."""
@@ -359,8 +359,7 @@ def _score(
                     )
                 nats[piece.number].append(value)
                 tokens[piece.number] += len(piece.scored)
-            if progress:
-                progress(stage, sum(tokens), total)
+            progress(stage, sum(tokens), total)
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"{batch_size} windows of {window} tokens do not fit into the memory of {lm.device}",

@@ -129,9 +129,8 @@ def choose_best(
 
 
 def choose_threshold(search: Callable[[str], Sequence[Hit]], questions: Sequence[Question]) -> float:
-    """The best cosine of a search from which a question is answered: where the questions that can and those that cannot be
-    answered are told apart best (Youden's J); the default of `ask` where there are too few of either, or no cosines
-    (BM25)."""
+    """The best cosine of a search from which a question is answered: where it separates the answerable from the unanswerable
+    questions best (Youden's J). The default of `ask` where there are too few of either, or no cosines (BM25)."""
     found: dict[bool, list[float]] = {True: [], False: []}
     for question in questions:
         if question.answerable is not None:
@@ -141,9 +140,9 @@ def choose_threshold(search: Callable[[str], Sequence[Hit]], questions: Sequence
         return settings.RELEVANT_COSINE
     cuts = [0.0, *((low + high) / 2 for low, high in pairwise(sorted({*found[True], *found[False]})))]
 
-    def told_apart(cut: float) -> float:
+    def separated(cut: float) -> float:
         kept = sum(value >= cut for value in found[True]) / len(found[True])
         refused = sum(value < cut for value in found[False]) / len(found[False])
         return kept + refused
 
-    return round(float(max(cuts, key=told_apart)), 4)
+    return round(float(max(cuts, key=separated)), 4)

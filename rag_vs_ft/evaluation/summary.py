@@ -35,7 +35,7 @@ from rag_vs_ft.evaluation.figures import (
     Summary,
     TagFigures,
 )
-from rag_vs_ft.evaluation.heuristics import is_way
+from rag_vs_ft.evaluation.heuristics import HEURISTICS, is_way
 from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, PAIRED, SCORES, Measure, choice_credit, confidence
 from rag_vs_ft.evaluation.metrics import distinct, ndcg_at, recall_at, reciprocal_rank_at
 from rag_vs_ft.evaluation.predictions import Prediction
@@ -353,7 +353,8 @@ def _known(table: Table, arm: str, baseline: str | None, credits: Mapping[str, f
 
 def _pairs(table: Table, baseline: str | None, progress: Callable[[str, int, int], None]) -> tuple[PairFigures, ...]:
     ways = {arm.name for arm in table.arms if is_way(arm.model, arm.context)}
-    pairs = list(combinations([arm.name for arm in table.arms], 2))
+    rules = {arm.name for arm in table.arms if arm.model in HEURISTICS}
+    pairs = [pair for pair in combinations([arm.name for arm in table.arms], 2) if not set(pair) <= rules]
     result: list[PairFigures] = []
     for measure in PAIRED:
         values = {arm.name: table.values(arm.name, measure) for arm in table.arms}

@@ -3,7 +3,7 @@ import pytest
 from rag_vs_ft.evaluation.arms import HeuristicReader, Passages, predict
 from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.experiments import Arm
-from rag_vs_ft.evaluation.heuristics import HEURISTICS, Asked, is_way, places_of
+from rag_vs_ft.evaluation.heuristics import HEURISTICS, Given, is_way, places_of
 from rag_vs_ft.evaluation.measures import choice_credit, chosen, confidence
 from rag_vs_ft.models.extractive import extract
 from rag_vs_ft.records import Chunk, Hit, Question
@@ -15,7 +15,7 @@ def hit(text, rank=1, breadcrumb=""):
 
 def values(name, choices, *texts, question="Which?", places=()):
     hits = tuple(hit(text, rank) for rank, text in enumerate(texts, start=1))
-    return list(HEURISTICS[name].choose(Asked(question, tuple(choices), hits, tuple(places))))
+    return list(HEURISTICS[name].choose(Given(question, tuple(choices), hits, tuple(places))))
 
 
 @pytest.mark.parametrize(
