@@ -41,8 +41,8 @@ class TrainingCost:
 
 
 def arm_cost(lm: LanguageModel | None, index: Index | None, model: str, home: Home, peak_memory_bytes: int | None) -> ArmCost:
-    """The cost of an arm; `lm` is None for one without a language model and `index` for one that does not search. `model` is the
-    name that a run of ours may have."""
+    """The cost of an arm; `lm` is None for one without a language model, `index` for one that does not search. `model` is a
+    name as `models.naming` reads it: a run's name brings the cost of its training."""
     weights = list(lm.model.parameters()) if lm else []
     files = index.generation.folder.rglob("*") if index else ()
     training = training_cost(home, model) if lm else TrainingCost()
@@ -59,7 +59,7 @@ def arm_cost(lm: LanguageModel | None, index: Index | None, model: str, home: Ho
 
 
 def training_cost(home: Home, model: str) -> TrainingCost:
-    """What a run of ours and the runs it was trained on cost; nothing for other models."""
+    """What training a run of this home and the runs below it cost; nothing for a model that was not trained here."""
     ended = [(record.plan, record.result) for record in lineage(home, model) if record.plan and record.result]
     return TrainingCost(
         seconds=sum(result.seconds for _, result in ended),
@@ -70,7 +70,7 @@ def training_cost(home: Home, model: str) -> TrainingCost:
 
 
 def lineage(home: Home, model: str) -> Iterator[RunRecord]:
-    """The record of a run of ours and of the runs that it was trained on, newest first; none for other models."""
+    """The record of a run of this home, then those of the runs that it was trained on; none for other models."""
     seen: set[str] = set()
     while (record := run_record(home, model)) is not None and model not in seen:
         seen.add(model)

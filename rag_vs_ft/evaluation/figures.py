@@ -210,7 +210,7 @@ class PairFigures:
 @dataclass(frozen=True, slots=True)
 class ScoreFigures:
     """Which way answers best by one score, and its lead over the baseline, corrected for all contrasts with the baseline; None
-    where it is the baseline itself or there is none."""
+    where the best way is the baseline, or no baseline ran."""
 
     score: ChoiceScore
     best: str

@@ -10,7 +10,7 @@ from html import escape
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading, paragraphs, a figure, a table (its first row is the header), notes to it, and parts that can be folded out.
+    """A heading, paragraphs, a figure, a table (its first row is the header), notes, and parts that open on demand.
 
     `figure_says` stands for the figure where it cannot be seen; `drawing` is the figure in characters, for a terminal.
     """
@@ -27,7 +27,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A part that is shown when asked for: a line, a table, and texts with a title each, shown as they are."""
+    """A part that opens on demand: a line, a table, and texts with a title each, shown verbatim."""
 
     title: str
     table: tuple[tuple[str, ...], ...]
@@ -140,7 +140,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    # What would be obeyed, and no more: reports are also read as they are, in a terminal, and commands copied from there.
+    # Only what Markdown would act on: reports are also read raw in a terminal, and commands are copied from there.
     return " ".join(re.sub(r"([\\|>*`]|<(?![\d\s])|\](?=[(\[:])|(?<!\w)_|_(?!\w))", r"\\\1", text).split())
 
 

@@ -106,8 +106,8 @@ def _main(summary: Summary) -> Section:
         f"{counts.n} test questions, {counts.with_choices} of them with choices: a question is right when the right choice is "
         f"the likeliest by the score {SCORES[summary.primary_score]}. What is scored is about "
         f"{_groups(counts.clusters, counts.effective_clusters)}. A guess is right in {percent(counts.chance)}, always taking the "
-        f"longest choice in {percent(counts.longest_choice)}. Intervals are 95%, BCa bootstrap over groups; where all groups are "
-        "alike there is none."
+        f"longest choice in {percent(counts.longest_choice)}. Intervals are 95%, BCa bootstrap over groups; where all groups "
+        "agree, none can be given."
     )
     notes.append(
         f"The test questions have been opened {plural(summary.openings.times, 'time')} here, by "
@@ -238,7 +238,7 @@ def _scores(summary: Summary) -> Section:
     return Section(
         "Does the score matter?",
         (
-            "Questions right by three scores of the same log-likelihoods; the primary one is "
+            "Questions right by three scores of the same log-likelihoods. The primary one is "
             f"{SCORES[summary.primary_score]}. Bits per byte are of the gold answer. The margin is what the wrong choices cost "
             "more: an arm that only learned to expect such texts has fewer bits and no margin.",
         ),
@@ -297,8 +297,8 @@ def _known(summary: Summary) -> Section:
     return Section(
         "Known and unknown",
         (
-            f"Known: what {summary.baseline} had right. Some of these were lucky guesses, which any change destroys, and "
-            "some of the others are gained by luck: compare arms with each other.",
+            f"Known: what {summary.baseline} had right. Some of that was luck, which any change destroys, and "
+            "some of the rest is gained by luck: compare arms with each other.",
         ),
         _rows(columns, [(arm.name, arm.known) for arm in summary.arms if arm.known]),
     )
@@ -317,7 +317,7 @@ def _abstention(summary: Summary, manifest: FinishedManifest) -> Section:
         "Knowing what it does not know",
         (
             f"{summary.questions.unanswerable} questions cannot be answered from the documents. The search refuses "
-            f"when its best cosine is under {manifest.frozen.refuse_below}; whether an answer refuses is told by its "
+            f"when its best cosine is under {manifest.frozen.refuse_below}; whether an answer refuses is judged by its "
             "wording. Area under risk-coverage: mean share of errors among the most confident (lower is better; it is the "
             "error rate when confidence says nothing).",
         ),
@@ -376,7 +376,7 @@ def _settled(frozen: Frozen) -> Section:
     text = (
         f"Frozen before the test questions were opened: k={frozen.k}, retriever {frozen.retriever}, primary score "
         f"{SCORES[frozen.score]}, by {plural(frozen.tried_questions, 'dev question')}; the search refuses below "
-        f"{frozen.refuse_below}, by {plural(frozen.dev_questions, 'dev question')}, which cost no more than a search each."
+        f"{frozen.refuse_below}, by {plural(frozen.dev_questions, 'dev question')}, each of which costs one search."
     )
     columns: Columns[Tried] = [
         ("arm", lambda row: row.arm),
@@ -487,14 +487,14 @@ def _repeat(summary: Summary, manifest: FinishedManifest) -> Section:
     embedder = f" by {index.embedder} in {index.precision}" if index.embedder else ""
     text = (
         reproduce(summary, manifest),
-        "in the working folder of this run. Predictions that are there are taken over; with --home and another folder (with "
+        "in the working folder of this run. Predictions that are there are used again; with --home and another folder (with "
         "corpus and index of these names) all are computed anew.",
         f"Machine: {machine.processor}, {machine.threads} threads, {size(machine.memory_bytes)}, {machine.system}{accelerators}. "
         f"Seed {manifest.seed}. Corpus {manifest.corpus.name} {manifest.corpus.sha256[:12]}, index generation {index.generation}"
         f"{embedder}. Commit {manifest.git_commit or 'none'}. "
         + ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
         + ".",
-        f"{predictions.computed} predictions computed, {predictions.reused} taken over from equal prompts to equal weights. "
+        f"{predictions.computed} predictions computed, {predictions.reused} reused from equal prompts to equal weights. "
         "Everything else is in manifest.json, every prompt and score in predictions.jsonl.",
     )
     return Section(ratings.STANDS_BEFORE, text)
