@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -315,3 +316,98 @@ def test_a_killed_update_leaves_the_old_or_the_new(write_files: Write, home: Hom
     assert len(seen) > 5
     left = sorted(path.suffix for path in (home.corpora / "docs").iterdir())
     assert left == [".json", ".parquet", ".parquet"] or seen[-2] == 1
+
+
+# --- manifests and names ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        "[]",
+        '"x"',
+        "{}",
+        '{"format": 1}',
+        '{"format": 2}',
+        "[" * 100_000,
+        '{"format": 1, "table": ' + "[" * 200 + "]" * 200 + "}",
+        "\x00",
+    ],
+)
+def test_a_manifest_of_another_shape_is_named_and_hides_no_other(text: str, write_files: Write, home: Home) -> None:
+    root = str(write_files({"a.md": "x"}))
+    store.add("bad", root, home=home)
+    store.add("good", root, home=home)
+    (home.corpora / "bad" / "manifest.json").write_text(text)
+    with pytest.raises(CheckFailed, match="bad"):
+        store.open_corpus("bad", home)
+    assert [info.name for info in store.list_corpora(home)] == ["good"]
+    assert list(store.damaged_corpora(home)) == ["bad"]
+
+
+def test_every_field_of_a_manifest_is_checked(write_files: Write, home: Home) -> None:
+    store.add("docs", str(write_files({"a.md": "x"})), home=home)
+    path = home.corpora / "docs" / "manifest.json"
+    whole = json.loads(path.read_text())
+    # Manifests of an earlier version lack what was added since.
+    later = {
+        field.name for field in fields(manifests.Manifest) if field.default is not MISSING or field.default_factory is not MISSING
+    }
+    for field in whole:
+        path.write_text(json.dumps({key: value for key, value in whole.items() if key != field}))
+        if field in later - {"format"}:
+            assert len(store.open_corpus("docs", home)) == 1
+        else:
+            with pytest.raises(CheckFailed, match="manifest"):
+                store.open_corpus("docs", home)
+        path.write_text(json.dumps(whole | {field: 3.5}))
+        with pytest.raises(CheckFailed, match="manifest"):
+            store.open_corpus("docs", home)
+
+
+def test_a_table_of_an_earlier_version_opens(write_files: Write, home: Home) -> None:
+    import pyarrow.parquet as pq
+
+    info = store.add("docs", str(write_files({"a.md": "# A\n"})), home=home)
+    table = home.corpora / "docs" / info.manifest.table
+    pq.write_table(pq.read_table(table).drop_columns(["kind", "places"]), table)
+    path = home.corpora / "docs" / "manifest.json"
+    changed = {"table_bytes": table.stat().st_size, "table_sha256": hashlib.sha256(table.read_bytes()).hexdigest()}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    (document,) = store.open_corpus("docs", home).documents()
+    assert (document.kind, document.places) == ("markdown", ())
+
+
+def test_nothing_of_a_name_or_title_steers_a_terminal(write_files: Write, home: Home, tmp_path: Path) -> None:
+    bad = "a\x1b[31m\nb\u202ec"
+    root = write_files(
+        {f"{bad}.md": f'---\ntitle: "{bad.encode("unicode_escape").decode()}\\0"\n---\nText.\n', "empty\x07.md": ""}
+    )
+    rows = tmp_path / "d.jsonl"
+    rows.write_text(json.dumps({"id": bad + "\ud800", "text": "x", "title": bad, "date": "\x1b"}) + "\n")
+    for name, source in (("folder", str(root)), ("rows", f"jsonl:{rows}")):
+        info = store.add(name, source, home=home)
+        (document,) = store.open_corpus(name, home).documents()
+        shown = json.dumps([document.id, document.title, document.date, *info.manifest.skipped_examples.get("empty", ())])
+        assert "\\u001b" not in shown.replace("\\\\u001b", "") and "\\n" not in shown.replace("\\\\u000a", "")
+        assert all(letter.isprintable() for letter in json.loads(shown)[0] + json.loads(shown)[1])
+    with pytest.raises(UserError, match="usable path"):
+        store.add("nobody", "~nosuchuser/x", home=home)
+    with pytest.raises(UserError, match="usable path"):
+        store.add("nul", "a\0b", home=home)
+
+
+def test_a_line_nested_too_deep(home: Home, tmp_path: Path) -> None:
+    rows = tmp_path / "d.jsonl"
+    rows.write_text('{"id": "a", "text": "x", "more": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(UserError, match=r"d\.jsonl:1"):
+        store.add("rows", f"jsonl:{rows}", home=home)
+
+
+def test_the_folder_of_ones_documents_as_home(write_files: Write) -> None:
+    root = write_files({"a.md": "# A\n", "eval/results/e/report.md": "the right answers", "eval/results/e/manifest.json": "{}"})
+    own = Home(root)
+    store.add("docs", str(root), home=own)
+    assert store.update("docs", home=own).changes == store.Changes(0, 0, 0, 1, 0)
+    assert texts("docs", own) == {"a.md": "# A\n"}
