@@ -274,7 +274,7 @@ def test_choices_begin_alike_when_one_is_the_beginning_of_another(choices, alike
 
 
 def test_a_model_that_gives_no_number_is_named_and_nothing_of_it_is_kept(world, questions):
-    broken = load(str(world / "model"), device="cpu")
+    broken = load(str(world / "model"), settings.home(), device="cpu")
     with torch.no_grad():
         next(broken.model.parameters()).fill_(float("nan"))
     task = task_of(broken, questions[0], find_passages(arm("none"), questions[0], None, 1))
