@@ -44,6 +44,7 @@ from rag_vs_ft.evaluation.manifest import (
     FinishedManifest,
     Identity,
     IndexUsed,
+    PredictionCounts,
     QuestionFile,
     RunManifest,
     read_manifest,
@@ -199,6 +200,7 @@ class _Settled:
     frozen: Frozen
     arms: tuple[Arm, ...]
     rows: tuple[Prediction, ...]
+    counts: PredictionCounts
     failures: dict[str, Failure]
     manifest: RunManifest
 
@@ -258,6 +260,7 @@ def _settle(opened: _Opened, progress: Progress) -> _Settled:
     score, (retriever, k) = choose.score[0], settling.candidates(choose)[0]
     table: tuple[Tried, ...] = ()
     rows: tuple[Prediction, ...] = ()
+    counts = PredictionCounts()
     failures: dict[str, Failure] = {}
     tried_on = request.questions.tried(world.dev) if choose.open else []
     if choose.open:
@@ -270,6 +273,7 @@ def _settle(opened: _Opened, progress: Progress) -> _Settled:
         if whole:
             score, (retriever, k), table = settling.choose_best(choose, whole, found.rows, tried_on)
         rows = tuple(row for predictions in found.rows.values() for row in predictions.values())
+        counts = found.counts
     refuse_below = settling.choose_threshold(lambda query: world.index.search(query, k, retriever=retriever), world.dev)
     frozen = Frozen(k, retriever, score, refuse_below, len(world.dev), len(tried_on), table)
     manifest = RunManifest(
@@ -292,7 +296,7 @@ def _settle(opened: _Opened, progress: Progress) -> _Settled:
     )
     write_manifest(request.folder, manifest)
     arms = [settling.settled(arm, retriever=retriever, k=k) for arm in opened.arms if arm.name not in failures]
-    return _Settled(frozen, tuple(arms), rows, failures, manifest)
+    return _Settled(frozen, tuple(arms), rows, counts, failures, manifest)
 
 
 def _ask(opened: _Opened, settled: _Settled, progress: Progress) -> _Answers:
@@ -343,7 +347,7 @@ def _summarise(opened: _Opened, settled: _Settled, answers: _Answers, progress: 
         leaks=answers.leaks.report,
         question_ids=tuple(question.id for question in answers.questions),
         answered_ids=tuple(sorted(answers.answered)),
-        predictions=asked.counts,
+        predictions=settled.counts + asked.counts,
         failed={arm: failure.traceback for arm, failure in answers.failures.items()},
     )
     return _Result(table, summary, manifest)

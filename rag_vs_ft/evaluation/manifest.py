@@ -108,8 +108,12 @@ class ModelUsed:
 class PredictionCounts:
     """How many predictions this run computed, and how many it took from the cache."""
 
-    computed: int
-    reused: int
+    computed: int = 0
+    reused: int = 0
+
+    def __add__(self, other: PredictionCounts) -> PredictionCounts:
+        """Of both together."""
+        return PredictionCounts(self.computed + other.computed, self.reused + other.reused)
 
 
 @dataclass(frozen=True, slots=True)
