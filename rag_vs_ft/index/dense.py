@@ -15,11 +15,11 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft.index.damage import reading
+from rag_vs_ft.index.lazy import loaded_once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,7 +133,7 @@ class Dense:
     folder: Path
     threads: int
 
-    @cached_property
+    @loaded_once
     def _index(self) -> Any:
         import faiss
 
@@ -145,7 +145,7 @@ class Dense:
         with reading(self.folder / INDEX):
             return faiss.read_index(str(self.folder / INDEX), flags)
 
-    @cached_property
+    @loaded_once
     def vectors(self) -> NDArray[np.floating[Any]]:
         """All vectors as they were added, shape (rows, dimension), memory-mapped."""
         import faiss

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import groupby, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft.index import lexical
 from rag_vs_ft.index.damage import reading
+from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.records import Chunk
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class Documents:
     folder: Path
     number: NDArray[np.int64]
 
-    @cached_property
+    @loaded_once
     def _bm25(self) -> lexical.Lexical:
         return lexical.load(self.folder / "bm25")
 
-    @cached_property
+    @loaded_once
     def _vectors(self) -> NDArray[np.float32]:
         import numpy as np
 

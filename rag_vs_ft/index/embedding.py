@@ -21,12 +21,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import catalogue, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index import export, processor
+from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.index.sentence_model import SentenceModel
 from rag_vs_ft.index.sessions import OnnxSession, Session, StaticSession, Tell, TorchSession
 
@@ -109,7 +109,7 @@ class Embedder:
         self._dimension = dimension
         if dimension is not None and not 1 <= dimension <= self.model.dimension:
             raise UserError(f"dimension {dimension} is out of range", f"{name} gives {self.model.dimension} numbers a text")
-        self._loading = threading.RLock()
+        self._remembering = threading.Lock()
         self._queries: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 
     @staticmethod
@@ -130,7 +130,7 @@ class Embedder:
         """int8, fp32 or fp16."""
         return self._way[0]
 
-    @cached_property
+    @loaded_once
     def id(self) -> EmbedderId:
         """Identity of the vectors this embedder makes; the model is loaded only where its precision has to be tried."""
         precision, engine = self._way
@@ -144,7 +144,7 @@ class Embedder:
             layout=self.model.layout,
         )
 
-    @cached_property
+    @loaded_once
     def _way(self) -> tuple[str, str]:
         """Precision and engine: those on record, else the best that this model and machine can do."""
         if self._recorded is not None:
@@ -166,12 +166,12 @@ class Embedder:
                 logging.getLogger("rag_vs_ft").warning("%s has no %s export: %s; %s", self.name, precision, error, fallback)
         return "fp32", "torch"
 
-    @cached_property
+    @loaded_once
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer without truncation or padding, for measuring."""
         return self.model.tokenizer()
 
-    @cached_property
+    @loaded_once
     def around(self) -> int:
         """Tokens of the window that are not the passage's: special tokens and those of the passage prompt."""
         special = 0 if self.model.is_static else self.tokenizer.num_special_tokens_to_add(False)
@@ -190,7 +190,7 @@ class Embedder:
         if (known := self._queries.get(text)) is not None:
             return known
         vector = self._encode([text], self.model.query_prompt, lambda _: None)[0]
-        with self._loading:
+        with self._remembering:
             self._queries[text] = vector
             while len(self._queries) > QUERY_CACHE:
                 self._queries.popitem(last=False)
@@ -204,26 +204,22 @@ class Embedder:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors
 
-    @cached_property
+    @loaded_once
     def _session(self) -> Session:
-        with self._loading:
-            # Another thread may have been here while this one waited.
-            if (loaded := self.__dict__.get("_session")) is not None:
-                return loaded
-            precision, engine = self._way
-            if engine == "static":
-                return StaticSession(self.model)
-            with settings.MODEL_LOADING:
-                if precision == "fp16" and (device := accelerator()):
-                    return TorchSession(self.model, device, threads=self.threads, half=True)
-                if engine == "onnxruntime" or precision == "fp16":
-                    kind = "int8" if precision == "int8" else "fp32"
-                    try:
-                        return OnnxSession(export.exported(self.model, kind), self.model, self.threads)
-                    except export.CannotExport as error:
-                        if precision != "fp16":
-                            raise UserError(
-                                f"{self.name} cannot be exported to {kind} here: {error}",
-                                "build the index again with --precision fp32",
-                            ) from error
-                return TorchSession(self.model, "cpu", threads=self.threads, half=False)
+        precision, engine = self._way
+        if engine == "static":
+            return StaticSession(self.model)
+        with settings.MODEL_LOADING:
+            if precision == "fp16" and (device := accelerator()):
+                return TorchSession(self.model, device, threads=self.threads, half=True)
+            if engine == "onnxruntime" or precision == "fp16":
+                kind = "int8" if precision == "int8" else "fp32"
+                try:
+                    return OnnxSession(export.exported(self.model, kind), self.model, self.threads)
+                except export.CannotExport as error:
+                    if precision != "fp16":
+                        raise UserError(
+                            f"{self.name} cannot be exported to {kind} here: {error}",
+                            "build the index again with --precision fp32",
+                        ) from error
+            return TorchSession(self.model, "cpu", threads=self.threads, half=False)

@@ -14,13 +14,13 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index.damage import reading
+from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.language import MARKS, UNSPACED, Language, language, stemmer
 from rag_vs_ft.records import Chunk
 
@@ -183,7 +183,7 @@ class Lexical:
     settings: Bm25Settings
     languages: tuple[str, ...] = ("en",)
 
-    @cached_property
+    @loaded_once
     def _analysed(self) -> dict[str, _Terms]:
         return {code: _Terms(self.analyzer, language(code)) for code in self.languages}
 
@@ -207,7 +207,7 @@ class Lexical:
         """The terms of a row's text, in its language."""
         return self._analysed.get(code or "en", self._analysed[self.languages[0]])(text)
 
-    @cached_property
+    @loaded_once
     def _scorer(self) -> Scorer:
         with reading(self.folder):
             return _RankBm25(self.folder, self.settings) if self.settings.backend == "rank-bm25" else _Bm25s(self.folder)

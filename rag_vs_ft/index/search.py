@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import settings
@@ -17,6 +16,7 @@ from rag_vs_ft.index import documents, generations, lexical
 from rag_vs_ft.index.dense import Dense
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
+from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.index.table import ChunkTable
 from rag_vs_ft.records import Hit, Reranker
 from rag_vs_ft.settings import Home
@@ -113,7 +113,7 @@ class Index:
         full = f"rag-vs-ft index build {self.name} --corpus {was.corpus.name} --chunk-size {was.chunker.size}"
         return full + (f" --embedder {was.embedder.name}" if was.embedder.name != settings.EMBEDDER else "")
 
-    @cached_property
+    @loaded_once
     def embedder(self) -> Embedder:
         """The embedding model that made the vectors; CheckFailed when what is there by its name is another one."""
         recorded = self.manifest.inputs.embedder
@@ -124,17 +124,17 @@ class Index:
             raise CheckFailed(f"index {self.name!r} was made by another embedding model: {said}", self._rebuild())
         return embedder
 
-    @cached_property
+    @loaded_once
     def bm25(self) -> lexical.Lexical:
         """The BM25 leg."""
         return lexical.load(self.generation.folder / "bm25")
 
-    @cached_property
+    @loaded_once
     def documents_legs(self) -> documents.Documents:
         """The legs of whole documents."""
         return documents.Documents(self.generation.folder / "documents", self.table.document_numbers())
 
-    @cached_property
+    @loaded_once
     def dense(self) -> Dense:
         """The FAISS leg."""
         return Dense(self.generation.folder, settings.threads())

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import catalogue, files
 from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.index.lazy import loaded_once
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -87,7 +87,7 @@ class SentenceModel:
         first, *rest = (module.kind for module in self.modules)
         return first == "StaticEmbedding" and set(rest) <= {"Normalize"}
 
-    @cached_property
+    @loaded_once
     def dimension(self) -> int:
         """Numbers in a vector: what the last module that changes it says."""
         for module in reversed(self.modules):
@@ -107,7 +107,7 @@ class SentenceModel:
             return max(1, len(modes))
         return max(1, sum(value is True for key, value in module.config.items() if key.startswith("pooling_mode_")))
 
-    @cached_property
+    @loaded_once
     def window(self) -> int:
         """Tokens that the model reads of a text, special tokens included."""
         transformer = self.modules[0]
@@ -171,7 +171,7 @@ class SentenceModel:
         tokenizer.no_padding()
         return tokenizer
 
-    @cached_property
+    @loaded_once
     def weights_sha256(self) -> str:
         """SHA-256 over all weights: as recorded when the model was pulled, else computed."""
         if (recorded := catalogue.manifest(self.folder)) and recorded.weights_sha256:
@@ -185,7 +185,7 @@ class SentenceModel:
             raise UserError(f"cannot read the weights in {self.folder}: {error}", self._hint()) from error
         return catalogue.fingerprint(hashes)
 
-    @cached_property
+    @loaded_once
     def layout(self) -> str:
         """Hash of what decides a vector beside the weights: modules, prompts, tokenizer."""
         transformer = self.modules[0].folder
@@ -236,7 +236,7 @@ class SentenceModel:
         except (OSError, UnicodeDecodeError) as error:
             raise self._damaged(path, str(error)) from error
 
-    @cached_property
+    @loaded_once
     def _recorded(self) -> Mapping[str, Mapping[str, Any]]:
         """Size and SHA-256 of each file, where the model was pulled."""
         recorded = catalogue.manifest(self.folder)

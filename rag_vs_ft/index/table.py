@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft.index.damage import reading
+from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.records import Chunk
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class ChunkTable:
         """The table of the generation in `folder`."""
         return ChunkTable(folder)
 
-    @cached_property
+    @loaded_once
     def arrow(self) -> pa.Table:
         """The table itself, with the columns of a Chunk and `key`."""
         import pyarrow as pa
