@@ -163,6 +163,15 @@ def measure(label: str, chunks: Sequence[Chunk], documents: Sequence[Document], 
         )
 
 
+def among(code: str, chunks: Sequence[Chunk], documents: Sequence[Document], codes: dict[str, str]) -> None:
+    """Print how headings of one language are found in the texts of an index of all."""
+    names, text = [chunk.document_id for chunk in chunks], [chunk.text for chunk in chunks]
+    headings = asked((heading.text, document.id) for document in documents for heading in document.headings if heading.level > 1)
+    print(f"  headings of {code}: the product {share(headings, names, product(text, [codes[name] for name in names]))}")
+    for name in ("single letters", "pairs of letters"):
+        print(f"    {name:28s} {share(headings, names, peer(text, other_ways(code)[name]))}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("RAG_VS_FT_SHARED", "../shared")))
@@ -187,6 +196,8 @@ def main() -> None:
             codes |= found
             all_chunks += chunks
         measure("all four in one index", all_chunks, everything, codes, False)
+        for code in ("ja", "zh") if arguments.ways else ():
+            among(code, all_chunks, [document for document in everything if codes[document.id] == code], codes)
 
 
 if __name__ == "__main__":
