@@ -19,8 +19,6 @@ from rag_vs_ft.records import Chunk, Question
 
 @pytest.fixture(scope="module")
 def index(world, tiny_embedder):
-    from rag_vs_ft import settings
-
     return Index.open("handbook", settings.home(world / "home"))
 
 
