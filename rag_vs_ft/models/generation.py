@@ -125,6 +125,7 @@ def generate_batch(
 
     Prompts of like length share a batch, padded on the left. Always by transformers.
     """
+    batch_size = batch_size if lm.shares_contexts else 1
     done: dict[int, Completion] = {}
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].token_ids))
     for first in range(0, len(by_length), batch_size):

@@ -54,3 +54,11 @@ class LanguageModel:
     template: str = ""
     engine: Engine | None = None
     notices: tuple[str, ...] = ()
+
+    @property
+    def shares_contexts(self) -> bool:
+        """Whether what the model has read can be kept and copied for several texts: keys and values can, the state of a
+        recurrent or convolutional layer cannot. Texts then go through the model one by one."""
+        from transformers import DynamicCache
+
+        return all(hasattr(layer, "batch_repeat_interleave") for layer in DynamicCache(config=self.model.config).layers)

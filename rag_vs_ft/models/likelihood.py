@@ -93,8 +93,10 @@ def continuation_logprobs(
     with torch.inference_mode():
         if together:
             logprobs = _one_pass(lm, prefix, continuations_ids)
-        else:
+        elif lm.shares_contexts:
             logprobs = _prefix_then_batches(lm, prefix, continuations_ids, batch_size)
+        else:
+            logprobs = [_alone(lm, prefix, ids) for ids in continuations_ids]
     return [Score(logprob, len(ids), _bytes(lm, prefix, ids)) for ids, logprob in zip(continuations_ids, logprobs, strict=True)]
 
 
@@ -125,6 +127,16 @@ def _one_pass(lm: LanguageModel, prefix: list[int], continuations: Sequence[Sequ
     logprobs = _log_softmax(logits)
     targets = [torch.tensor(continuation, device=lm.device) for continuation in continuations]
     return [float(logprobs[rows, target].sum()) for rows, target in zip(predicting, targets, strict=True)]
+
+
+def _alone(lm: LanguageModel, prefix: list[int], continuation: Sequence[int]) -> float:
+    """The same for one continuation, with the prefix read again."""
+    import torch
+
+    ids = torch.tensor([[*prefix, *continuation[:-1]]], device=lm.device)
+    logits = lm.model(ids, logits_to_keep=len(continuation), use_cache=False).logits[0]
+    targets = torch.tensor(continuation, device=lm.device)[:, None]
+    return float(_log_softmax(logits).gather(-1, targets).sum())
 
 
 def _prefix_then_batches(

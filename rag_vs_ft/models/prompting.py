@@ -130,8 +130,9 @@ _STOPS = {
 def continue_text(lm: LanguageModel, text: str) -> Prompt:
     """A prompt that is just `text`, to be continued; for an empty one, the token that starts a text. No stop strings."""
     first = lm.tokenizer.bos_token or lm.tokenizer.eos_token or ""
-    pieces = [_Piece(first, True)] if _adds_bos(lm) or not text else []
-    pieces.append(_Piece(_NOT_TEXT.sub("", text), False))
+    readable = _NOT_TEXT.sub("", text)
+    pieces = [_Piece(first, True)] if _adds_bos(lm) or not readable else []
+    pieces.append(_Piece(readable, False))
     shown = "".join(piece.text for piece in pieces)
     return Prompt(shown, _encode(lm, pieces), (), (), (), (), "plain")
 

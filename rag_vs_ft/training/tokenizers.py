@@ -117,6 +117,10 @@ def tokenize(text: str, tokenizer: Any) -> list[tuple[str, int]]:
     """
     if not text:
         return []
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"character {error.start + 1} of the text is half of a character", "write the text as UTF-8") from error
     encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False)
     spans = [tuple(span) for span in encoded.offset_mapping]
     pieces: list[tuple[str, int]] = []
