@@ -14,7 +14,7 @@ import os
 import re
 import time
 import zipfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def main() -> None:
     for name, pattern, columns in trials:
         kept: Counter[str] = Counter()
         tables: Counter[str] = Counter()
-        seconds: Counter[str] = Counter()
+        seconds: dict[str, float] = defaultdict(float)
         missing: set[str] = set()
         failed: Counter[str] = Counter()
         total = 0

@@ -534,7 +534,10 @@ def samples() -> dict[str, bytes]:
         "csv": b'a;b\n1;"2\n3"\n',
         "ipynb": json.dumps({"cells": [{"cell_type": "code", "source": ["x"], "outputs": [{"text": "y"}]}]}).encode(),
         "rst": b"A\n=\n\n.. note:: b\n\n   c\n\n=== ===\nd   e\n=== ===\n1   2\n=== ===\n\n:ref:`f <g>`\n\n.. code:: h\n\n   i\n",
-        "asciidoc": b"= A\n:b: c\n\n[cols=2]\n|===\n|d |e\n|===\n\n* f\n+\n----\ng\n----\n\ninclude::h[]\n\nifdef::b[]\ni:: j\nendif::[]\n",
+        "asciidoc": (
+            b"= A\n:b: c\n\n[cols=2]\n|===\n|d |e\n|===\n\n* f\n+\n----\ng\n----\n\ninclude::h[]\n\n"
+            b"ifdef::b[]\ni:: j\nendif::[]\n"
+        ),
         "docx": word_xml("<w:p><w:r><w:t>A</w:t></w:r></w:p><w:tbl><w:tr><w:tc><w:p/></w:tc></w:tr></w:tbl>"),
         "pdf": pdf(lambda sheet: sheet.line("Some words of a page", 72, 72), outline=[("Some", 0, 0)]),
     }
