@@ -36,7 +36,7 @@ app = verbs("Documents: add, update, look.")
 @app.command("add")
 def corpus_add(
     name: Annotated[str, typer.Argument(help="What to call it.")],
-    source: Annotated[str, typer.Argument(help="sample, a folder, a git URL, azure-docs, book:FILE or jsonl:FILE.")],
+    source: Annotated[str, typer.Argument(help="sample, a folder, a document, a git URL, azure-docs, book:FILE or jsonl:FILE.")],
     include_faq: Annotated[bool, typer.Option("--include-faq", help="Take FAQ YAML in (questions are mined from it).")] = False,
     dialect: DialectOption = None,
     language: LanguageOption = None,

@@ -151,16 +151,21 @@ def read(
     waiting: deque[Future[Read]] = deque()
     todo = iter(reading.files)
     done = 0
+
+    def work(file: RawFile) -> Read:
+        found = _read(file, reading, before.known.get(file.path), parts, include_faq)
+        if found.document and count_tokens:
+            found = replace(found, known=replace(found.known, tokens=count_tokens([found.document.text])))
+        return found
+
     executor = ThreadPoolExecutor(workers, thread_name_prefix="read")
     try:
         while True:
             while len(waiting) < workers * _WINDOW and (file := next(todo, None)):
-                waiting.append(executor.submit(_read, file, reading, before.known.get(file.path), parts, include_faq))
+                waiting.append(executor.submit(work, file))
             if not waiting:
                 return
             found = waiting.popleft().result()
-            if found.document and count_tokens:
-                found = replace(found, known=replace(found.known, tokens=count_tokens([found.document.text])))
             for what, count in found.known.notes:
                 reading.notes.add(what, found.file.path, count)
             if found.known.left_out:

@@ -113,7 +113,7 @@ Opener = Callable[[str, Options], Reading]
 
 
 def read_source(source: str, options: Options | None = None) -> Reading:
-    """Open SOURCE: one of `OPENERS`, a git URL or a folder.
+    """Open SOURCE: one of `OPENERS`, a git URL, a folder or a document.
 
     Raises UserError when it does not exist, cannot be reached, or is none of these, and for a dialect that is not known.
     """
@@ -266,6 +266,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _load(path: str, walk: _Walk, entry: Format) -> bytes:
     """The bytes of a file that is to become a document. Raises LeftOut for one that only stands for its content."""
+    if _stamp(walk.files[path])[0] > entry.max_bytes:
+        raise LeftOut(f"larger than {entry.max_bytes / 1e6:g} MB (split it)")
     try:
         data = _read_regular(walk.files[path], entry.max_bytes)
     except OSError as error:
@@ -335,11 +337,13 @@ def _skip_by_name(path: str, repositories: set[str]) -> str:
 
 def _folder(source: str, options: Options) -> Reading:
     folder = user_path(source)
+    if source and folder.is_file() and folder.suffix.lower() in BY_ENDING:
+        return _reading(str(folder.resolve()), "file", _Walk({folder.name: folder.resolve()}), options)
     if not source or not folder.is_dir():
-        problem = "is a file, not a folder" if source and folder.is_file() else "is not a folder or a git URL"
+        problem = "is a file without a reader" if source and folder.is_file() else "is not a folder, a file or a git URL"
         raise UserError(
             f"source {source!r} {problem}",
-            "give a folder, a git URL, sample, azure-docs, book:FILE or jsonl:FILE",
+            "give a folder, a document, a git URL, sample, azure-docs, book:FILE or jsonl:FILE",
         )
     return _reading(str(folder.resolve()), "folder", _walk(folder.resolve(), options.home), options)
 

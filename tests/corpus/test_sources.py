@@ -144,9 +144,12 @@ def test_sources_that_are_none(source: str, tmp_path: Path, monkeypatch: pytest.
     assert caught.value.hint
 
 
-def test_a_file_is_not_a_folder(write_files: Write) -> None:
-    with pytest.raises(UserError, match="is a file"):
-        read_source(str(write_files({"a.md": "x"}) / "a.md"))
+def test_a_document_is_a_source(write_files: Write) -> None:
+    root = write_files({"a.md": "x", "b.md": "y", "c.bin": "z"})
+    reading = read_source(str(root / "a.md"))
+    assert (paths(reading), reading.kind) == (["a.md"], "file")
+    with pytest.raises(UserError, match="a file without a reader"):
+        read_source(str(root / "c.bin"))
 
 
 @pytest.mark.parametrize("home_inside", [True, False], ids=["this home", "another home"])
