@@ -73,7 +73,7 @@ def statements(document: Document) -> Iterator[Statement]:
             elif in_heading:
                 section = "" if text == document.title else text
             else:
-                for sentence in split_sentences(text, language()):
+                for sentence in split_sentences(text, language(document.language)):
                     yield Statement(document.id, section, sentence)
             in_cell = in_heading = False
 

@@ -358,10 +358,10 @@ def citations(answer: str, hits: Sequence[Hit], question: str = "") -> tuple[int
     """
     numbers = {int(number) for found in _CITATION.findall(answer) for number in found.split(",")}
     named = numbers & {hit.rank for hit in hits}
-    english = language()
-    said = content_words(_CITATION.sub(" ", answer), english)
-    said = said - content_words(question, english) or said
-    held = {hit.rank: content_words(f"{hit.chunk.breadcrumb} {hit.chunk.text}", english) for hit in hits}
+    spoken = language(hits[0].chunk.language if hits else "")
+    said = content_words(_CITATION.sub(" ", answer), spoken)
+    said = said - content_words(question, spoken) or said
+    held = {hit.rank: content_words(f"{hit.chunk.breadcrumb} {hit.chunk.text}", spoken) for hit in hits}
     shares = {rank: len(said & words) / len(said) for rank, words in held.items()} if said else {}
     best = max(shares.values(), default=0.0)
     by_words = {rank for rank, share in shares.items() if share == best >= CITED_SHARE}

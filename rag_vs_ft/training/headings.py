@@ -60,7 +60,7 @@ def sections(document: Document) -> Iterator[Section]:
         elif token.type == "paragraph_open" and token.level <= 2 * depth:
             empty = False
             if whole:
-                sentences += split_sentences(_plain(tokens[position + 1]), language())
+                sentences += split_sentences(_plain(tokens[position + 1]), language(document.language))
         elif token.type in ("ordered_list_open", "fence", "code_block", "table_open", "blockquote_open", "html_block"):
             whole = empty = False
     if not empty:

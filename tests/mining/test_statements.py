@@ -185,3 +185,10 @@ def test_updates_may_instruct_but_not_point():
     assert update_fault("The following command needs version 2.61.0.")
     assert update_fault("They last for 90 days now.")
     assert update_fault("Too short.")
+
+
+def test_sentences_end_as_their_language_has_it():
+    japanese = Document("a.md", "金庫", "# 金庫\n\n鍵は90日間保持されます。復元できます。\n", language="ja")
+    assert [statement.text for statement in statements(japanese)] == ["鍵は90日間保持されます。", "復元できます。"]
+    german = Document("a.md", "Tresor", "# Tresor\n\nAm 3. Mai, z.B. Montag. Dann nicht.\n", language="de")
+    assert [statement.text for statement in statements(german)] == ["Am 3. Mai, z.B. Montag.", "Dann nicht."]
