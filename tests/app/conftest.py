@@ -111,7 +111,7 @@ def endless(home) -> str:
         others = [token for token in range(len(tokenizer)) if token != asked and token not in tokenizer.all_special_ids]
         return dict(zip([asked, *others], [*others, asked], strict=True))
 
-    return chain(home.runs / "endless", [], follow, layers=96)
+    return chain(home.runs / "endless", [], follow, layers=48)
 
 
 @pytest.fixture

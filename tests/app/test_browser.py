@@ -40,7 +40,7 @@ def visit():
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(120_000)
         requests: list[str] = []
         faults: list[str] = []
         context.on("request", lambda request: requests.append(request.url))
@@ -71,6 +71,7 @@ def overflows(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
 
 
+@pytest.mark.slow
 def test_hostile_text_loads_and_runs_nothing(hostile_index, place, parrot, hostile, tiny_cache, visit) -> None:
     with serving(place, tiny_cache) as port:
         url = f"http://localhost:{port}"
@@ -130,18 +131,21 @@ def test_an_answer_can_be_stopped_and_the_next_question_is_answered(built, endle
         box.fill("Tell me everything")
         box.press("Enter")
         visit.locator(".readable").first.wait_for()
-        # Another page and back: the answer goes on meanwhile.
-        visit.get_by_test_id("stSidebarNav").get_by_text("Tokens").click()
-        visit.get_by_label("Text", exact=True).wait_for()
-        visit.go_back()
-        visit.get_by_test_id("stMain").get_by_role("button", name="Stop").click()
+        visit.locator(".stMain").get_by_role("button", name="Stop").click()
         visit.get_by_text("Stopped.").wait_for()
         assert visit.get_by_role("button", name="New").count() == visit.get_by_role("button", name="Export").count() == 1
         stopped = visit.locator(".readable").first.inner_text()
         visit.reload()
         visit.get_by_text("Stopped.").wait_for()
         assert visit.locator(".readable").first.inner_text() == stopped, "a reload leads back"
-        ask(visit, "Which port?", 1)
+        box.fill("Which port?")
+        box.press("Enter")
+        visit.locator(".readable").nth(1).wait_for()
+        # Another page and back: the answer goes on meanwhile.
+        visit.get_by_test_id("stSidebarNav").get_by_text("Tokens").click()
+        visit.get_by_label("Text", exact=True).wait_for()
+        visit.go_back()
+        visit.get_by_test_id("stFeedback").wait_for()
         texts = visit.locator(".readable").all_inner_texts()
         assert len(texts) == 2 and len(texts[0]) < len(texts[1])
 
@@ -153,7 +157,7 @@ def test_a_comparison_can_be_stopped_and_begun_again(built, endless, tiny_cache,
         begin = visit.get_by_role("button", name="Compare", exact=True)
         begin.click()
         visit.locator(".readable").first.wait_for()
-        visit.get_by_test_id("stMain").get_by_role("button", name="Stop").click()  # Streamlit has one of its own above
+        visit.locator(".stMain").get_by_role("button", name="Stop").click()  # Streamlit has one of its own above
         visit.get_by_text("Stopped.").wait_for()
         written = visit.locator(".readable").first.inner_text()
         begin.click()
@@ -162,6 +166,7 @@ def test_a_comparison_can_be_stopped_and_begun_again(built, endless, tiny_cache,
         assert whole.startswith(written[:20]) and len(whole) > len(written)
 
 
+@pytest.mark.slow
 def test_asking_stopping_and_rating_need_no_mouse(built, endless, tiny_cache, visit) -> None:
     with serving(built, tiny_cache) as port:
         visit.goto(f"http://localhost:{port}/?max_new_tokens=512&passages=false&model={endless}")
@@ -170,7 +175,7 @@ def test_asking_stopping_and_rating_need_no_mouse(built, endless, tiny_cache, vi
         visit.keyboard.type("Tell me everything")
         visit.keyboard.press("Enter")
         visit.locator(".readable").first.wait_for()
-        tab_to(visit, "[data-testid=stMain] button:has-text('Stop')")
+        tab_to(visit, ".stMain button:has-text('Stop')")
         visit.keyboard.press("Enter")
         visit.get_by_text("Stopped.").wait_for()
 
@@ -266,8 +271,9 @@ def test_a_whole_visit(place, tiny_cache, visit) -> None:
         url = f"http://localhost:{port}"
         visit.goto(f"{url}/?max_new_tokens=16")
         visit.get_by_role("button", name="Build the sample").click()
+        visit.get_by_test_id("stChatInputTextArea").wait_for(timeout=240_000)
         ask(visit, "How long is a deleted key vault kept?", 1)
-        card = visit.get_by_test_id("stMain").get_by_test_id("stExpander").first
+        card = visit.locator(".stMain").get_by_test_id("stExpander").first
         if not card.locator("details[open]").count():
             card.locator("summary").click()
         text = card.locator(".readable").inner_text()
