@@ -32,7 +32,7 @@ def check(place: Path) -> None:
     missing or has changed: a flipped bit in a weight would change answers without a word.
     """
     path = place / "manifest.json"
-    hint = f"load another checkpoint of this run ({place.parent.parent.name}/last or /best), or train it again"
+    hint = "load the run's other checkpoint (NAME/last or NAME/best), or train it again"
     try:
         found = files.read_json(path, hint)
         if "step" not in found:
