@@ -43,12 +43,12 @@ def smaller(words: list[str]) -> list[str]:
 def catalogue_of_tiny_models(tmp_path, monkeypatch):
     monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(pulling, "_check_hashes", lambda known, place: None)  # they are hashes of the real weights
-    gpt2 = tiny.save_gpt2(tmp_path / "gpt2", window=1024)
+    gpt2 = tiny.save_gpt2(tmp_path / "made" / "gpt2", window=1024)
     # A tokenizer kept as OpenAI keeps it: two files.
     from transformers import AutoTokenizer
 
     AutoTokenizer.from_pretrained(gpt2).backend_tokenizer.model.save(str(gpt2))
-    llama = tiny.save_llama(tmp_path / "llama", window=2048)
+    llama = tiny.save_llama(tmp_path / "made" / "llama", window=2048)
     for name, source in (
         ("gpt2", gpt2),
         ("gpt2-tokenizer", gpt2),
