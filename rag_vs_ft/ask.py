@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rag_vs_ft import settings
+from rag_vs_ft.errors import UserError
 from rag_vs_ft.index.search import Filters, Index
+from rag_vs_ft.models import extractive
 from rag_vs_ft.models.generation import GREEDY, Sampling, answer_question
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.records import Answer, Hit, Reranker
@@ -31,7 +33,7 @@ class AskRequest:
 
 
 def ask(
-    lm: LanguageModel,
+    lm: LanguageModel | None,
     request: AskRequest,
     index: Index | None,
     *,
@@ -39,6 +41,8 @@ def ask(
     on_hits: Callable[[Sequence[Hit]], None] | None = None,
 ) -> Answer:
     """Answer `request` from the passages that `index` finds, or from the bare model when `index` is None.
+
+    `lm` None answers with the best sentences of the passages, without a language model, and raises UserError without an index.
 
     When nothing relevant is found, that is the answer and the model is not asked. `on_hits` gets the passages as soon as they are
     there, `on_text` each piece of the answer. `seconds` of the answer counts retrieval and generation.
@@ -66,25 +70,49 @@ def ask(
                 prompt_tokens=0,
                 completion_tokens=0,
                 seconds=time.perf_counter() - started,
-                model=lm.name,
+                model=lm.name if lm else extractive.NAME,
                 index_generation=index.generation.name,
                 finish="not relevant",
                 notices=("no passage is close enough to the question, so the model was not asked",),
             )
-    answer = answer_question(
-        lm,
-        request.question,
-        distinct(hits) if hits is not None else None,
-        template=request.template,
-        max_new_tokens=request.max_new_tokens,
-        sampling=request.sampling,
-        on_text=on_text,
-    )
+    read = distinct(hits) if hits is not None else None
+    if lm is None:
+        answer = _extracted(request.question, read, on_text)
+    else:
+        answer = answer_question(
+            lm,
+            request.question,
+            read,
+            template=request.template,
+            max_new_tokens=request.max_new_tokens,
+            sampling=request.sampling,
+            on_text=on_text,
+        )
     return replace(
         answer,
         hits=tuple(hits or ()),
         seconds=time.perf_counter() - started,
         index_generation=index.generation.name if index is not None else None,
+    )
+
+
+def _extracted(question: str, hits: Sequence[Hit] | None, on_text: Callable[[str], None] | None) -> Answer:
+    """The best sentences of the passages as an answer; it counts no tokens, since no model read or wrote any."""
+    if hits is None:
+        raise UserError("an extractive answer is taken from passages", "name an index, and leave --context none out")
+    found = extractive.extract(question, hits)
+    if on_text and found.answer:
+        on_text(found.answer)
+    return Answer(
+        answer=found.answer,
+        citations=found.citations,
+        hits=tuple(hits),
+        prompt_tokens=0,
+        completion_tokens=0,
+        seconds=0.0,
+        model=extractive.NAME,
+        finish="end",
+        notices=() if found.answer else ("no sentence of the passages shares a word with the question",),
     )
 
 

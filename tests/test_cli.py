@@ -224,6 +224,20 @@ def test_the_package_imports_in_half_a_second_without_heavy_libraries() -> None:
     assert float(out.split()[0]) < 0.5 and out.split(maxsplit=1)[1].strip() == "[]"
 
 
+def test_ask_extractive_answers_with_sentences_of_the_passages(run, built, home) -> None:
+    code, out, err = run("ask", "How long is a deleted key vault kept?", "--index", "docs", "--model", "extractive", "--json")
+    answer = json.loads(out)
+    assert code == 0, err
+    if answer["finish"] != "not relevant":  # the tiny embedder is random
+        assert "A deleted key vault is kept 90 days." in answer["answer"] and answer["citations"]
+    assert answer["model"] == "extractive" and answer["engine"] == "" and answer["completion_tokens"] == 0
+    code, _, err = run("ask", "Why?", "--model", "extractive", "--context", "none")
+    assert code == 2 and "taken from passages" in err
+    (home.runs / "extractive").mkdir(parents=True)
+    code, _, err = run("ask", "Why?", "--index", "docs", "--model", "extractive")
+    assert code == 2 and "run:extractive" in err
+
+
 def test_an_interrupt_exits_with_130_and_a_closed_pipe_says_nothing(run, built, monkeypatch, home) -> None:
     from rag_vs_ft.index.search import Index
 

@@ -96,7 +96,9 @@ def _leg(rank: int | None, score: float | None) -> str:
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     index: IndexOption = "sample",
-    model: Annotated[str, typer.Option("--model", help=MODEL_HELP)] = settings.LANGUAGE_MODEL,
+    model: Annotated[
+        str, typer.Option("--model", help=f"{MODEL_HELP} extractive: the best sentences found, without a model.")
+    ] = settings.LANGUAGE_MODEL,
     adapter: Annotated[str | None, typer.Option("--adapter", help="A LoRA adapter on top: a run or folder.")] = None,
     context: Annotated[str, typer.Option("--context", help="retrieved, or none: ask the bare model.")] = "retrieved",
     retriever: RetrieverOption = settings.RETRIEVER,
@@ -131,8 +133,10 @@ def ask(
     from rag_vs_ft.ask import ask as answer_from
     from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
     from rag_vs_ft.index.search import checked_k, checked_query
+    from rag_vs_ft.models import extractive
     from rag_vs_ft.models.generation import Sampling
     from rag_vs_ft.models.loading import load
+    from rag_vs_ft.models.naming import run_of
 
     if context not in WAYS:
         raise UserError(f"context {context!r} is not known", f"use {' or '.join(reversed(WAYS))}")
@@ -152,7 +156,11 @@ def ask(
     where = settings.home(home)
     bar = StageBar()
     chosen = engine or settings.engine()
-    lm = load(model, where, adapter=adapter, device=device, four_bit=four_bit, engine=chosen, progress=bar)
+    lm = None
+    if model != extractive.NAME:
+        lm = load(model, where, adapter=adapter, device=device, four_bit=four_bit, engine=chosen, progress=bar)
+    elif run_of(model, where):
+        raise UserError(f"{model!r} means answers without a language model, and a run too", f"write run:{model} for the run")
     bar.close()
     answer = answer_from(
         lm,
@@ -167,9 +175,12 @@ def ask(
     if as_json:
         show(answer.to_json() | ({"prompt": answer.prompt} if show_prompt else {}))
         return
-    if show_prompt:
+    if show_prompt and lm:
         print(f"\n--- prompt ({answer.prompt_tokens} of {lm.window} tokens) ---\n{answer.prompt}\n---")
     show_sources(answer)
+    if lm is None:
+        say(f"{answer.model}: {answer.seconds:.2f} s, no language model")
+        return
     speed = answer.completion_tokens / answer.seconds if answer.seconds else 0.0
     written = f"{answer.prompt_tokens} + {answer.completion_tokens} tokens in {answer.seconds:.1f} s ({speed:.0f}/s)"
     say(f"{answer.model}{f' by {answer.engine}' if answer.engine else ''}: {written}")

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from rag_vs_ft.language import Language, content_words, language, split_sentences, stemmer
 from rag_vs_ft.records import Hit
 
+NAME = "extractive"
+"""What to write for a model's name to get these answers."""
 SENTENCES = 2
 """Sentences in an answer: what the prompts ask language models for is one to three."""
 _K1, _B = 1.5, 0.75

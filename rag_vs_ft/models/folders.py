@@ -58,7 +58,10 @@ def weight_files(place: Path) -> list[Path]:
             f"have them converted: rag-vs-ft models pull OWNER/NAME --from {place}",
         )
     if missing and any(place.glob("*.gguf")):
-        raise UserError(f"{place} has a GGUF file only; safetensors are needed", "give the file itself: --model FILE.gguf")
+        raise UserError(
+            f"{place} has a GGUF file only; safetensors are needed",
+            f"have it converted: rag-vs-ft models pull OWNER/NAME --from {place}",
+        )
     if missing:
         raise UserError(f"{place} is not whole: {', '.join(missing)} is missing", AGAIN)
     return [place / name for name in names]
