@@ -32,7 +32,7 @@ _EXPRESSION = re.compile(r"""\{[ \t]*(?:/\*.{0,2000}?\*/|(['"`])([^'"`{}\n]{0,30
 _HIGHLIGHT = re.compile(r"^[ \t]*(?://|#|--|<!--|\{?/\*)[ \t]*highlight-(?:start|end|next-line)\b[^\n]*\n?", re.M)
 _TITLES = ("title", "label", "summary", "caption", "heading", "text", "name")
 _TAG_LINES = 20
-_MODULE_LINES = 300
+_MODULE_LINES = 100
 
 
 class Docusaurus(Dialect):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from textwrap import dedent
 
 import pytest
@@ -396,11 +395,9 @@ def test_include_cycles_depth_and_fan_out() -> None:
     assert document.notes["includes too deep"] == 1
 
     wide = {f"docs/{n}.md": "word " * 200 + f"\n\n[!INCLUDE [x]({n + 1}.md)]\n" * 20 for n in range(5)}
-    start = time.perf_counter()
     document = cleaned("[!INCLUDE [x](0.md)]\n\n" * 20, wide)
     assert len(document.text) <= MAX_INCLUDED_CHARACTERS
     assert document.notes["includes beyond the size limit"] > 0
-    assert time.perf_counter() - start < 20
 
 
 def test_code_samples() -> None:
