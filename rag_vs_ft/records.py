@@ -40,7 +40,8 @@ class Document:
 
     `id` is its POSIX path below the folder that was added, with control characters escaped; `date` is ISO 8601 or empty. `kind`
     is that of its file (`corpus.readers`), and `places` are its pages, sheets or slides, in order. `language` is an ISO 639-1
-    code (`rag_vs_ft.language`), "" where it could not be told or the corpus is of an earlier version.
+    code (`rag_vs_ft.language`), "" where it could not be told or the corpus is of an earlier version. `groups` may read it; none
+    named: everyone (`rag_vs_ft.groups`).
     """
 
     id: str
@@ -55,6 +56,7 @@ class Document:
     kind: str = "markdown"
     places: tuple[Place, ...] = ()
     language: str = ""
+    groups: tuple[str, ...] = ()
 
     def place(self, start: int, end: int) -> str:
         """Where the characters from `start` to `end` stand: "p. 3", or "p. 3 to p. 5"; "" where the file has no places."""
@@ -78,8 +80,8 @@ class Chunk:
     `text` is what a reader sees and a prompt gets; `heading` is the path of headings above it ("Upgrade > Surge settings").
     `start` and `end` are character offsets of the piece in the clean document; a table piece also carries the header row
     repeated in `text`, so `text` may be longer than that range. `kind` is that of the document's file and `place` the page,
-    sheet or slide ("p. 3"); `language` is the document's. All three are "" in an index of an earlier version. `tokens` counts the
-    embedding model's own tokens of what is embedded, special tokens included.
+    sheet or slide ("p. 3"); `language` and `groups` are the document's. All are empty in an index of an earlier version. `tokens`
+    counts the embedding model's own tokens of what is embedded, special tokens included.
     """
 
     id: str
@@ -96,6 +98,7 @@ class Chunk:
     kind: str = ""
     place: str = ""
     language: str = ""
+    groups: tuple[str, ...] = ()
 
     @property
     def cited(self) -> str:

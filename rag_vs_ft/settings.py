@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rag_vs_ft import groups
 from rag_vs_ft.errors import UserError
 
 EMBEDDER = "all-minilm-l6-v2"
@@ -122,6 +123,18 @@ def check_engine(name: str) -> str:
 def engine() -> str:
     """What writes the answers of `ask`, the demo and the app: $RAG_VS_FT_ENGINE, else "auto"."""
     return check_engine(os.environ.get("RAG_VS_FT_ENGINE") or "auto")
+
+
+def reader() -> frozenset[str]:
+    """The groups that this process reads documents as: $RAG_VS_FT_AS, names with commas between them; else none.
+
+    It is a variable of the environment, which `--as` sets, so that work in other processes reads as the one that started it.
+    """
+    given = os.environ.get("RAG_VS_FT_AS", "")
+    try:
+        return frozenset(groups.parse(given) if given else ())
+    except ValueError as error:
+        raise UserError(f"RAG_VS_FT_AS={given[:40]!r}: {error}", "set it to names of groups, with commas between them") from error
 
 
 def check_name(kind: str, name: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "rag_vs_ft"
 LAYERS = (
-    ("errors", "progress"),
+    ("errors", "progress", "groups"),
     ("files",),
     ("settings",),
     ("__init__",),

@@ -86,7 +86,7 @@ def choose_filters(index: str, *, off: bool) -> dict[str, str]:
     """What is searched: one service, documents below a path, documents of a day or later."""
     services: list[str] = []
     with shown_errors("Opening the index"):
-        services = sorted({service for service in open_index(index).table.column("service") if service})
+        services = open_index(index).services()
     service = ""
     check_there("Service", ["", *services], "service", "")
     if services:

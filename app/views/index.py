@@ -30,8 +30,8 @@ VIEWS = ("Documents", "Search", "Generations", "Add documents")
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def document_rows(folder: str) -> list[dict[str, Any]]:
-    """One row a document of the generation in `folder`."""
+def document_rows(folder: str, reader: frozenset[str]) -> list[dict[str, Any]]:
+    """One row for each document of the generation in `folder` that someone of these groups may read."""
     table = ChunkTable.open(Path(folder))
     ids = table.column("document_id")
     counts, tokens = Counter(ids), Counter[str]()
@@ -45,13 +45,13 @@ def document_rows(folder: str) -> list[dict[str, Any]]:
     }
     return [
         {"document": key, **about[key], "passages": counts[key], "tokens": tokens[key]} if key in about else {"document": key}
-        for key in sorted(table.documents())
+        for key in sorted(table.documents().keys() - table.hidden_documents(reader))
     ]
 
 
 def show_documents(index: Index) -> None:
     """All documents, and how the one that is chosen was cut."""
-    rows = document_rows(str(index.generation.folder))
+    rows = document_rows(str(index.generation.folder), index.reader)
     linked = st.query_params.get("document", "")
     first = st.container()  # a document that a link leads to stands above the list, one that is chosen from it below
     words = st.text_input("Find a document", placeholder="part of its path or title", key="find").lower().split()
@@ -75,7 +75,7 @@ def show_documents(index: Index) -> None:
 
 def show_document(index: Index, document_id: str, chunk_id: str) -> None:
     """The passages of one document in reading order; the one that was linked is open."""
-    chunks = sorted((chunk for chunk, _ in index.table.rows_of([document_id])), key=lambda chunk: (chunk.start, chunk.id))
+    chunks = sorted(index.chunks_of([document_id]), key=lambda chunk: (chunk.start, chunk.id))
     if not chunks:
         st.warning(f"There is no passage of {plain(document_id)} in this generation.")
         return
@@ -148,7 +148,7 @@ def show_generations(index: Index) -> None:
             "the documents again."
         )
     if earlier:
-        show_changes(earlier[-1], index.generation)
+        show_changes(earlier[-1], index.generation, index.reader)
 
 
 def read_from(place: Home, corpus: str) -> str:
@@ -176,10 +176,11 @@ def _row(generation: Generation, answers: bool, faults: list[str] | None) -> dic
     }
 
 
-def show_changes(old: Generation, new: Generation) -> None:
-    """Which documents and how many of their passages differ between two generations."""
+def show_changes(old: Generation, new: Generation, reader: frozenset[str]) -> None:
+    """Which documents that someone of these groups may read differ between two generations, and in how many passages."""
     tables = [ChunkTable.open(one.folder) for one in (old, new)]
-    before, after = (table.documents() for table in tables)
+    hidden = {key for table in tables for key in table.hidden_documents(reader)}
+    before, after = ({key: value for key, value in table.documents().items() if key not in hidden} for table in tables)
     gone, come = _only_in_one(*tables)
     changes = {
         "added": sorted(after.keys() - before.keys()),

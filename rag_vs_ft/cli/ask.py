@@ -10,6 +10,7 @@ import typer
 from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
     MODEL_HELP,
+    AsOption,
     HomeOption,
     IndexOption,
     JsonOption,
@@ -24,6 +25,7 @@ from rag_vs_ft.cli.common import (
     open_index,
     reranker_of,
     say,
+    say_hidden,
     show,
 )
 from rag_vs_ft.errors import UserError
@@ -44,6 +46,7 @@ def search(
     service: ServiceOption = "",
     path: PathOption = "",
     since: SinceOption = "",
+    read_as: AsOption = None,
     rerank: RerankOption = "",
     rerank_depth: RerankDepthOption = settings.RERANK_DEPTH,
     explain: Annotated[bool, typer.Option("--explain", help="Show both legs, the matched terms and the fusion.")] = False,
@@ -60,6 +63,7 @@ def search(
     checked_k(k)
     filters = filters_of(service, path, since)
     opened = open_index(index, home)
+    say_hidden(opened.hidden, "passages")
     reranker = reranker_of(rerank, rerank_depth, home)
     hits = opened.search(
         query, k, retriever=retriever, fusion=fusion, filters=filters, rerank=reranker, rerank_depth=rerank_depth
@@ -106,6 +110,7 @@ def ask(
     service: ServiceOption = "",
     path: PathOption = "",
     since: SinceOption = "",
+    read_as: AsOption = None,
     rerank: RerankOption = "",
     rerank_depth: RerankDepthOption = settings.RERANK_DEPTH,
     template: Annotated[str, typer.Option("--template", help="auto, plain, few-shot, alpaca or chat.")] = "auto",
@@ -153,6 +158,7 @@ def ask(
         sampling=Sampling(temperature, top_p, seed=seed),
     )
     opened = open_index(index, home) if CONTEXTS[context].is_search else None
+    say_hidden(opened.hidden if opened else 0, "passages")
     where = settings.home(home)
     bar = StageBar()
     chosen = engine or settings.engine()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rag_vs_ft import settings
+from rag_vs_ft import groups, settings
 from rag_vs_ft.errors import UserError
 
 if TYPE_CHECKING:
@@ -136,6 +137,28 @@ def open_index(name: str, home: Path | None) -> Index:
     from rag_vs_ft.index.search import Index
 
     return Index.open(name, settings.home(home))
+
+
+def _read_as(names: list[str] | None) -> list[str] | None:
+    """Take `--as` for this process and what it starts."""
+    if names:
+        try:
+            os.environ["RAG_VS_FT_AS"] = ",".join(groups.parse(names))
+        except ValueError as error:
+            raise UserError(f"--as: {error}", "name groups, as in --as staff --as finance") from error
+    return names
+
+
+AsOption = Annotated[
+    list[str] | None,
+    typer.Option("--as", help="Read as this group (repeat for several) [default: $RAG_VS_FT_AS, or none].", callback=_read_as),
+]
+
+
+def say_hidden(hidden: int, what: str) -> None:
+    """Say how many passages or documents are left out because they are for other groups."""
+    if hidden:
+        say(f"note: {hidden:,} {what} for named groups are left out; --as GROUP takes in those of a group")
 
 
 def filters_of(service: str, path: str, since: str) -> Filters | None:

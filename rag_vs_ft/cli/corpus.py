@@ -16,6 +16,8 @@ from rag_vs_ft.cli.common import (
     show,
     verbs,
 )
+from rag_vs_ft.errors import UserError
+from rag_vs_ft.groups import parse
 
 if TYPE_CHECKING:
     from rag_vs_ft.corpus.store import CorpusInfo
@@ -30,6 +32,15 @@ LanguageOption = Annotated[
     typer.Option("--language", help="Language of all documents, such as de or ja [default: recognised for each document]."),
 ]
 
+GroupsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--groups", help="Who may read documents that name no groups: names with commas between them; 'everyone' for all."
+    ),
+]
+
+EVERYONE = "everyone"
+
 app = verbs("Documents: add, update, look.")
 
 
@@ -39,6 +50,7 @@ def corpus_add(
     source: Annotated[str, typer.Argument(help="sample, a folder, a document, a git URL, azure-docs, book:FILE or jsonl:FILE.")],
     include_faq: Annotated[bool, typer.Option("--include-faq", help="Take FAQ YAML in (questions are mined from it).")] = False,
     dialect: DialectOption = None,
+    groups: GroupsOption = None,
     language: LanguageOption = None,
     as_json: JsonOption = False,
     home: HomeOption = None,
@@ -50,7 +62,16 @@ def corpus_add(
     from rag_vs_ft.corpus import store
 
     where = settings.home(home)
-    info = store.add(name, source, include_faq=include_faq, dialect=dialect, language=language, home=where, progress=StageBar())
+    info = store.add(
+        name,
+        source,
+        include_faq=include_faq,
+        dialect=dialect,
+        language=language,
+        groups=_groups(groups) or (),
+        home=where,
+        progress=StageBar(),
+    )
     _show_corpus(info, as_json)
 
 
@@ -59,6 +80,7 @@ def corpus_update(
     name: Annotated[str, typer.Argument(help="The corpus.")],
     source: Annotated[str | None, typer.Argument(help="Another source than the one it came from.")] = None,
     dialect: DialectOption = None,
+    groups: GroupsOption = None,
     language: Annotated[
         str | None, typer.Option("--language", help="Language of all documents, or auto to recognise it again.")
     ] = None,
@@ -71,7 +93,8 @@ def corpus_update(
     """
     from rag_vs_ft.corpus import store
 
-    info = store.update(name, source, dialect=dialect, language=language, home=settings.home(home), progress=StageBar())
+    where, wanted = settings.home(home), _groups(groups)
+    info = store.update(name, source, dialect=dialect, language=language, groups=wanted, home=where, progress=StageBar())
     _show_corpus(info, as_json)
     if info.written:
         say("indexes of this corpus are brought up to it by: rag-vs-ft index update NAME")
@@ -108,6 +131,16 @@ def corpus_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
         say("no corpus yet: rag-vs-ft corpus add sample sample")
 
 
+def _groups(stated: str | None) -> tuple[str, ...] | None:
+    """The groups of `--groups`: None without it, none of them for everyone."""
+    if stated is None or stated == EVERYONE:
+        return None if stated is None else ()
+    try:
+        return parse(stated)
+    except ValueError as error:
+        raise UserError(f"--groups {stated[:40]!r}: {error}", "name groups, as in --groups staff,finance") from error
+
+
 def _show_corpus(info: CorpusInfo, as_json: bool) -> None:
     if as_json:
         show(info.to_json())
@@ -124,6 +157,9 @@ def _show_corpus(info: CorpusInfo, as_json: bool) -> None:
         most = sorted(info.manifest.languages.items(), key=lambda item: -item[1])
         names = (f"{count:,} {languages.language(code).name if code else 'not told'}" for code, count in most)
         print("languages: " + ", ".join(names) + ("  (chosen)" if info.manifest.language else ""))
+    if info.manifest.restricted:
+        groups = ", ".join(f"{count:,} for {group}" for group, count in info.manifest.restricted.items())
+        print(f"restricted: {groups}  (searched with --as GROUP)")
     for known in info.manifest.dialects:
         print(f"dialect: {known.dialect}  {known.folder or '.'}  ({known.reason()})")
     if info.changes:

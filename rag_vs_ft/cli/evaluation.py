@@ -10,6 +10,7 @@ import typer
 
 from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
+    AsOption,
     HomeOption,
     IndexOption,
     JsonOption,
@@ -40,6 +41,7 @@ def evaluate(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave out arms whose model is not there.")] = False,
     as_json: JsonOption = False,
+    read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
     """Ask every arm of an experiment the same held-out questions, and write the report.
@@ -115,6 +117,7 @@ def eval_retrieval(
     rerank: RerankOption = "",
     rerank_depth: RerankDepthOption = settings.RERANK_DEPTH,
     as_json: JsonOption = False,
+    read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
     """Score retrieval alone: recall, MRR, nDCG over documents, with intervals and latency.

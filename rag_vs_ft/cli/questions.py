@@ -9,6 +9,7 @@ import typer
 
 from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
+    AsOption,
     HomeOption,
     JsonOption,
     StageBar,
@@ -34,6 +35,7 @@ def questions_check(
     file: Annotated[Path, typer.Argument(help="A question file (JSON Lines).")],
     corpus: Annotated[str | None, typer.Option("--corpus", help="Check answers and gold documents against this corpus.")] = None,
     as_json: JsonOption = False,
+    read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
     """Check a question file: format, balance, splits and, with a corpus, its truth; exits with 1 when something is wrong.
@@ -62,6 +64,7 @@ def mine_faq(
     corpus: Annotated[str, typer.Argument(help="A corpus added without its FAQ files.")],
     out: OutOption,
     as_json: JsonOption = False,
+    read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
     """Questions and answers of the FAQ YAML files in a corpus's source; documents that an answer links become its gold.
@@ -95,6 +98,7 @@ def mine_cloze(
     limit: Annotated[int | None, typer.Option("--limit", help="At most this many, from everywhere in the corpus.")] = None,
     seed: SeedOption = settings.SEED,
     as_json: JsonOption = False,
+    read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
     """Gap questions: one checkable fact of a sentence left out, four choices of its kind.
@@ -119,6 +123,7 @@ def mine_updates(
     seed: SeedOption = settings.SEED,
     balanced: Annotated[bool, typer.Option("--balanced", help="As many facts that grew as facts that shrank.")] = False,
     as_json: JsonOption = False,
+    read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
     """Forced choices between the old and the new fact, for each fact that an update changed.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rag_vs_ft import settings
-from rag_vs_ft.cli.common import MODEL_HELP, HomeOption, JsonOption, RetrieverOption, StageBar, open_index, say, show
+from rag_vs_ft.cli.common import MODEL_HELP, AsOption, HomeOption, JsonOption, RetrieverOption, StageBar, open_index, say, show
 from rag_vs_ft.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def train(
     ] = False,
     track: Annotated[str | None, typer.Option("--track", help="tensorboard, trackio or wandb.")] = None,
     as_json: JsonOption = False,
+    read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
     """Train a model on a corpus; prints what it will take before it starts. Under torchrun, several processes share the work.
@@ -114,6 +115,7 @@ def perplexity(
     retriever: RetrieverOption = "bm25",
     tokens: Annotated[int, typer.Option("--tokens", help="With --index: the first so many tokens of each document.")] = 256,
     as_json: JsonOption = False,
+    read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
     """How well a model predicts documents, bits per byte first; with an index, also with a passage before each stride.
@@ -186,6 +188,7 @@ def tokenize(
     text: Annotated[str, typer.Argument(help="The text.")],
     tokenizer: Annotated[str, typer.Option("--tokenizer", help=f"Whose tokenizer. {MODEL_HELP}")] = "gpt2-tokenizer",
     as_json: JsonOption = False,
+    read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
     """Show the tokens of a text and their ids.
@@ -216,6 +219,7 @@ def instructions(
     self_instruct: Annotated[int, typer.Option("--self-instruct", help="So many tries of a model to write records.")] = 0,
     model: Annotated[str, typer.Option("--model", help=f"The model that writes them. {MODEL_HELP}")] = settings.LANGUAGE_MODEL,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same records.")] = settings.SEED,
+    read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
     """Build instruction records (Alpaca JSON) from headings, FAQ questions and, if asked, a model's own.

@@ -25,7 +25,7 @@ _KNOWN_FIELDS = frozenset(
     re.findall(
         r"\S+",
         """title date author authors description weight layout tags categories draft slug id url aliases keywords content_type
-        sidebar_label sidebar_position summary type permalink lastmod nav_order parent toc hide template robots manager""",
+        groups sidebar_label sidebar_position summary type permalink lastmod nav_order parent toc hide template robots manager""",
     )
 )
 

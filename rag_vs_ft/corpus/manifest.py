@@ -41,7 +41,8 @@ class Manifest:
     `source` reads the same again; `dialect` is the Markdown dialect that the user chose for all of it (None: `dialects` were
     recognised). `table` is the file of documents. `skipped` and `notes` count what was left out and what was mended, by reason,
     each with a few examples. `kinds` counts documents by the kind of their file. `language` is the one that the user chose for
-    all documents (None: each one's was recognised), and `languages` counts documents by language ("": not told).
+    all documents (None: each one's was recognised), and `languages` counts documents by language ("": not told). `groups` are
+    those that the user chose for documents that name none, and `restricted` counts documents by the groups that may read them.
     """
 
     source: str
@@ -65,6 +66,8 @@ class Manifest:
     kinds: Mapping[str, int] = field(default_factory=dict)
     language: str | None = None
     languages: Mapping[str, int] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    restricted: Mapping[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
@@ -82,7 +85,7 @@ class Manifest:
         return all(getattr(self, name) == getattr(other, name) for name in _CONTENT)
 
 
-_CONTENT = ("source", "commits", "table_sha256", "skipped", "notes", "dialect", "dialects", "include_faq", "language")
+_CONTENT = ("source", "commits", "table_sha256", "skipped", "notes", "dialect", "dialects", "include_faq", "language", "groups")
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +18,7 @@ from typing import Any
 
 from rag_vs_ft import __version__, files, settings
 from rag_vs_ft.corpus import child, readers
-from rag_vs_ft.corpus.readers import Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import BY_ENDING, Content, Context, LeftOut
 from rag_vs_ft.corpus.sources import RawFile, Reading
 from rag_vs_ft.corpus.text import normalise, one_line
 from rag_vs_ft.progress import Progress
@@ -131,11 +131,29 @@ class _Files:
         self._parts: dict[str, str] = {}
 
     def part(self, path: str) -> str:
-        """The hash of a file that another one includes; "" when there is none."""
+        """The hash of a file that another one includes, and of the groups it is for; "" when there is none."""
         if path not in self._parts:
             data = self.reading.bytes_of(path)
-            self._parts[path] = "" if data is None else hashlib.sha256(data).hexdigest()
+            if data is None:
+                self._parts[path] = ""
+            else:
+                groups = self.groups(path, data)
+                self._parts[path] = hashlib.sha256(data + (repr(groups).encode() if groups else b"")).hexdigest()
         return self._parts[path]
+
+    def groups(self, path: str, data: bytes) -> tuple[str, ...] | None:
+        """The groups that the file at `path` is for; None when they cannot be read."""
+        kind = BY_ENDING[ending].kind if (ending := Path(path).suffix.lower()) in BY_ENDING else ""
+        try:
+            return self.reading.access.of_document(path, kind, data)
+        except LeftOut:
+            return None
+
+    def may_be_read(self, path: str, groups: tuple[str, ...]) -> bool:
+        """Whether everyone who may read a document for `groups` may read the file that it includes."""
+        data = self.reading.bytes_of(path)
+        needed = self.groups(path, data) if data is not None else ()
+        return needed == () or (needed is not None and bool(groups) and set(groups) <= set(needed))
 
 
 def read(
@@ -184,8 +202,14 @@ def _read(file: RawFile, reading: Reading, known: Known | None, parts: _Files, i
     size, changed = file.stamp or (0, 0)
     if changed > started - _SETTLED_NS:
         changed = 0
-    facts = files.sha256_text(repr(sorted((key, value) for key, value in file.known.items() if key != "commit")))[:16]
-    now = Known(file.path, file.kind, file.dialect, facts, size, changed, "", (), "", "", (), 0)
+    now = Known(file.path, file.kind, file.dialect, "", size, changed, "", (), "", "", (), 0)
+    try:
+        outside = reading.access.of(file.path)
+    except LeftOut as reason:
+        return _left_out(file, now, reason)
+    stated = sorted((key, value) for key, value in file.known.items() if key != "commit")
+    facts = files.sha256_text(repr((stated, outside)))[:16]
+    now = replace(now, facts=facts)
     alike = known is not None and (known.kind, known.dialect, known.facts) == (file.kind, file.dialect, facts)
     if alike and known and changed and (known.size, known.changed) == (size, changed) and _same_parts(known, parts):
         return Read(file, known, None)
@@ -196,10 +220,18 @@ def _read(file: RawFile, reading: Reading, known: Known | None, parts: _Files, i
     sha256 = hashlib.sha256(data).hexdigest()
     if alike and known and known.sha256 == sha256 and _same_parts(known, parts):
         return Read(file, replace(known, size=size, changed=changed), None)
+    try:
+        groups = reading.access.of_document(file.path, file.kind, data)
+    except LeftOut as reason:
+        return _left_out(file, replace(now, sha256=sha256), reason)
     asked: dict[str, str] = {}
+    refused: set[str] = set()
 
     def text_of(path: str) -> str | None:
         asked[path] = parts.part(path)
+        if not parts.may_be_read(path, groups):
+            refused.add(path)
+            return None
         return reading.text_of(path)
 
     try:
@@ -209,10 +241,12 @@ def _read(file: RawFile, reading: Reading, known: Known | None, parts: _Files, i
     now = replace(now, sha256=sha256, parts=tuple(asked.items()))
     if isinstance(content, LeftOut):
         return _left_out(file, now, content)
+    if refused:
+        content = content.with_notes(Counter({"include of a file that is for other groups": len(refused)}))
     now = replace(now, notes=tuple(sorted(content.notes.items())))
     if not content.text.strip():
         return _left_out(file, now, LeftOut("empty"))
-    return Read(file, now, _document(file, content))
+    return Read(file, now, _document(file, content, groups))
 
 
 def _same_parts(known: Known, parts: _Files) -> bool:
@@ -223,7 +257,7 @@ def _left_out(file: RawFile, known: Known, reason: LeftOut) -> Read:
     return Read(file, replace(known, left_out=reason.reason, detail=reason.detail), None)
 
 
-def _document(file: RawFile, content: Content) -> Document:
+def _document(file: RawFile, content: Content, groups: tuple[str, ...]) -> Document:
     """The document that a file holds; what its fields say is on one line each, without controls."""
 
     def clean(value: str) -> str:
@@ -242,4 +276,5 @@ def _document(file: RawFile, content: Content) -> Document:
         description=clean(content.description),
         kind=file.kind,
         places=content.places,
+        groups=groups,
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import azure, book, dialects, git
+from rag_vs_ft.corpus.access import SUFFIX, Access, access, parsed, without_document
 from rag_vs_ft.corpus.readers import BY_ENDING, HELP, Format, LeftOut
 from rag_vs_ft.corpus.text import NotText, decode, normalise, visible
 from rag_vs_ft.errors import UserError
@@ -80,8 +81,8 @@ class Reading:
 
     `source` is what reads the same again from any working folder; `commits` maps a repository's folder ("" for a single
     one) to its commit; `dialects` says what the Markdown of each folder is taken for; `notes` counts what a reader should know
-    of documents that were taken. `bytes_of(path)` gives the bytes of any regular file below the root, or None: nothing else can
-    be reached.
+    of documents that were taken; `access` says whom they are for. `bytes_of(path)` gives the bytes of any regular file below the
+    root, or None: nothing else can be reached.
     """
 
     source: str
@@ -92,6 +93,7 @@ class Reading:
     notes: Tally = field(default_factory=Tally)
     commits: Mapping[str, str] = field(default_factory=dict)
     dialects: Mapping[str, dialects.Recognised] = field(default_factory=dict)
+    access: Access = field(default_factory=Access)
 
     def text_of(self, path: str) -> str | None:
         """The text of a file below the root; None for one that is not there or not text."""
@@ -101,10 +103,11 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a source is opened with: the home, whose files are never a source; the dialect of all its Markdown (None: found per
-    folder); and where progress is told."""
+    folder); the groups of whatever names none itself; and where progress is told."""
 
     home: Home = field(default_factory=home)
     dialect: str | None = None
+    groups: tuple[str, ...] = ()
     progress: Progress = silent
 
 
@@ -222,10 +225,16 @@ def _reading(source: str, kind: str, walk: _Walk, options: Options, commits: Map
         except (KeyError, OSError):
             return None
 
+    stated = access(walk.files, walk.skipped, bytes_of, options.groups)
+    notes = Tally()
+    for path in without_document(stated, walk.files):
+        notes.add("names groups for a file or folder that is not there", path)
     repositories = _repository_roots(walk)
     formats: dict[str, Format] = {}
     ids: set[str] = set()
     for path in sorted(walk.files, key=visible):
+        if path.endswith(SUFFIX):
+            continue
         found = BY_ENDING.get(Path(path).suffix.lower())
         reason = _skip_by_name(path, repositories)
         if visible(path) in ids:
@@ -253,7 +262,7 @@ def _reading(source: str, kind: str, walk: _Walk, options: Options, commits: Map
         load = partial(_load, path, walk, entry)
         stamp = _stamp(walk.files[path])
         files.append(RawFile(path, entry.kind, load, stamp, dialect.name, {"commit": commit, **dialect.facts(path)}))
-    return Reading(source, kind, files, bytes_of, skipped, commits=commits, dialects=recognised)
+    return Reading(source, kind, files, bytes_of, skipped, notes, commits, recognised, stated)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -395,17 +404,20 @@ def _book(source: str, options: Options) -> Reading:
         raise UserError(f"cannot read {path}: {error.strerror}", "check its permissions") from error
     parts, notices = book.split(data, path.name)
     files = [RawFile(part.id, "text", part.text.encode, known={"title": part.title}) for part in parts]
-    reading = Reading(f"book:{path}", "book", files, lambda _: None)
+    reading = Reading(f"book:{path}", "book", files, lambda _: None, access=Access(chosen=options.groups))
     for notice in notices:
         reading.notes.add(notice, path.name)
     return reading
 
 
 def _jsonl(source: str, options: Options) -> Reading:
-    """One document a line: `id` (or BEIR's `_id`) and `text`, and optionally title, url, service, date; texts are taken as they
-    stand."""
+    """One document a line: `id` (or BEIR's `_id`) and `text`, and perhaps title, url, service, date, groups.
+
+    Texts are taken as they stand.
+    """
     path = _existing_file(source)
     found: dict[str, RawFile] = {}
+    stated: dict[str, tuple[str, ...] | str] = {}
     for number, record in read_jsonl(path):
         record.setdefault("id", record.get("_id"))
         for name in ("id", "text"):
@@ -418,10 +430,15 @@ def _jsonl(source: str, options: Options) -> Reading:
         name = visible(record["id"])
         if name in found:
             raise UserError(f"{path}:{number}: id {record['id']!r} is there twice", "give each document its own id")
+        if record.get("groups") is not None:
+            stated[name] = groups = parsed(record["groups"])
+            if isinstance(groups, str):
+                raise UserError(f"{path}:{number}: 'groups': {groups}", "make it a list of names or leave it out")
         # A lone surrogate is legal in JSON and is not text; it goes as it does from files.
         text = record["text"].encode("utf-8", "replace")
         found[name] = RawFile(name, "text", partial(bytes, text), known=known)
-    return Reading(f"jsonl:{path}", "jsonl", [found[key] for key in sorted(found)], lambda _: None)
+    listed = [found[key] for key in sorted(found)]
+    return Reading(f"jsonl:{path}", "jsonl", listed, lambda _: None, access=Access(stated, options.groups))
 
 
 OPENERS: dict[str, Opener] = {

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_vs_ft import __version__, catalogue, files, settings
+from rag_vs_ft import __version__, catalogue, files, groups, settings
 from rag_vs_ft import language as languages
 from rag_vs_ft.corpus import reading as readings
 from rag_vs_ft.corpus.manifest import MANIFEST, Counts, Manifest, read_manifest
@@ -64,11 +64,16 @@ class CorpusInfo:
 
 
 class Corpus:
-    """A corpus that is open for reading. Documents come in order of id and are read from disk as they are asked for."""
+    """A corpus that is open for reading. Documents come in order of id and are read from disk as they are asked for.
+
+    Whoever reads is of the groups `reader` (`settings.reader`): training, questions and pages see the documents that these groups
+    may read. An index is built from all, and leaves passages out when it is searched.
+    """
 
     def __init__(self, name: str, folder: Path, manifest: Manifest) -> None:
         self.name = name
         self.manifest = manifest
+        self.reader = settings.reader()
         self._table_path = folder / manifest.table
 
     @property
@@ -80,7 +85,11 @@ class Corpus:
         return self.manifest.counts.documents
 
     def documents(self) -> Iterator[Document]:
-        """All documents in order of id."""
+        """The documents that whoever reads may read, in order of id."""
+        return (document for document in self.all_documents() if groups.may_read(document.groups, self.reader))
+
+    def all_documents(self) -> Iterator[Document]:
+        """All documents in order of id, also those for other groups."""
         import pyarrow.parquet as pq
 
         try:
@@ -94,9 +103,10 @@ class Corpus:
     def get(self, document_id: str) -> Document:
         """The document with this id; UserError when there is none."""
         row = self._rows.get(document_id)
-        if row is None:
+        document = None if row is None else _from_row(self._table.slice(row, 1).to_pylist()[0])
+        if document is None or not groups.may_read(document.groups, self.reader):
             raise UserError(f"corpus {self.name!r} has no document {document_id!r}", "ids are paths below the added folder")
-        return _from_row(self._table.slice(row, 1).to_pylist()[0])
+        return document
 
     def __contains__(self, document_id: object) -> bool:
         return document_id in self._rows
@@ -141,6 +151,7 @@ def add(
     include_faq: bool = False,
     dialect: str | None = None,
     language: str | None = None,
+    groups: tuple[str, ...] = (),
     home: Home,
     progress: Progress = silent,
 ) -> CorpusInfo:
@@ -148,7 +159,8 @@ def add(
 
     `dialect` names the Markdown dialect of all its files; without it each folder's is recognised (`corpus.dialects`). `language`
     is the ISO 639-1 code of all its documents; without it each one's is recognised (`language.detect`). Tokens are counted with
-    the embedding model's tokenizer where it has been pulled; else the manifest says null.
+    the embedding model's tokenizer where it has been pulled; else the manifest says null. `groups` may read what does not name
+    others itself (`corpus.access`); none: everyone.
 
     Raises UserError when the name is taken or unusable, the source cannot be read or has no documents, or the language is not
     known, and Busy while another process writes it.
@@ -158,7 +170,7 @@ def add(
     with _writing(home, name):
         if (home.corpora / name / MANIFEST).exists():
             raise UserError(f"corpus {name!r} exists", f"use another name, or: rag-vs-ft corpus update {name} {source}")
-        return _write(name, source, include_faq, dialect, chosen, home, None, progress)
+        return _write(name, source, include_faq, Chosen(dialect, chosen, groups), home, None, progress)
 
 
 def update(
@@ -167,12 +179,14 @@ def update(
     *,
     dialect: str | None = None,
     language: str | None = None,
+    groups: tuple[str, ...] | None = None,
     home: Home,
     progress: Progress = silent,
 ) -> CorpusInfo:
     """Read the corpus's source again (or another one) and say what changed; writes nothing when nothing did.
 
-    A dialect or language that was chosen before stays chosen until another one is; the language "auto" is recognised again.
+    A dialect, language or groups that were chosen before stay chosen until others are; the language "auto" is recognised again.
+    Empty `groups` are everyone.
 
     Raises what `add` raises, and UserError when there is no such corpus.
     """
@@ -183,8 +197,8 @@ def update(
         spoken = before.language
         if language:
             spoken = None if language == AUTO else languages.language(language).code
-        chosen = dialect or before.dialect
-        return _write(name, source or before.source, before.include_faq, chosen, spoken, home, old, progress)
+        chosen = Chosen(dialect or before.dialect, spoken, before.groups if groups is None else groups)
+        return _write(name, source or before.source, before.include_faq, chosen, home, old, progress)
 
 
 def open_corpus(name: str, home: Home) -> Corpus:
@@ -227,6 +241,15 @@ def _all(home: Home) -> Iterator[tuple[str, Manifest | CheckFailed | None]]:
                 yield folder.name, error
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the user chose for all documents of a corpus (None, or no groups: each document's own)."""
+
+    dialect: str | None
+    language: str | None
+    groups: tuple[str, ...]
+
+
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -244,14 +267,14 @@ def _write(
     name: str,
     source: str,
     include_faq: bool,
-    dialect: str | None,
-    language: str | None,
+    chosen: Chosen,
     home: Home,
     old: Corpus | None,
     progress: Progress,
 ) -> CorpusInfo:
     """Read the source, write table and manifest if they differ from `old`, publish, sweep. The lock is held."""
-    reading = read_source(source, Options(home, dialect, progress))
+    language = chosen.language
+    reading = read_source(source, Options(home, chosen.dialect, chosen.groups, progress))
     folder = home.corpora / name
     existed = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -291,11 +314,13 @@ def _write(
             skipped_examples={key: tuple(value) for key, value in sorted(reading.skipped.examples.items())},
             notes=dict(sorted(reading.notes.counts.items())),
             note_examples={key: tuple(value) for key, value in sorted(reading.notes.examples.items())},
-            dialect=dialect,
+            dialect=chosen.dialect,
             dialects=tuple(reading.dialects.values()),
             kinds=table.kinds,
             language=language,
             languages=table.languages,
+            groups=chosen.groups,
+            restricted=table.restricted,
         )
         written = not (old and old.manifest.same_content(manifest))
         if written:
@@ -337,7 +362,7 @@ def _documents(
     found: Iterable[Read], known: list[readings.Known], old: Corpus | None, language: str | None
 ) -> Iterator[tuple[Document, readings.Known]]:
     """Each document in order of id, those that are as they were from the corpus; what is kept of each file goes to `known`."""
-    before = old.documents() if old else iter(())
+    before = old.all_documents() if old else iter(())
     for read in found:
         known.append(read.known)
         document = read.document
@@ -352,8 +377,8 @@ def _documents(
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A table of documents. `marks`: document id -> (text hash, hash of everything else but the commit); `kinds` and `languages`
-    count documents."""
+    """A table of documents. `marks`: document id -> (text hash, hash of everything else but the commit); `kinds`, `languages` and
+    `restricted` (by group) count documents."""
 
     sha256: str
     table_sha256: str
@@ -361,12 +386,13 @@ class _Table:
     counts: Counts
     kinds: dict[str, int]
     languages: dict[str, int]
+    restricted: dict[str, int]
     marks: dict[str, tuple[str, str]]
 
     @staticmethod
     def of(manifest: Manifest) -> _Table:
         """The table of a corpus that is there."""
-        counted = dict(manifest.kinds), dict(manifest.languages)
+        counted = dict(manifest.kinds), dict(manifest.languages), dict(manifest.restricted)
         return _Table(manifest.sha256, manifest.table_sha256, manifest.table_bytes, manifest.counts, *counted, {})
 
 
@@ -378,6 +404,7 @@ def _write_table(path: Path, documents: Iterable[tuple[Document, readings.Known]
     counts: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     spoken: Counter[str] = Counter()
+    restricted: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     schema = _schema()
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -386,6 +413,7 @@ def _write_table(path: Path, documents: Iterable[tuple[Document, readings.Known]
             marks[document.id] = _marks(document)
             kinds[document.kind] += 1
             spoken[document.language] += 1
+            restricted.update(document.groups)
             counts.update(
                 documents=1,
                 source_bytes=known.size,
@@ -407,6 +435,7 @@ def _write_table(path: Path, documents: Iterable[tuple[Document, readings.Known]
         counts=Counts(**totals, tokens=counts["tokens"] if tokens_counted else None),
         kinds=dict(sorted(kinds.items())),
         languages=dict(sorted(spoken.items())),
+        restricted=dict(sorted(restricted.items())),
         marks=marks,
     )
 
@@ -431,13 +460,15 @@ def _schema() -> pa.Schema:
     place = pa.struct([("offset", pa.int64()), ("name", pa.string())])
     names = ("id", "title", "text", "url", "service", "date", "commit", "description", "kind", "language")
     columns = [(name, pa.string()) for name in names]
-    return pa.schema([*columns, ("headings", pa.list_(heading)), ("places", pa.list_(place))])
+    lists = [("headings", pa.list_(heading)), ("places", pa.list_(place)), ("groups", pa.list_(pa.string()))]
+    return pa.schema([*columns, *lists])
 
 
 def _from_row(row: dict[str, Any]) -> Document:
-    """A document of a row; a table of an earlier version has no kind, places or language."""
+    """A document of a row; a table of an earlier version has no kind, places, language or groups."""
     headings = tuple(Heading(**heading) for heading in row["headings"])
-    return Document(**{**row, "headings": headings, "places": tuple(Place(**place) for place in row.get("places", ()))})
+    places = tuple(Place(**place) for place in row.get("places", ()))
+    return Document(**{**row, "headings": headings, "places": places, "groups": tuple(row.get("groups") or ())})
 
 
 def _marks(document: Document) -> tuple[str, str]:
@@ -447,7 +478,7 @@ def _marks(document: Document) -> tuple[str, str]:
 
 
 def _compare(old: Corpus, marks: dict[str, tuple[str, str]]) -> Changes:
-    before = {document.id: _marks(document) for document in old.documents()}
+    before = {document.id: _marks(document) for document in old.all_documents()}
     both = before.keys() & marks.keys()
     changed = sum(before[key][0] != marks[key][0] for key in both)
     relabelled = sum(before[key][0] == marks[key][0] and before[key] != marks[key] for key in both)

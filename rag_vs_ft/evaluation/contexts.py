@@ -75,7 +75,7 @@ def _oracle(source: Source) -> list[Hit]:
         found = source.index.search(question.question, 100, retriever=source.retriever, filters=Filters(path=document))
         ranked += [hit for hit in found if hit.chunk.document_id == document]
     known = {hit.chunk.id for hit in ranked}
-    ranked += [Hit(0, chunk, 0.0) for chunk, _ in source.index.table.rows_of(question.gold_documents) if chunk.id not in known]
+    ranked += [Hit(0, chunk, 0.0) for chunk in source.index.chunks_of(question.gold_documents) if chunk.id not in known]
     if not question.evidence:
         return list({hit.chunk.document_id: hit for hit in reversed(ranked)}.values())[::-1]
     best = [max(ranked, key=lambda hit: evidence_share(evidence, hit.chunk.text)) for evidence in question.evidence if ranked]
@@ -91,7 +91,7 @@ def _among_distractors(source: Source) -> Sequence[Hit]:
 
 def _gold_removed(source: Source) -> list[Hit]:
     gold = source.question.gold_documents
-    chunks = sum(1 for _ in source.index.table.rows_of(gold))
+    chunks = sum(1 for _ in source.index.chunks_of(gold))
     hits = source.search(min(source.k + chunks, settings.MAX_HITS))
     return [hit for hit in hits if hit.chunk.document_id not in gold][: source.k]
 
@@ -102,7 +102,9 @@ def _random(source: Source) -> Sequence[Hit]:
 
 def _random_chunks(source: Source) -> Iterator[Chunk]:
     index, k = source.index, source.k
-    rows = source.draw.sample(range(len(index)), min(len(index), k + 50))
+    readable = index.rows()
+    all_rows = range(len(index)) if readable is None else readable.tolist()
+    rows = source.draw.sample(all_rows, min(len(all_rows), k + 50))
     others = (chunk for chunk in map(index.table.chunk, rows) if chunk.document_id not in source.question.gold_documents)
     return (chunk for chunk, _ in zip(others, range(k), strict=False))
 

@@ -253,7 +253,7 @@ def _write_chunks(
     same: set[str] = set()
     documents: dict[str, bytes] = {}
     writer = ChunkWriter(target)
-    for number, document in enumerate(corpus.documents()):
+    for number, document in enumerate(corpus.all_documents()):
         document = replace(document, language=document.language or corpus.manifest.main_language)
         documents[document.id] = key = _document_key(document)
         if unchanged.get(document.id) == key:
@@ -290,7 +290,7 @@ def _counts(table: ChunkTable, documents: dict[str, bytes], old: ChunkTable | No
 def _document_key(document: Document) -> bytes:
     """Hash of all that the chunks of a document are made from."""
     labels = (document.title, document.url, document.service, document.date, document.kind, document.language)
-    parts = (*labels, document.text, repr(document.headings), repr(document.places))
+    parts = (*labels, document.text, repr(document.headings), repr(document.places), repr(document.groups))
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 

@@ -115,7 +115,7 @@ def chunk_document(document: Document, chunker: Chunker, encode: Encode) -> list
     seen: Counter[str] = Counter()
     for heading, blocks in _sections(document):
         where = (document.url, document.service, document.date, document.kind)
-        chunk = Chunk("", document.id, title, heading, "", 0, 0, 0, *where, language=document.language)
+        chunk = Chunk("", document.id, title, heading, "", 0, 0, 0, *where, language=document.language, groups=document.groups)
         for start, end, shown, tokens in _fitting(text, blocks, chunk, chunker, encode):
             identity = sha256_text(f"{document.id}\0{heading}\0{shown}")
             seen[identity] += 1

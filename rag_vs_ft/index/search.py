@@ -5,20 +5,22 @@ Ties are broken by chunk id (rows are in that order), so the same query on the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus.text import normalise
 from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.groups import may_read
 from rag_vs_ft.index import documents, generations, lexical
 from rag_vs_ft.index.dense import Dense
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.index.table import ChunkTable
-from rag_vs_ft.records import Hit, Reranker
+from rag_vs_ft.records import Chunk, Hit, Reranker
 from rag_vs_ft.settings import Home
 
 if TYPE_CHECKING:
@@ -74,13 +76,18 @@ def checked_rerank_depth(depth: int) -> int:
 
 
 class Index:
-    """One generation, open for searching. Safe to use from several threads; everything is loaded at its first use."""
+    """One generation, open for searching. Safe to use from several threads; everything is loaded at its first use.
 
-    def __init__(self, generation: Generation, embedder: Embedder | None = None) -> None:
+    Whoever searches is of the groups `reader` (None: `settings.reader`). Passages for other groups are left out before anything
+    is ranked, so no search, document leg or explanation shows them. What BM25 counts of words is counted over all passages.
+    """
+
+    def __init__(self, generation: Generation, embedder: Embedder | None = None, reader: frozenset[str] | None = None) -> None:
         self.generation = generation
         self.manifest = generation.manifest
         self.table = ChunkTable.open(generation.folder)
         self._given_embedder = embedder
+        self.reader = settings.reader() if reader is None else reader
         self._refuse_foreign()
 
     @staticmethod
@@ -112,6 +119,24 @@ class Index:
         was = self.manifest.inputs
         full = f"rag-vs-ft index build {self.name} --corpus {was.corpus.name} --chunk-size {was.chunker.size}"
         return full + (f" --embedder {was.embedder.name}" if was.embedder.name != settings.EMBEDDER else "")
+
+    def read_as(self, reader: frozenset[str]) -> Index:
+        """The same index for someone else; what is loaded is shared."""
+        if reader == self.reader:
+            return self
+        other = copy.copy(self)
+        other.reader = reader
+        other.__dict__.pop("_readable", None)
+        return other
+
+    @loaded_once
+    def _readable(self) -> NDArray[np.bool_] | None:
+        return self.table.readable(self.reader)
+
+    @property
+    def hidden(self) -> int:
+        """How many passages are for groups that whoever searches is not of."""
+        return 0 if self._readable is None else int((~self._readable).sum())
 
     @loaded_once
     def embedder(self) -> Embedder:
@@ -178,12 +203,29 @@ class Index:
 
     def document_ids(self, filters: Filters | None = None) -> set[str]:
         """Ids of the documents that a search with these filters looks at."""
-        if not filters:
-            return set(self.table.documents())
-        return self.table.documents_of(self._rows(filters))
+        rows = self.rows(filters)
+        return set(self.table.documents()) if rows is None else self.table.documents_of(rows)
 
-    def _rows(self, filters: Filters) -> NDArray[np.int64]:
-        return self.table.matching(service=filters.service, path=filters.path, since=filters.since)
+    def chunks_of(self, documents: Iterable[str]) -> Iterator[Chunk]:
+        """Every passage of these documents that whoever searches may read."""
+        return (chunk for chunk, _ in self.table.rows_of(documents) if may_read(chunk.groups, self.reader))
+
+    def services(self) -> list[str]:
+        """The services of the passages that whoever searches may read."""
+        import pyarrow as pa
+
+        rows, column = self.rows(), self.table.arrow.column("service")
+        found = column if rows is None else column.take(pa.array(rows))
+        return sorted(service for service in found.unique().to_pylist() if service)
+
+    def rows(self, filters: Filters | None = None) -> NDArray[np.int64] | None:
+        """The rows of the table that a search looks at: those that its reader may read and the filters leave; None: all."""
+        import numpy as np
+
+        if not filters:
+            return None if self._readable is None else np.flatnonzero(self._readable)
+        rows = self.table.matching(service=filters.service, path=filters.path, since=filters.since)
+        return rows if self._readable is None else rows[self._readable[rows]]
 
     def _legs(self, query: str, depth: int, retriever: str, fusion: str, filters: Filters | None) -> list[Leg]:
         """BM25 and vectors of passages (the one that `retriever` does not use is empty); for hybrid also those of documents."""
@@ -192,7 +234,7 @@ class Index:
                 f"retriever {retriever!r} with fusion {fusion!r} is not known",
                 f"retrievers: {', '.join(RETRIEVERS)}; fusions: {', '.join(FUSIONS)}",
             )
-        rows = self._rows(filters) if filters else None
+        rows = self.rows(filters)
         bm25 = self._bm25_leg(query, depth, rows) if retriever != "dense" else []
         dense = self._dense_leg(query, depth, rows) if retriever != "bm25" else []
         legs = [Leg(1.0, _ranked(bm25)), Leg(1.0, _ranked(dense))]

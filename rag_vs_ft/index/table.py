@@ -31,11 +31,9 @@ class ChunkWriter:
     def __init__(self, folder: Path) -> None:
         import pyarrow as pa
 
-        integers = {"start", "end", "tokens"}
-        self.schema = pa.schema(
-            [(field.name, pa.int64() if field.name in integers else pa.string()) for field in fields(Chunk)]
-            + [("key", pa.binary())]
-        )
+        kinds = dict.fromkeys(("start", "end", "tokens"), pa.int64()) | {"groups": pa.list_(pa.string())}
+        columns = [(field.name, kinds.get(field.name, pa.string())) for field in fields(Chunk)]
+        self.schema = pa.schema([*columns, ("key", pa.binary())])
         self.folder = folder
         self._unsorted = folder / "unsorted.arrow"
         self._writer = pa.ipc.new_file(str(self._unsorted), self.schema)
@@ -99,6 +97,10 @@ def _taken(table: pa.Table, rows: NDArray[np.integer[Any]]) -> pa.Table:
     return pa.Table.from_batches(parts, table.schema).combine_chunks().take(pa.array(np.argsort(order)))
 
 
+def _chunk(record: dict[str, Any]) -> Chunk:
+    return Chunk(**{**record, "groups": tuple(record.get("groups") or ())})
+
+
 @dataclass(frozen=True)
 class ChunkTable:
     """The chunks of one generation, memory-mapped; row numbers are those of its BM25 and FAISS indexes."""
@@ -124,14 +126,14 @@ class ChunkTable:
     def chunk(self, row: int) -> Chunk:
         """The chunk in row `row`."""
         record = self.arrow.slice(row, 1).drop_columns(["key"]).to_pylist()[0]
-        return Chunk(**record)
+        return _chunk(record)
 
     def chunks(self, rows: NDArray[np.integer[Any]] | None = None) -> Iterator[Chunk]:
         """The chunks of these rows, in their order; without `rows` all of them, a batch in memory at a time."""
         table = self.arrow if rows is None else _taken(self.arrow, rows)
         for batch in table.drop_columns(["key"]).to_batches(max_chunksize=_BATCH):
             for record in batch.to_pylist():
-                yield Chunk(**record)
+                yield _chunk(record)
 
     def row(self, chunk_id: str) -> int:
         """The row of the chunk with this id; -1 when there is none."""
@@ -169,7 +171,7 @@ class ChunkTable:
         for batch in self.batches_of(documents):
             for record in batch.to_pylist():
                 key = record.pop("key")
-                yield Chunk(**record), key
+                yield _chunk(record), key
 
     def document_numbers(self) -> NDArray[np.int64]:
         """For each row the place of its document among all, in order of id."""
@@ -192,6 +194,30 @@ class ChunkTable:
         import pyarrow as pa
 
         return set(self.arrow.column("document_id").take(pa.array(rows)).to_pylist())
+
+    def readable(self, reader: frozenset[str]) -> NDArray[np.bool_] | None:
+        """For each row whether someone of these groups may read it; None when everyone may read every row."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if "groups" not in self.arrow.column_names:
+            return None
+        groups = self.arrow.column("groups").combine_chunks()
+        named = pc.fill_null(pc.list_value_length(groups), 0).to_numpy(zero_copy_only=False)
+        if not named.any():
+            return None
+        readable = named == 0
+        theirs = pc.is_in(pc.list_flatten(groups), pa.array(sorted(reader), pa.string())).to_numpy(zero_copy_only=False)
+        readable[pc.list_parent_indices(groups).to_numpy()[theirs]] = True
+        return np.asarray(readable)
+
+    def hidden_documents(self, reader: frozenset[str]) -> set[str]:
+        """Ids of the documents with passages that nobody of these groups may read."""
+        import numpy as np
+
+        readable = self.readable(reader)
+        return set() if readable is None else self.documents_of(np.flatnonzero(~readable))
 
     def matching(self, *, service: str = "", path: str = "", since: str = "") -> NDArray[np.int64]:
         """Row numbers of the chunks of a service, below a path and dated at `since` (ISO 8601) or later; empty means any."""
