@@ -32,7 +32,7 @@ from machine import describe
 from rag_vs_ft import settings
 from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.evaluation.contexts import holds_answer
-from rag_vs_ft.evaluation.metrics import distinct, recall_at, reciprocal_rank_at
+from rag_vs_ft.evaluation.metrics import distinct, ndcg_at, recall_at, reciprocal_rank_at
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.statistics import clustered_interval
 from rag_vs_ft.index import documents, lexical
@@ -177,7 +177,11 @@ RERANKED = [
 ]
 
 
-NEWCOMER = Variant("newcomer", analyzer=Analyzer(names=False, pairs=False), document_words=0, document_vectors=0)
+NEWCOMERS = (
+    Variant("newcomer, vectors", legs="dense"),
+    Variant("newcomer, hybrid", analyzer=Analyzer(names=False, pairs=False), document_words=0, document_vectors=0),
+)
+"""The newcomer's ways: the best vectors as FAISS gives them, and both legs by RRF."""
 
 
 class Bench:
@@ -304,12 +308,12 @@ class Bench:
         return order + [row for row in rows if row not in there]
 
     def scores(self, variant: Variant) -> np.ndarray:
-        """Recall@10 and reciprocal rank over documents, shape (questions, 2)."""
+        """Recall@10, reciprocal rank and nDCG@10 over documents, shape (questions, 3)."""
         found = []
         for at, question in enumerate(self.questions):
             ranking = distinct(self.passages.chunks[row].document_id for row in self.rows_of(variant, at))
             gold = dict.fromkeys(question.gold_documents, 1)
-            found.append((recall_at(ranking, gold, 10), reciprocal_rank_at(ranking, gold, 10)))
+            found.append([measure(ranking, gold, 10) for measure in (recall_at, reciprocal_rank_at, ndcg_at)])
         return np.array(found)
 
     @property
@@ -320,12 +324,15 @@ class Bench:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def row(name: str, benches: Sequence[Bench], bases: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> str:
-    """A line of a table; a difference whose interval leaves out 0 is bold."""
+METRICS = ("R@10", "MRR@10", "nDCG@10")
+
+
+def row(name: str, benches: Sequence[Bench], bases: Sequence[np.ndarray], scores: Sequence[np.ndarray], metrics: int = 2) -> str:
+    """A line of a table with the first `metrics` of `METRICS`; a difference whose interval leaves out 0 is bold."""
     cells = []
     for bench, base, of_set in zip(benches, bases, scores, strict=True):
-        cells.append(f"{of_set[:, 0].mean():.3f}, {of_set[:, 1].mean():.3f}")
-        cells += [difference(bench, of_set[:, metric] - base[:, metric]) if of_set is not base else "" for metric in (0, 1)]
+        cells.append(", ".join(f"{of_set[:, metric].mean():.3f}" for metric in range(metrics)))
+        cells += [difference(bench, of_set[:, at] - base[:, at]) if of_set is not base else "" for at in range(metrics)]
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
@@ -337,9 +344,10 @@ def difference(bench: Bench, values: np.ndarray) -> str:
     return f"{mark}{values.mean():+.3f}{mark} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 
-def heading(benches: Sequence[Bench], first: str = "variant") -> str:
-    columns = [f"{bench.name}: R@10, MRR@10 | R@10 | MRR@10" for bench in benches]
-    return f"| {first} | " + " | ".join(columns) + " |\n|---|" + "---|---|---|" * len(benches)
+def heading(benches: Sequence[Bench], first: str = "variant", metrics: int = 2) -> str:
+    names = METRICS[:metrics]
+    columns = [" | ".join([f"{bench.name}: {', '.join(names)}", *names]) for bench in benches]
+    return f"| {first} | " + " | ".join(columns) + " |\n|---|" + "---|" * (1 + metrics) * len(benches)
 
 
 def cross_validated(benches: Sequence[Bench], scores: dict[str, list[np.ndarray]]) -> None:
@@ -347,7 +355,7 @@ def cross_validated(benches: Sequence[Bench], scores: dict[str, list[np.ndarray]
 
     Chosen by the mean of recall@10 and MRR@10, and of all sets alike.
     """
-    values = {name: [of_set.mean(axis=1) for of_set in found] for name, found in scores.items()}
+    values = {name: [of_set[:, :2].mean(axis=1) for of_set in found] for name, found in scores.items()}
     folds = []
     for bench in benches:
         names = sorted(set(bench.clusters))
@@ -533,11 +541,10 @@ def compare_cuts(benches: Sequence[Bench], names: Sequence[str], home: settings.
     wanted = set(part.read_text(encoding="utf-8").split("\n")) if part else set()
     bases = [bench.over(_only(bench.passages, wanted)) if wanted else bench for bench in benches]
     base_scores = [bench.scores(DEFAULT) for bench in bases]
-    print("\n" + heading(benches, "cut"))
+    print("\n" + heading(benches, "cut", 3))
     sizes = ", ".join(f"{len(bench.passages.chunks):,}" for bench in bases)
-    print(row(f"defaults ({sizes} passages)", benches, base_scores, base_scores))
+    print(row(f"defaults ({sizes} passages)", benches, base_scores, base_scores, 3))
     for name in names:
-        variant = NEWCOMER if name == "newcomer" else DEFAULT
         others = []
         for bench in benches:
             index = bench.passages.index
@@ -545,7 +552,9 @@ def compare_cuts(benches: Sequence[Bench], names: Sequence[str], home: settings.
             words = text_with_title_and_file if name == "newcomer" else cut.words
             others.append(bench.over(Passages(index, cut.chunks, cut.vectors, words)))
         sizes = ", ".join(f"{len(bench.passages.chunks):,}" for bench in others)
-        print(row(f"{name} ({sizes} passages)", benches, base_scores, [other.scores(variant) for other in others]), flush=True)
+        for variant in NEWCOMERS if name == "newcomer" else [replace(DEFAULT, name=name)]:
+            scores = [other.scores(variant) for other in others]
+            print(row(f"{variant.name} ({sizes} passages)", benches, base_scores, scores, 3), flush=True)
 
 
 def text_with_title_and_file(chunk: Chunk) -> str:

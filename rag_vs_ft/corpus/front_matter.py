@@ -29,6 +29,13 @@ _KNOWN_FIELDS = frozenset(
     )
 )
 
+_LABELS = frozenset(
+    ("note", "tip", "hint", "warning", "caution", "danger", "important", "attention", "info", "example", "remember")
+)
+"""Words before a colon that begin a remark to the reader, not a field."""
+_PROSE = re.compile(r"[.!?]\s*$|(?:\S+\s+){5}\S")
+"""A value that ends like a sentence or is as long as one."""
+
 
 class BrokenYaml(ValueError):
     """The text is not YAML, or not of a kind that is safe to read."""
@@ -55,8 +62,8 @@ def load_yaml(source: str) -> object:
 def split_front_matter(raw: str, notes: Counter[str]) -> tuple[dict[str, Any], str]:
     """Fields and body of a file with YAML (`---`), TOML (`+++`) or JSON (`{`) at its head.
 
-    A head that is not closed is body, and so is text between two rules: a head is a mapping whose names are those of fields. Of
-    a head that is broken, the plain `field: value` lines are taken.
+    A head that is not closed is body, and so is text between two rules: a head is a mapping that has a known field, or plain
+    names with values that are not sentences. Of a head that is broken, the plain `field: value` lines are taken.
     """
     for marks, read in ((_YAML, load_yaml), (_TOML, _load_toml)):
         if match := marks.match(raw):
@@ -88,7 +95,9 @@ def _is_head(metadata: dict[Any, Any], source: str) -> bool:
     names = [str(name) for name in metadata]
     if any(name.lower() in _KNOWN_FIELDS or "." in name for name in names):
         return True
-    return all(re.fullmatch(r"[a-z][\w.-]*", name) for name in names) and not source.startswith("\n")
+    if source.startswith("\n") or not all(re.fullmatch(r"[a-z][\w.-]*", name) for name in names):
+        return False
+    return not any(name in _LABELS or (isinstance(value, str) and _PROSE.search(value)) for name, value in metadata.items())
 
 
 def _load_toml(source: str) -> object:

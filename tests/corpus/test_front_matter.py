@@ -28,8 +28,25 @@ def test_unclosed_head_is_body() -> None:
 
 
 def test_text_between_two_rules_is_body() -> None:
-    for raw in ("---\njust text\n---\nmore", "---\n\n[a broken list\n\n---\nmore", "---\n- a\n- b\n---\nmore"):
+    for between in (
+        "just text",
+        "\n[a broken list\n",
+        "- a\n- b",
+        "note: do not open",
+        "Warning: do not open.",
+        "remember: the pump runs",
+        "pump: it has to be primed before it is started",
+        "first: Open it.\nsecond: Close it.",
+    ):
+        raw = f"---\n{between}\n---\nmore"
         assert split(raw) == ({}, raw, 0)
+
+
+def test_a_head_of_unknown_fields_is_a_head() -> None:
+    head = "owner: platform team\nstages:\n  - stage: beta, since the third of the versions. It\n    from: 1.2\n"
+    metadata, body, _ = split(f"---\n{head}---\nmore")
+    assert (list(metadata), body) == (["owner", "stages"], "more")
+    assert split("---\nnote: x\ntitle: A guide\n---\nmore")[:2] == ({"note": "x", "title": "A guide"}, "more")
 
 
 @pytest.mark.parametrize(

@@ -380,7 +380,7 @@ def test_csv(data: bytes | str, text: str) -> None:
             "<article>" + "<p>A story that is long.</p>" * 3 + "</article><div>Comments of others</div>",
             "A story that is long.\n\n" * 2 + "A story that is long.\n",
         ),
-        ("<dl><dt>Coffee</dt><dd>Black and hot</dd></dl><script>alert(1)</script>", "Coffee\n\nBlack and hot\n"),
+        ("<dl><dt>Coffee</dt><dd>Black and hot</dd></dl><script>alert(1)</script>", "- Coffee: Black and hot\n"),
     ],
 )
 def test_html(source: str, text: str) -> None:

@@ -99,6 +99,8 @@ class Builder:
         env = dict(self.env)
         tokens = self.syntax.parser().parse(text, env)
         self.env["steps"] = env["steps"]
+        if uncalled := env.get("uncalled"):
+            self.notes["link definitions that nothing calls dropped"] += uncalled
         outer = self.footnotes, self.called
         tokens, self.footnotes = _split_footnotes(tokens)
         self.called = {child.content for token in tokens for child in token.children or () if child.type == "footnote_ref"}

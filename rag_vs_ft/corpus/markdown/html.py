@@ -21,6 +21,10 @@ MAX_OPEN = 50
 MAX_SPAN = 30
 MAX_REPEATED = 100
 """Characters of a cell that are repeated in each of the rows that it spans."""
+MAX_DEFINITION = 1_000
+"""Characters of a definition that can be an item of a list; a longer one is a part of the page."""
+MAX_NESTED_TABLE = 300
+"""Characters of a table that can be a cell of another one."""
 
 # HTML's elements; any other name in angle brackets is a placeholder that the reader has to fill in, and is text.
 ELEMENTS = frozenset(
@@ -34,11 +38,11 @@ ELEMENTS = frozenset(
     )
 )
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
-_NESTING = ("ul", "ol", "li", "table", "caption", "tr", "td", "th", "blockquote", *_HEADINGS)
+_NESTING = ("ul", "ol", "li", "dl", "dt", "dd", "table", "caption", "tr", "td", "th", "blockquote", *_HEADINGS)
 _BREAKS = frozenset(
     re.findall(
         r"\w+",
-        """article aside body center dd details div dl dt fieldset figcaption figure footer form header hr html legend main
+        """article aside body center details div fieldset figcaption figure footer form header hr html legend main
         nav p section summary tbody tfoot thead""",
     )
 )
@@ -123,12 +127,16 @@ def alternative(alt: str, notes: Counter[str]) -> str:
 
 @dataclass(slots=True)
 class _Open:
-    """An element that holds blocks: where they go, and what is made of it at its end."""
+    """An element that holds blocks: where they go, and what is made of it at its end.
+
+    `rows` are a table's, `entries` the terms and definitions of a definition list.
+    """
 
     name: str
     sink: list[Block]
     block: Block | None = None
     rows: list[list[_Cell]] = field(default_factory=list)
+    entries: list[_Entry] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -136,6 +144,14 @@ class _Cell:
     blocks: list[Block]
     columns: int = 1
     rows: int = 1
+    header: bool = False
+
+
+@dataclass(slots=True)
+class _Entry:
+    terms: list[Block] = field(default_factory=list)
+    definition: list[Block] = field(default_factory=list)
+    is_defined: bool = False
 
 
 class HtmlTree:
@@ -223,8 +239,10 @@ class HtmlTree:
         elif name == "blockquote":
             block = Block("quote", parts=[[]])
             self._push(_Open(name, block.parts[0], block))
-        elif name == "table":
+        elif name in ("table", "dl"):
             self._push(_Open(name, []))
+        elif name in ("dt", "dd"):
+            self._start_in_definitions(name)
         elif any(element.name == "table" for element in self.open):
             self._start_in_table(name, tag.attributes)
 
@@ -241,9 +259,22 @@ class HtmlTree:
         if name == "tr" or not element.rows:
             element.rows.append([])
         if name != "tr":
-            cell = _Cell([], _number(attributes.get("colspan", "1")), _number(attributes.get("rowspan", "1")))
+            spans = _number(attributes.get("colspan", "1")), _number(attributes.get("rowspan", "1"))
+            cell = _Cell([], *spans, header=name == "th")
             element.rows[-1].append(cell)
             self._push(_Open("td", cell.blocks))
+
+    def _start_in_definitions(self, name: str) -> None:
+        self._close_inside("dt", "dl")
+        self._close_inside("dd", "dl")
+        element = self.open[-1]
+        if element.name != "dl":
+            return
+        if not element.entries or (name == "dt" and element.entries[-1].is_defined):
+            element.entries.append(_Entry())
+        entry = element.entries[-1]
+        entry.is_defined |= name == "dd"
+        self._push(_Open(name, entry.terms if name == "dt" else entry.definition))
 
     def _push(self, element: _Open) -> None:
         if len(self.open) <= MAX_OPEN:
@@ -263,8 +294,10 @@ class HtmlTree:
             self._end_paragraph()
             if name in _HEADINGS:
                 self.level = 0
-            elif name == "table":
-                self._close_inside("table")
+            elif name in ("table", "dl"):
+                self._close_inside(name, "" if name == "table" else "table")
+            elif name in ("dt", "dd"):
+                self._close_inside(name, "dl")
             else:
                 self._close_inside({"ol": "ul", "tr": "td", "th": "td"}.get(name, name), "table")
         elif name in _BREAKS:
@@ -286,6 +319,8 @@ class HtmlTree:
         element = self.open.pop()
         if element.name == "table":
             self.here.extend(_table(element.rows, element.sink))
+        elif element.name == "dl":
+            self.here.extend([*element.sink, *_definitions(element.entries)])
         elif element.block is not None:
             self.here.append(element.block)
 
@@ -319,7 +354,8 @@ def _table(rows: list[list[_Cell]], beside: list[Block]) -> list[Block]:
     A cell that spans rows stands in each of them, so that a row says all by itself. `beside` is what stood outside the cells.
     """
     cells = [cell for row in rows for cell in row]
-    if any(not _fits(block) for cell in cells for block in cell.blocks):
+    is_data = len(rows) > 1 and any(cell.header for cell in rows[0])
+    if any(not (_fits(block) or (is_data and _fits_in_data(block))) for cell in cells for block in cell.blocks):
         return [*beside, *(block for cell in cells for block in cell.blocks)]
     grid: list[list[str]] = []
     above: dict[int, tuple[int, str]] = {}
@@ -350,11 +386,44 @@ def _fits(block: Block) -> bool:
     return block.kind == "paragraph" or (block.kind == "code" and block.text.count("\n") == 1)
 
 
+def _fits_in_data(block: Block) -> bool:
+    """Whether a cell under a header can hold a block: a small table is a list of its rows there."""
+    return block.kind == "table" and len(block.text) <= MAX_NESTED_TABLE
+
+
+def _definitions(entries: list[_Entry]) -> list[Block]:
+    """Definitions as a list, `- term: definition`; as paragraphs where one is a part of the page, with headings or much text."""
+    if any(_is_part(block) for entry in entries for block in (*entry.terms, *entry.definition)) or any(
+        sum(len(block.text) for block in entry.definition) > MAX_DEFINITION for entry in entries
+    ):
+        return [block for entry in entries for block in (*entry.terms, *entry.definition)]
+    items = []
+    for entry in entries:
+        term = ", ".join(one_line(block.text) for block in entry.terms if block.text).rstrip(":")
+        rest = entry.definition
+        if rest and rest[0].kind == "paragraph":
+            text, rest = f"{term}: {rest[0].text}" if term else rest[0].text, rest[1:]
+        else:
+            text = f"{term}:" if term and rest else term
+        if item := [*([Block("paragraph", text)] if text else []), *rest]:
+            items.append(item)
+    tight = all(len(item) == 1 or all(block.kind == "list" for block in item[1:]) for item in items)
+    return [Block("list", tight=tight, parts=items)] if items else []
+
+
+def _is_part(block: Block) -> bool:
+    return block.kind == "heading" or any(_is_part(inner) for part in block.parts for inner in part)
+
+
 def _flat(blocks: list[Block]) -> str:
     lines = []
     for block in blocks:
         if block.kind == "list":
             lines += ["- " + cell_text(_flat(part)) for part in block.parts]
+        elif block.kind == "table":
+            rows = block.text.split("\n")
+            cells = ([cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in (rows[0], *rows[2:]))
+            lines += [", ".join(filter(None, row)).replace("\\|", "|") for row in cells]
         else:
             lines.append(code_span(block.text.strip()) if block.kind == "code" else block.text)
     return "\n".join(lines)

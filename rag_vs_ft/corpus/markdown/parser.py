@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import MutableMapping
+from itertools import islice
 from typing import Any
 
 from markdown_it import MarkdownIt
-from markdown_it.rules_block import StateBlock, html_block
+from markdown_it.common.utils import normalizeReference
+from markdown_it.rules_block import StateBlock, html_block, reference, table
 from markdown_it.rules_inline import StateInline
 from mdit_py_plugins.footnote.index import footnote_def
 
@@ -36,6 +38,8 @@ def new_parser() -> MarkdownIt:
     """A parser of the common constructs, to which a dialect adds its rules."""
     parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING + 36}).enable("table")
     parser.block.ruler.before("table", "bounds", _bounds, {"alt": TERMINATES})
+    parser.block.ruler.at("table", _whole_table, {"alt": ["paragraph", "reference"]})
+    parser.block.ruler.at("reference", _definition)
     parser.block.ruler.before("html_block", "unclosed_html", _unclosed_html, {"alt": ["paragraph", "reference", "blockquote"]})
     parser.block.ruler.at("html_block", _whole_html, {"alt": ["paragraph", "reference", "blockquote"]})
     parser.block.ruler.before("reference", "footnote_def", footnote_def, {"alt": ["paragraph", "reference"]})
@@ -146,6 +150,63 @@ def _found(state: StateBlock, pattern: re.Pattern[str], position: int, end: int)
         match = pattern.search(state.src, position, end)
         at = known[key] = match.start() if match else len(state.src) + 1
     return at <= end
+
+
+# --- what GitHub's Markdown drops without a word ---
+
+_CELL_END = re.compile(r"(?<!\\)\|")
+_CALL = re.compile(r"^ {0,3}\[[^\[\]]{1,999}\]:|\[([^\[\]]{1,999})\]", re.M)
+_ADDRESS = re.compile(r"[/.#:@?=<]")
+
+
+def _whole_table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """A table with all cells of its rows, also those beyond its header's columns."""
+    begin = len(state.tokens)
+    if not table(state, start, end, silent):
+        return False
+    if silent:
+        return True
+    made, state.tokens[begin:] = state.tokens[begin:], []
+    cells = 0
+    for token in made:
+        cells += token.type == "td_close"
+        if token.type == "tr_open":
+            cells, row = 0, token.map or [start, start]
+        elif token.type == "tr_close" and cells:
+            found = [cell.strip() for cell in _CELL_END.split(_line(state, row[0]).removeprefix("|"))]
+            for text in found[cells : len(found) - (not found[-1])]:
+                state.push("td_open", "td", 1)
+                inline = state.push("inline", "", 0)
+                inline.map, inline.content, inline.children = row, text.replace("\\|", "|"), []
+                state.push("td_close", "td", -1)
+        state.tokens.append(token)
+    return True
+
+
+def _definition(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """The definition of a link, `[label]: address`; what nothing calls is counted, and is text if it is a word and no address."""
+    known = len(state.env.get("references", ()))
+    line = _line(state, start)
+    if line.startswith("[") and "]:" in line:
+        label, _, rest = line[1:].partition("]:")
+        # A label may hold brackets and run over lines; those are left to the parser.
+        if "[" not in label and not _ADDRESS.search(rest) and normalizeReference(label) not in _called(state):
+            return False
+    if not reference(state, start, end, silent):
+        return False
+    if not silent:
+        references = state.env.get("references", {})
+        new = islice(reversed(references), len(references) - known)
+        state.env["uncalled"] = state.env.get("uncalled", 0) + sum(label not in _called(state) for label in new)
+    return True
+
+
+def _called(state: StateBlock) -> set[str]:
+    """The labels in brackets that a text may call; those of definitions are not among them."""
+    if "called" not in state.env:
+        state.env["called"] = {normalizeReference(label) for label in _CALL.findall(state.src)}
+    found: set[str] = state.env["called"]
+    return found
 
 
 # --- mathematics ---

@@ -111,8 +111,14 @@ def test_lists_quotes_and_definitions_in_html() -> None:
     assert text("<ul><li>a<ol start=3><li>b</li><li>c</li></ol></li><li>d</ul>e\n") == (
         "- a\n  3. b\n  4. c\n- d\n\ne\n".replace("- a\n  3", "- a\n\n  3")
     )
+    assert text("<dl><dt>A<dt>B<dd>one<dd>two<dt>C</dl>") == "- A, B: one\n\n  two\n\n- C\n"
+    assert text("<dl><div><dt>A</dt><dd>x<dl><dt>i<dd>j</dl></dd></div><dt>B:<dd><pre>c\nd</pre></dl>after") == (
+        "- A: x\n\n  - i: j\n\n- B:\n\n  ```\n  c\n  d\n  ```\n\nafter\n"
+    )
+    # A definition with a heading is a part of the page.
+    assert text("<dl><dt><h3>A</h3></dt><dd>x</dd></dl><dt>alone<dd>as well") == "### A\n\nx\n\nalone\n\nas well\n"
     assert text("<dl><dt>Pod<dd>Some <code>a*b</code> containers</dl><blockquote>Said.</blockquote>\n") == (
-        "Pod\n\nSome `a*b` containers\n\n> Said.\n"
+        "- Pod: Some `a*b` containers\n\n> Said.\n"
     )
 
 
@@ -164,3 +170,27 @@ def test_toml_and_json_heads() -> None:
     broken = cleaned("+++\ntitle = 'Pump\nweight = 2\n+++\nBody\n")
     assert (broken.text, broken.title, broken.notes["broken front matter"]) == ("Body\n", "Pump", 1)
     assert text("+++\nAnd then.\n+++\n") == "+++\nAnd then.\n+++\n"
+
+
+def test_tables_in_tables() -> None:
+    inner = "<table><tr><th>x<th>y<tr><td>1<td>2|3</table>"
+    assert text(f"<table><tr><th>Key<th>Value<tr><td>a<td>{inner}<tr><td>b<td>c</table>") == (
+        "| Key | Value |\n| --- | --- |\n| a | x, y; 1, 2\\|3 |\n| b | c |\n"
+    )
+    # Without a header the outer table lays out a page.
+    assert text(f"<table><tr><td>a<td>{inner}<tr><td>b<td>c</table>") == (
+        "a\n\n| x | y |\n| --- | --- |\n| 1 | 2\\|3 |\n\nb\n\nc\n"
+    )
+
+
+def test_cells_beyond_the_header_of_a_table_stay() -> None:
+    assert text("| a | b |\n|---|---|\n| 1 | 2 | 3\\|4 | **5** |\n| 6 |\n7|8|9\n") == (
+        "| a | b |  |  |\n| --- | --- | --- | --- |\n| 1 | 2 | 3\\|4 | 5 |\n| 6 |  |  |  |\n| 7 | 8 | 9 |  |\n"
+    )
+
+
+def test_link_definitions_that_nothing_calls_are_text_or_counted() -> None:
+    raw = "See [here][Bar] and [foo]: fine.\n\n[x]: word\n\n[bar]: page.md\n[foo]: word\n[z]: /c 'title'\n[comment]: # (hidden)\n"
+    found = cleaned(raw)
+    assert found.text == "See here and foo: fine.\n\n\\[x]: word\n"
+    assert found.notes == {"link definitions that nothing calls dropped": 2}
