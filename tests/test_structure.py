@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).parents[1] / "rag_vs_ft"
 LAYERS = (
     ("errors", "progress", "groups"),
     ("files",),
-    ("settings",),
+    ("settings", "sentencepieces"),
     ("__init__",),
     ("records", "catalogue", "funnel", "environment", "gguf", "pickles", "pickles_child", "database"),
     ("pulling", "language"),

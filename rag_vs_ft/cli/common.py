@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HomeOption = Annotated[
     Path | None, typer.Option("--home", help="Folder for corpora, indexes and runs [default: $RAG_VS_FT_HOME or .]")
 ]
-MODEL_HELP = "A run, catalogue name, hub id or folder; where one name means two: run:NAME, pulled:NAME or ./FOLDER."
+MODEL_HELP = "A run, catalogue name, hub id, folder or GGUF file; where one name means two: run:NAME, pulled:NAME or ./FOLDER."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 IndexOption = Annotated[str, typer.Option("--index", help="Name of the index to search.")]
 RetrieverOption = Annotated[str, typer.Option("--retriever", help="hybrid, bm25 or dense.")]

@@ -57,11 +57,8 @@ def weight_files(place: Path) -> list[Path]:
             f"{place} has pickled weights only; they can run code and are not read here",
             f"have them converted: rag-vs-ft models pull OWNER/NAME --from {place}",
         )
-    if missing and any(place.glob("*.gguf")):
-        raise UserError(
-            f"{place} has a GGUF file only; safetensors are needed",
-            f"have it converted: rag-vs-ft models pull OWNER/NAME --from {place}",
-        )
+    if missing and (ggufs := sorted(place.glob("*.gguf"))):
+        raise UserError(f"{place} has a GGUF file only", f"name the file itself: --model {ggufs[0]}")
     if missing:
         raise UserError(f"{place} is not whole: {', '.join(missing)} is missing", AGAIN)
     return [place / name for name in names]

@@ -51,7 +51,7 @@ def load(
     not belong together; CheckFailed when a checkpoint of a run has changed since it was written.
     """
     settings.check_engine(engine)
-    found = resolve(name, home, adapter)
+    found = resolve(name, home, adapter, progress)
     for place in (found.base, *found.adapters):
         check(place)
     weights = weight_files(found.base)

@@ -3,6 +3,7 @@
     nano, nano/last         a run of the home, its best or its last checkpoint
     gpt2, owner/model       a model of the catalogue or of the hub that was pulled
     some/folder             a folder that holds a model
+    some/model.gguf         a GGUF file, converted when it is first used
 
 A name that means two of these is an error that names both. `run:nano`, `pulled:gpt2` and `./nano` each mean one thing alone.
 A folder with a LoRA adapter stands for the adapter on the base that its configuration names.
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rag_vs_ft import catalogue
+from rag_vs_ft import catalogue, pulling
 from rag_vs_ft.catalogue import PULLED, Meaning
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.folders import is_adapter, read_json
+from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.settings import Home
 
 RUN = "run:"
@@ -30,28 +32,28 @@ class ModelRef:
     """What a name stands for: the folder of the base model, those of the adapters in the order they are put on it, and the
     name of the run that the name means (None: no run of this home)."""
 
-    kind: Literal["pulled", "folder", "run"]
+    kind: Literal["pulled", "folder", "file", "run"]
     base: Path
     adapters: tuple[Path, ...]
     run: str | None
 
 
-def resolve(name: str, home: Home, adapter: str | None = None) -> ModelRef:
-    """What `name` stands for, with `adapter`, another name, on top.
+def resolve(name: str, home: Home, adapter: str | None = None, progress: Progress = silent) -> ModelRef:
+    """What `name` stands for, with `adapter`, another name, on top. `progress` is told when a GGUF file has to be converted.
 
     Raises UserError when the name means nothing or more than one thing, when a pulled model is not on this machine or is
     damaged, and when adapters name no base.
     """
     meaning = meaning_of(name, home)
-    place = _checkpoint(catalogue.here(meaning))
+    place = folder_of(meaning, progress)
     adapters: list[Path] = []
     while is_adapter(place):
         if len(adapters) == _MOST_ADAPTERS:
             raise UserError(f"the adapters below {name} name each other as base", "mend base_model_name_or_path")
         adapters.insert(0, place)
-        place = _checkpoint(catalogue.here(meaning_of(_base_name(place), home)))
+        place = folder_of(meaning_of(_base_name(place), home), progress)
     if adapter is not None:
-        top = _checkpoint(catalogue.here(meaning_of(adapter, home)))
+        top = folder_of(meaning_of(adapter, home), progress)
         if not is_adapter(top):
             raise UserError(f"{top} holds no LoRA adapter", "it needs adapter_config.json and adapter_model.safetensors")
         _require_base(top, name)
@@ -93,11 +95,12 @@ def run_name(run: str, home: Home) -> str:
 
 
 def available(home: Home) -> list[str]:
-    """Names of the language models that can be loaded now: those pulled, then runs that have a checkpoint."""
-    pulled = [entry["name"] for entry in catalogue.list_models() if entry["kind"] == "language" and entry["state"] == "ready"]
+    """Names of the language models that can be loaded now: those pulled, GGUF files, then runs that have a checkpoint."""
+    ready = [entry["name"] for entry in catalogue.list_models() if entry["kind"] == "language" and entry["state"] == "ready"]
+    pulled = [name for name in ready if not name.lower().endswith(catalogue.GGUF)]
     runs = sorted(path.parent.name for path in home.runs.glob("*/run.json") if (path.parent / "last").exists())
     names = [name if _as_run(name, home) is None else f"{PULLED}{name}" for name in pulled]
-    return names + [run_name(run, home) for run in runs]
+    return [*names, *catalogue.converted_files(), *(run_name(run, home) for run in runs)]
 
 
 def _as_run(name: str, home: Home) -> Meaning | None:
@@ -116,6 +119,13 @@ def _run(meaning: Meaning, home: Home) -> str | None:
     if meaning.kind == "folder" and place != runs and place.is_relative_to(runs):
         return place.relative_to(runs).parts[0]
     return None
+
+
+def folder_of(meaning: Meaning, progress: Progress = silent) -> Path:
+    """The folder of weights and tokenizer of what a name means. Raises UserError when it is not there or cannot be made."""
+    if meaning.kind == "file":
+        return pulling.from_gguf(meaning.place, progress)
+    return _checkpoint(catalogue.here(meaning))
 
 
 def _checkpoint(place: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.devices import Device
 from rag_vs_ft.models.folders import AGAIN, first_line, shapes
+from rag_vs_ft.sentencepieces import as_sentencepiece
 
 
 def load_tokenizer(place: Path) -> Any:
@@ -22,41 +22,13 @@ def load_tokenizer(place: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
         if (place / "tokenizer.model").is_file() and not (place / "tokenizer.json").is_file():
-            tokenizer = _as_sentencepiece(tokenizer)
+            tokenizer = as_sentencepiece(tokenizer)
         vocabulary = set(tokenizer.get_vocab().values()) - set(tokenizer.added_tokens_decoder)
     except Exception as error:  # parsers of several formats, each with its own exceptions
         raise UserError(f"the tokenizer in {place} cannot be read: {first_line(error)}", "fetch it again") from error
     if not vocabulary:
         raise UserError(f"the tokenizer in {place} has an empty vocabulary", AGAIN)
     return tokenizer
-
-
-def _as_sentencepiece(tokenizer: Any) -> Any:
-    """A tokenizer that transformers made of a SentencePiece model, with a space put before every text.
-
-    SentencePiece does so whatever the text begins with; transformers leaves it out where there is a space already (39 of 508
-    texts then had other ids than the sentencepiece library gives). Its own class would undo this when the tokenizer is saved and
-    read again, so another takes its place.
-    """
-    from tokenizers import normalizers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = tokenizer.backend_tokenizer
-    state = json.loads(backend.to_str())
-    splits = state.get("pre_tokenizer") or {}
-    if state["model"]["type"] != "BPE" or splits.get("type") != "Metaspace" or splits.get("prepend_scheme") != "first":
-        return tokenizer
-    mark = splits["replacement"]
-    backend.normalizer = normalizers.Sequence([normalizers.Prepend(mark), normalizers.Replace(" ", mark)])
-    backend.pre_tokenizer = None
-    special = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_max_length=tokenizer.model_max_length,
-        clean_up_tokenization_spaces=False,
-        chat_template=tokenizer.chat_template,
-        **special,
-    )
 
 
 def check_config(place: Path, weights: Sequence[Path], bytes_each: float, limit: int | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rag_vs_ft.catalogue import PULLED, here, locate
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.models.naming import meaning_of
+from rag_vs_ft.models.naming import folder_of, meaning_of
 from rag_vs_ft.settings import Home
 
 END_OF_TEXT = "<|endoftext|>"
@@ -36,7 +36,7 @@ def load_tokenizer(name: str, home: Home) -> Any:
     meaning = meaning_of(name, home)
     if meaning.kind == "pulled" and meaning.spelling in (f"{PULLED}{GPT2}", f"{PULLED}{_GPT2_FILES}"):
         return gpt2_tokenizer()
-    root = here(meaning)
+    root = folder_of(meaning) if meaning.kind == "file" else here(meaning)
     place = next((root / part for part in ("", "best", "last") if (root / part / "tokenizer.json").is_file()), root)
     try:
         return AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
