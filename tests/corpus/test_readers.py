@@ -1,4 +1,4 @@
-"""Each reader on files made here: the exact text that comes out."""
+"""Each reader on files made here: the exact text that comes out. test_readers_office.py has those of office programs."""
 
 from __future__ import annotations
 
@@ -7,340 +7,15 @@ import json
 import random
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
+from made_files import deck, epub, notebook, pdf, places, read, word_xml, workbook
 
 from rag_vs_ft.corpus import child
-from rag_vs_ft.corpus.readers import BY_ENDING, BY_KIND, Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import BY_KIND, Content, Context, LeftOut
 
-
-def read(name: str, data: bytes | str, others: dict[str, str] | None = None) -> Content:
-    """What the reader of a file's name makes of it; headings and places stand where they are said to."""
-    raw = data.encode() if isinstance(data, str) else data
-    ending = name[name.rindex(".") :]
-    content = BY_ENDING[ending].read(raw, Context(name, (others or {}).get))
-    for heading in content.headings:
-        assert content.text[heading.offset] == "#"
-    assert [place.offset for place in content.places] == sorted(place.offset for place in content.places)
-    return content
-
-
-def places(content: Content) -> dict[str, str]:
-    """The text of each page, sheet or slide."""
-    bounds = [place.offset for place in content.places] + [len(content.text)]
-    return {
-        place.name: content.text[start:end].strip() for place, start, end in zip(content.places, bounds, bounds[1:], strict=False)
-    }
-
-
-# --- PDF -------------------------------------------------------------------------------------------------------------
-
-Draw = Callable[["Sheet"], None]
-
-
-class Sheet:
-    """A page of a PDF: lines of text at places counted from the top left, in points."""
-
-    def __init__(self, canvas: object) -> None:
-        self.canvas = canvas
-
-    def line(self, text: str, x: float, y: float, size: float = 10, font: str = "Helvetica") -> None:
-        self.canvas.setFont(font, size)  # type: ignore[attr-defined]
-        self.canvas.drawString(x, 792 - y, text)  # type: ignore[attr-defined]
-
-
-def pdf(*pages: Draw, outline: Sequence[tuple[str, int, int]] = (), password: str = "") -> bytes:
-    from reportlab.lib import pdfencrypt
-    from reportlab.pdfgen.canvas import Canvas
-
-    out = io.BytesIO()
-    canvas = Canvas(out, pagesize=(612, 792), encrypt=pdfencrypt.StandardEncryption(password) if password else None)
-    for number, draw in enumerate(pages):
-        draw(Sheet(canvas))
-        for title, level, page in outline:
-            if page == number:
-                canvas.bookmarkPage(title)
-                canvas.addOutlineEntry(title, title, level)
-        canvas.showPage()
-    canvas.save()
-    return out.getvalue()
-
-
-def test_pdf_headings_by_font_paragraphs_and_mended_hyphens() -> None:
-    def page(sheet: Sheet) -> None:
-        sheet.line("House rules", 72, 80, 20)
-        sheet.line("The pump", 72, 120, 14)
-        for number, text in enumerate(
-            ["Never open the main valve while the pump is run-", "ning, and keep the well-", "known key."]
-        ):
-            sheet.line(text, 72, 145 + 12 * number)
-        sheet.line("A second paragraph has the well-known word too, in one line.", 72, 200)
-
-    content = read("a.pdf", pdf(page))
-    assert content.text == (
-        "# House rules\n\n## The pump\n\nNever open the main valve while the pump is running, and keep the well-known key.\n\n"
-        "A second paragraph has the well-known word too, in one line.\n"
-    )
-    assert content.title == "House rules"
-
-
-def test_pdf_running_lines_go_and_every_page_is_a_place() -> None:
-    def page(number: int) -> Draw:
-        def draw(sheet: Sheet) -> None:
-            sheet.line("ACME handbook, internal", 72, 30)
-            sheet.line(f"Fact {number} is told here and nowhere else.", 72, 200)
-            sheet.line(f"Page {number} of 4", 280, 770)
-
-        return draw
-
-    content = read("a.pdf", pdf(*map(page, range(1, 5))))
-    assert places(content) == {f"p. {number}": f"Fact {number} is told here and nowhere else." for number in range(1, 5)}
-    assert content.notes == {"running headers, footers and page numbers dropped": 8}
-
-
-def test_pdf_headings_by_outline() -> None:
-    def page(sheet: Sheet) -> None:
-        sheet.line("Start", 72, 80)
-        sheet.line("Words of the beginning that fill a line.", 72, 100)
-        sheet.line("Inside", 72, 140)
-        sheet.line("Words of the inside that fill a line.", 72, 160)
-
-    content = read("a.pdf", pdf(page, outline=[("Start", 0, 0), ("Inside", 1, 0)]))
-    assert [(heading.level, heading.text) for heading in content.headings] == [(1, "Start"), (2, "Inside")]
-
-
-def test_pdf_two_columns_in_order() -> None:
-    left = [
-        "Left one tells of the",
-        "first part and left two",
-        "goes on with the story",
-        "until the left column",
-        "is read to its end",
-    ]
-    right_lines = [
-        "then the right column",
-        "begins with its own story",
-        "that also takes five lines",
-        "of text until it in fact",
-        "comes to an end.",
-    ]
-
-    def page(sheet: Sheet) -> None:
-        sheet.line("A title across both columns of this whole page here", 72, 60, 16)
-        for number, (one, other) in enumerate(zip(left, right_lines, strict=True)):
-            sheet.line(one, 72, 100 + 12 * number)
-            sheet.line(other, 330, 100 + 12 * number)
-
-    assert read("a.pdf", pdf(page)).text.split("\n\n", 1)[1] == " ".join(left + right_lines) + "\n"
-
-
-def test_pdf_tables_with_and_without_rules() -> None:
-    rows = [["Plan", "Price", "Seats"], ["Small", "5", "1"], ["Team", "50", "12"], ["Large", "500", "200"]]
-
-    def page(sheet: Sheet) -> None:
-        sheet.line("Without rules the columns stand apart from each other by white space.", 72, 80)
-        for number, row in enumerate(rows):
-            for column, cell in enumerate(row):
-                sheet.line(cell, 72 + 130 * column, 120 + 20 * number)
-        canvas = sheet.canvas
-        canvas.grid([72, 202, 332, 462], [792 - y for y in (300, 320, 340, 360, 380)])  # type: ignore[attr-defined]
-        for number, row in enumerate(rows):
-            for column, cell in enumerate(row):
-                sheet.line(cell, 76 + 130 * column, 314 + 20 * number)
-
-    written = "| Plan | Price | Seats |\n| --- | --- | --- |\n| Small | 5 | 1 |\n| Team | 50 | 12 |\n| Large | 500 | 200 |"
-    assert read("a.pdf", pdf(page)).text.count(written) == 2
-
-
-def test_pdf_that_cannot_be_read() -> None:
-    from PIL import Image
-    from reportlab.lib.utils import ImageReader
-    from reportlab.pdfgen.canvas import Canvas
-
-    with pytest.raises(LeftOut, match="encrypted"):
-        read("a.pdf", pdf(lambda sheet: sheet.line("secret", 72, 72), password="x"))
-    out = io.BytesIO()
-    canvas = Canvas(out)
-    canvas.drawImage(ImageReader(Image.new("RGB", (50, 50))), 10, 10)
-    canvas.save()
-    with pytest.raises(LeftOut, match="OCR"):
-        read("a.pdf", out.getvalue())
-    with pytest.raises(LeftOut, match="damaged"):
-        read("a.pdf", b"%PDF-1.4 and nothing more")
-
-
-# --- Word ------------------------------------------------------------------------------------------------------------
-
-
-def word(fill: Callable[..., None]) -> bytes:
-    import docx
-
-    document = docx.Document()
-    fill(document)
-    out = io.BytesIO()
-    document.save(out)
-    return out.getvalue()
-
-
-def test_docx_headings_and_paragraphs() -> None:
-    def fill(document: object) -> None:
-        document.add_heading("Guide", 0)  # type: ignore[attr-defined]
-        document.add_heading("Setup", 1)  # type: ignore[attr-defined]
-        document.add_paragraph("First line\nsecond line.")  # type: ignore[attr-defined]
-        document.add_heading("Keys", 2)  # type: ignore[attr-defined]
-        document.add_paragraph("Kept in the safe.")  # type: ignore[attr-defined]
-
-    content = read("a.docx", word(fill))
-    assert content.text == "# Guide\n\n# Setup\n\nFirst line\nsecond line.\n\n## Keys\n\nKept in the safe.\n"
-    assert content.title == "Guide"
-
-
-def test_docx_lists() -> None:
-    def fill(document: object) -> None:
-        for style, text in [
-            ("List Number", "Turn it off"),
-            ("List Number", "Wait"),
-            ("List Bullet", "a bullet"),
-            ("List Bullet 2", "a deeper one"),
-        ]:
-            document.add_paragraph(text, style=style)  # type: ignore[attr-defined]
-
-    assert read("a.docx", word(fill)).text == "1. Turn it off\n2. Wait\n\n- a bullet\n\n- a deeper one\n"
-
-
-def test_docx_tables_merged_cells_and_boxes() -> None:
-    def fill(document: object) -> None:
-        table = document.add_table(rows=3, cols=3)  # type: ignore[attr-defined]
-        for number, row in enumerate(table.rows):
-            for column, cell in enumerate(row.cells):
-                cell.text = f"{number}{column}"
-        table.cell(1, 0).merge(table.cell(2, 0)).text = "both"
-        document.add_table(rows=1, cols=1).cell(0, 0).text = "A box around text."  # type: ignore[attr-defined]
-
-    expected = "| 00 | 01 | 02 |\n| --- | --- | --- |\n| both | 11 | 12 |\n| both | 21 | 22 |\n\nA box around text.\n"
-    assert read("a.docx", word(fill)).text == expected
-
-
-def word_xml(body: str, **parts: str) -> bytes:
-    space = 'xmlns:w="http://purl.oclc.org/ooxml/wordprocessingml/main" xmlns:m="x" xmlns:mc="y"'
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("word/document.xml", f"<w:document {space}><w:body>{body}</w:body></w:document>")
-        for name, content in parts.items():
-            archive.writestr(f"word/{name}.xml", content.replace("<w:", f"<w:{name} {space}><w:", 1) + f"</w:{name}>")
-    return out.getvalue()
-
-
-def test_docx_footnotes_comments_and_deleted_text() -> None:
-    body = (
-        '<w:p><w:r><w:t>The tank holds 90 l</w:t></w:r><w:r><w:footnoteReference w:id="2"/></w:r>'
-        "<w:del><w:r><w:delText>old</w:delText></w:r></w:del><w:ins><w:r><w:t>, and more.</w:t></w:r></w:ins></w:p>"
-    )
-    notes = '<w:footnote w:id="2"><w:p><w:r><w:t>Filled to the mark.</w:t></w:r></w:p></w:footnote>'
-    comments = '<w:comment w:id="0"><w:p><w:r><w:t>Is this true?</w:t></w:r></w:p></w:comment>'
-    content = read("a.docx", word_xml(body, footnotes=notes, comments=comments))
-    assert content.text == "The tank holds 90 l [1], and more.\n\n[1] Filled to the mark.\n"
-    assert content.notes == {"comments left out": 1, "deleted text left out": 1}
-
-
-def test_docx_text_boxes_equations_and_code() -> None:
-    body = (
-        "<w:p><w:r><mc:AlternateContent><mc:Choice><w:txbxContent><w:p><w:r><w:t>In a box</w:t></w:r></w:p></w:txbxContent>"
-        "</mc:Choice><mc:Fallback><w:txbxContent><w:p><w:r><w:t>In a box</w:t></w:r></w:p></w:txbxContent></mc:Fallback>"
-        "</mc:AlternateContent></w:r></w:p>"
-        "<w:p><w:r><w:t>Half: </w:t></w:r><m:oMath><m:f><m:num><m:r><m:t>1</m:t></m:r></m:num><m:den><m:r>"
-        "<m:t>2</m:t></m:r></m:den>"
-        "</m:f></m:oMath></w:p>"
-        '<w:p><w:r><w:rPr><w:rFonts w:ascii="Consolas"/></w:rPr><w:t>x = f(1)</w:t></w:r></w:p>'
-        '<w:p><w:r><w:rPr><w:rFonts w:ascii="Consolas"/></w:rPr><w:t xml:space="preserve">  y</w:t></w:r></w:p>'
-    )
-    assert read("a.docx", word_xml(body)).text == "In a box\n\nHalf: (1)/(2)\n\n```\nx = f(1)\n  y\n```\n"
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"PK\x03\x04 cut off", "damaged"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "encrypted Word"),
-        (b"", "damaged"),
-        (word_xml("<w:p>&bomb;</w:p>"), "damaged"),
-    ],
-)
-def test_docx_that_cannot_be_read(data: bytes, reason: str) -> None:
-    with pytest.raises(LeftOut, match=reason):
-        read("a.docx", data)
-
-
-def test_an_archive_that_unpacks_to_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rag_vs_ft.corpus.readers import archive
-
-    monkeypatch.setattr(archive, "MAX_UNPACKED", 10)
-    with pytest.raises(LeftOut, match="unpacks to more"):
-        read("a.docx", word_xml("<w:p/>"))
-
-
-# --- PowerPoint and spreadsheets ----------------------------------------------------------------------------------------
-
-
-def test_pptx() -> None:
-    pptx = pytest.importorskip("pptx")
-    from pptx.util import Inches
-
-    deck = pptx.Presentation()
-    one = deck.slides.add_slide(deck.slide_layouts[1])
-    one.shapes.title.text = "Plans"
-    one.placeholders[1].text = "Small costs 5\nTeam costs 50"
-    one.notes_slide.notes_text_frame.text = "Say it slowly."
-    two = deck.slides.add_slide(deck.slide_layouts[5])
-    two.shapes.title.text = "Seats"
-    table = two.shapes.add_table(2, 2, Inches(1), Inches(2), Inches(4), Inches(1)).table
-    for row, cells in enumerate([("Plan", "Seats"), ("Team", "12")]):
-        for column, cell in enumerate(cells):
-            table.cell(row, column).text = cell
-    deck.slides.add_slide(deck.slide_layouts[6])
-    out = io.BytesIO()
-    deck.save(out)
-    content = read("a.pptx", out.getvalue())
-    assert places(content) == {
-        "slide 1": "## Plans\n\n- Small costs 5\n- Team costs 50\n\nNotes:\n\nSay it slowly.",
-        "slide 2": "## Seats\n\n| Plan | Seats |\n| --- | --- |\n| Team | 12 |",
-    }
-    assert content.title == "Plans" and content.notes == {"slides without text": 1}
-
-
-def test_sheets() -> None:
-    pytest.importorskip("python_calamine")
-    import datetime
-
-    import openpyxl
-
-    book = openpyxl.Workbook()
-    prices = book.active
-    prices.title = "Prices"
-    for row in [
-        ["Prices of 2026"],
-        ["Plan", "Price", "Since"],
-        ["Small", 5.0, datetime.date(2026, 1, 2)],
-        ["Team", 49.5, None],
-        [],
-        ["Note", "Value"],
-        ["VAT", True],
-    ]:
-        prices.append(row)
-    book.create_sheet("Empty")
-    book.create_sheet("More").append(["only text"])
-    out = io.BytesIO()
-    book.save(out)
-    assert places(read("a.xlsx", out.getvalue())) == {
-        "sheet Prices": (
-            "## Prices\n\nPrices of 2026\n\n| Plan | Price | Since |\n| --- | --- | --- |\n| Small | 5 | 2026-01-02 |\n"
-            "| Team | 49.5 |  |\n\n| Note | Value |\n| --- | --- |\n| VAT | TRUE |"
-        ),
-        "sheet More": "## More\n\nonly text",
-    }
-    with pytest.raises(LeftOut, match="damaged"):
-        read("a.xlsx", out.getvalue()[:500])
+# --- CSV ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -380,6 +55,24 @@ def test_csv(data: bytes | str, text: str) -> None:
             "<article>" + "<p>A story that is long.</p>" * 3 + "</article><div>Comments of others</div>",
             "A story that is long.\n\n" * 2 + "A story that is long.\n",
         ),
+        (
+            "<p>Open <i>all</i> of<div>Sold:<table><caption>Sales</caption><tr><th>Region<th colspan=2>Cities<tr>"
+            "<td rowspan=2>North<td>Oslo<td>Bergen<tr><td>Tromsø</table>"
+            "Not closed <ul><li>one<ol><li>inner</ol><li>two<blockquote>Said.",
+            "Open all of\n\nSold:\n\nSales\n\n| Region | Cities |  |\n| --- | --- | --- |\n| North | Oslo | Bergen |\n"
+            "| North | Tromsø |  |\n\nNot closed\n\n- one\n  1. inner\n- two\n\n  > Said.\n",
+        ),
+        (
+            "<body><p>Read <code>a&lt;b&gt; --c</code> &amp; go.<br>Next line.</p><pre>\n$ run\n  it\n   </pre><form><input>"
+            "<p>Name</form><p hidden>no</p><div role=navigation>no</div><p>H<sub>2</sub>O<sup>2</sup></body>",
+            "Read `a<b> --c` & go.\nNext line.\n\n```\n$ run\n  it\n```\n\nH2O^2\n",
+        ),
+        (
+            "<table><tr><td>Key<td>Value<tr><td>a<td><table><tr><td>x<td>1<tr><td>y<td>2</table><tr><td>b<td><ul><li>p<li>q</ul></table>",
+            "| Key | Value |\n| --- | --- |\n| a | x, 1; y, 2 |\n| b | - p - q |\n",
+        ),
+        ("<nav>All that<p>is left", "All that\n\nis left\n"),
+        ("<", "<\n"),
         ("<dl><dt>Coffee</dt><dd>Black and hot</dd></dl><script>alert(1)</script>", "- Coffee: Black and hot\n"),
     ],
 )
@@ -393,7 +86,7 @@ def test_html_title_and_encoding() -> None:
     assert (content.title, content.text) == ("Über uns", "Grüße\n")
 
 
-def test_epub() -> None:
+def test_epub_chapters_in_the_order_of_the_spine() -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("META-INF/container.xml", '<c><rootfile full-path="O/p.opf"/></c>')
@@ -413,25 +106,107 @@ def test_epub() -> None:
     )
 
 
-def test_notebook() -> None:
-    cells = [
-        {"cell_type": "markdown", "source": ["# Try\n", "\n", "Some **text**."]},
-        {
-            "cell_type": "code",
-            "source": "print(1)",
-            "outputs": [
-                {"output_type": "stream", "text": ["1\n"]},
-                {"output_type": "display_data", "data": {"image/png": "...", "text/plain": "<Figure>"}},
-                {"output_type": "error", "traceback": ["boom"]},
-            ],
-        },
+def test_epub_tables_lists_and_code() -> None:
+    table = "<table><tr><th>Plan</th><th>Price</th></tr><tr><td>A</td><td>5</td></tr></table>"
+    assert read("a.epub", epub({"a.xhtml": f"<h2>Prices</h2>{table}<ul><li>one</li></ul><pre>x\n y</pre>"})).text == (
+        "## Prices\n\n| Plan | Price |\n| --- | --- |\n| A | 5 |\n\n- one\n\n```\nx\n y\n```\n"
+    )
+
+
+def test_epub_chapters_in_folders_and_without_headings() -> None:
+    content = read("a.epub", epub({"Text/b.xhtml": "<p>No heading.</p>", "Text/../a.xhtml": "<h1>Two</h1><p>Text.</p>"}))
+    assert content.text == "No heading.\n"  # the second path stands in no archive under that name
+    assert (content.title, content.places, content.notes) == ("", (), {"missing chapters": 1})
+
+
+def test_epub_titles_of_the_book_and_of_chapters() -> None:
+    chapters = {
+        "a.xhtml": "<h1>The <i>first</i> one</h1><p>A.</p>",
+        "b.xhtml": "<p>B &amp; c.</p><h1>Last</h1>",
+        "c.xhtml": "<p></p>",
+    }
+    content = read("a.epub", epub(chapters, "<dc:title> A   book </dc:title>"))
+    assert content.title == "A   book"
+    assert places(content) == {"chapter The first one": "# The first one\n\nA.", "chapter Last": "B & c.\n\n# Last"}
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (epub({"a.xhtml": ""}, encryption="<e><EncryptedData/></e>"), "encrypted EPUB"),
+        (epub({"a.xhtml": ""}, "&bomb;"), "damaged: cannot be read as EPUB"),
+        (epub({"a.xhtml": "<p>x"})[:150], "damaged: cannot be read as EPUB"),
+        (word_xml("<w:p/>"), "damaged: cannot be read as EPUB"),
+    ],
+    ids=["encrypted", "broken package", "cut off", "a Word file"],
+)
+def test_epub_that_cannot_be_read(data: bytes, reason: str) -> None:
+    with pytest.raises(LeftOut, match=reason):
+        child.read("epub", data, Context("a.epub", lambda _: None))
+
+
+def test_notebook_cells_and_outputs() -> None:
+    printed = [
+        {"output_type": "stream", "text": ["1\n"]},
+        {"output_type": "display_data", "data": {"image/png": "...", "text/plain": "<Figure>"}},
+        {"output_type": "error", "traceback": ["boom"]},
     ]
-    content = read("a.ipynb", json.dumps({"cells": cells, "metadata": {}}))
+    content = read(
+        "a.ipynb",
+        notebook(
+            {"cell_type": "markdown", "source": ["# Try\n", "\n", "Some **text**."]},
+            {"cell_type": "code", "source": "print(1)", "outputs": printed},
+        ),
+    )
     assert content.text == "# Try\n\nSome text.\n\n```python\nprint(1)\n```\n\n```output\n1\n```\n"
+    assert content.title == "Try"
     assert content.notes == {"images dropped": 1, "tracebacks in outputs left out": 1}
-    for broken in ("[]", "{", '{"cells": 1}', "[" * 100_000):
-        with pytest.raises(LeftOut):
-            read("a.ipynb", broken)
+
+
+def test_notebook_long_output_is_cut_at_a_line() -> None:
+    lines = "".join(f"line {number}\n" for number in range(500))
+    cell = {"cell_type": "code", "source": "for x: y", "outputs": [{"output_type": "stream", "text": lines}]}
+    content = read("a.ipynb", notebook(cell, language="julia"))
+    kept = lines[: lines.rindex("\n", 0, 2_000)]
+    assert content.text == f"```julia\nfor x: y\n```\n\n```output\n{kept}\n...\n```\n"
+    assert content.notes == {"long outputs cut": 1}
+
+
+def test_notebook_tables_in_cells_and_fences_in_code() -> None:
+    content = read(
+        "a.ipynb",
+        notebook(
+            {"cell_type": "markdown", "source": "Prices:\n\n|Plan|Price|\n|--|--|\n|A|5|\n\n![a plot](attachment:x.png)"},
+            {"cell_type": "code", "source": 'text = """\n```\n"""', "outputs": []},
+            {"cell_type": "code", "source": "  ", "outputs": [{"data": {"text/plain": ["42"]}, "output_type": "execute_result"}]},
+            {"cell_type": "raw", "source": "As it stands."},
+        ),
+    )
+    assert content.text == (
+        'Prices:\n\n| Plan | Price |\n| --- | --- |\n| A | 5 |\n\n````python\ntext = """\n```\n"""\n````\n'
+        "\n```output\n42\n```\n\nAs it stands.\n"
+    )
+    assert content.notes == {"images dropped": 1}
+
+
+def test_notebook_of_version_three() -> None:
+    cells = [
+        {"cell_type": "heading", "level": 2, "source": ["Old"]},
+        {"cell_type": "code", "language": "python", "input": ["1 + 1"], "outputs": [{"output_type": "pyout", "text": ["2"]}]},
+    ]
+    old = json.dumps({"worksheets": [{"cells": cells}], "metadata": {"name": ""}, "nbformat": 3})
+    assert read("a.ipynb", old).text == "## Old\n\n```python\n1 + 1\n```\n\n```output\n2\n```\n"
+
+
+@pytest.mark.parametrize("broken", ["[]", "{", '{"cells": 1}', "[" * 100_000, '{"worksheets": []}', "null"])
+def test_notebook_that_cannot_be_read(broken: str) -> None:
+    with pytest.raises(LeftOut, match="damaged: cannot be read as notebook"):
+        read("a.ipynb", broken)
+
+
+def test_notebook_without_cells_is_empty() -> None:
+    assert read("a.ipynb", notebook()).text == ""
+    assert read("a.ipynb", '{"cells": [1, null, {"cell_type": "code", "source": 7, "outputs": [3]}]}').text == ""
 
 
 # --- reStructuredText and AsciiDoc --------------------------------------------------------------------------------------
@@ -541,12 +316,14 @@ def samples() -> dict[str, bytes]:
         "docx": word_xml("<w:p><w:r><w:t>A</w:t></w:r></w:p><w:tbl><w:tr><w:tc><w:p/></w:tc></w:tr></w:tbl>"),
         "pdf": pdf(lambda sheet: sheet.line("Some words of a page", 72, 72), outline=[("Some", 0, 0)]),
     }
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("META-INF/container.xml", '<c><rootfile full-path="p.opf"/></c>')
-        archive.writestr("p.opf", '<p><item id="a" href="a.xhtml"/><spine><itemref idref="a"/></spine></p>')
-        archive.writestr("a.xhtml", "<h1>One</h1>")
-    return found | {"epub": out.getvalue()}
+    found["epub"] = epub({"a.xhtml": "<h1>One</h1><table><tr><td>a<td>b</table>"})
+    found["sheet"] = workbook(lambda book: book.active.append(["a", 1]))
+
+    def slides(made: Any) -> None:
+        made.slides.add_slide(made.slide_layouts[1]).placeholders[1].text = "One\nTwo"
+
+    found["pptx"] = deck(slides)
+    return found
 
 
 @pytest.mark.parametrize("kind", sorted(samples()))

@@ -59,8 +59,21 @@ def cell_text(text: str) -> str:
     return joined
 
 
+MAX_REPEATED = 100
+"""Characters of a cell that are repeated in each of the rows that it spans."""
+
+
+def repeat_below(rows: list[list[str]], first: int, last: int, column: int) -> None:
+    """Put the cell that spans the rows `first` to `last` into each of them, so that a row says all by itself."""
+    if first < len(rows) and column < len(rows[first]) and len(rows[first][column]) <= MAX_REPEATED:
+        for row in rows[first + 1 : last + 1]:
+            if column < len(row):
+                row[column] = rows[first][column]
+
+
 def table(rows: list[list[str]]) -> Block:
-    """A table whose first row is its header; short rows are filled up."""
+    """A table whose first row is its header; short rows are filled up, rows without text go."""
+    rows = rows[:1] + [row for row in rows[1:] if any(row)]
     width = max(map(len, rows), default=0)
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row + [""] * (width - len(row))) + " |" for row in rows]
     return Block("table", "\n".join([*lines[:1], "| " + " | ".join(["---"] * width) + " |", *lines[1:]]))

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from html import unescape
 from html.parser import HTMLParser
 
-from rag_vs_ft.corpus.markdown.blocks import Block, cell_text, code_block, code_span, table
+from rag_vs_ft.corpus.markdown.blocks import MAX_REPEATED, Block, cell_text, code_block, code_span, table
 from rag_vs_ft.corpus.text import normalise, one_line
 
 MAX_OPEN = 50
 """Open lists, tables and quotes below which elements no longer nest."""
 MAX_SPAN = 30
-MAX_REPEATED = 100
-"""Characters of a cell that are repeated in each of the rows that it spans."""
 MAX_DEFINITION = 1_000
 """Characters of a definition that can be an item of a list; a longer one is a part of the page."""
 MAX_NESTED_TABLE = 300
 """Characters of a table that can be a cell of another one."""
+MOST_HOLDING = 4
+"""A table without a header of which more than one in so many cells holds a table lays out a page."""
 
 # HTML's elements; any other name in angle brackets is a placeholder that the reader has to fill in, and is text.
 ELEMENTS = frozenset(
@@ -286,7 +286,7 @@ class HtmlTree:
                 text = "".join(self.pre)
                 self.pre = None
                 if text.strip():
-                    self.here.append(code_block(text.removeprefix("\n")))
+                    self.here.append(code_block(text.removeprefix("\n").rstrip()))
             return
         if name == "code":
             self._end_code()
@@ -354,7 +354,8 @@ def _table(rows: list[list[_Cell]], beside: list[Block]) -> list[Block]:
     A cell that spans rows stands in each of them, so that a row says all by itself. `beside` is what stood outside the cells.
     """
     cells = [cell for row in rows for cell in row]
-    is_data = len(rows) > 1 and any(cell.header for cell in rows[0])
+    holding = sum(any(block.kind == "table" for block in cell.blocks) for cell in cells)
+    is_data = len(rows) > 1 and (any(cell.header for cell in rows[0]) or MOST_HOLDING * holding <= len(cells))
     if any(not (_fits(block) or (is_data and _fits_in_data(block))) for cell in cells for block in cell.blocks):
         return [*beside, *(block for cell in cells for block in cell.blocks)]
     grid: list[list[str]] = []
@@ -387,7 +388,7 @@ def _fits(block: Block) -> bool:
 
 
 def _fits_in_data(block: Block) -> bool:
-    """Whether a cell under a header can hold a block: a small table is a list of its rows there."""
+    """Whether a cell of a table that holds data can hold a block: a small table is a list of its rows there."""
     return block.kind == "table" and len(block.text) <= MAX_NESTED_TABLE
 
 
@@ -423,7 +424,7 @@ def _flat(blocks: list[Block]) -> str:
         elif block.kind == "table":
             rows = block.text.split("\n")
             cells = ([cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in (rows[0], *rows[2:]))
-            lines += [", ".join(filter(None, row)).replace("\\|", "|") for row in cells]
+            lines.append("; ".join(", ".join(filter(None, row)) for row in cells).replace("\\|", "|"))
         else:
             lines.append(code_span(block.text.strip()) if block.kind == "code" else block.text)
     return "\n".join(lines)

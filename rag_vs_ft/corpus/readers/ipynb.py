@@ -10,7 +10,7 @@ from rag_vs_ft.corpus.markdown.blocks import Block, code_block
 from rag_vs_ft.corpus.markdown.dialect import Dialect
 from rag_vs_ft.corpus.readers import Content, Context, LeftOut
 from rag_vs_ft.corpus.readers.text import text_of
-from rag_vs_ft.corpus.text import headings_of
+from rag_vs_ft.corpus.text import headings_of, one_line
 
 MAX_OUTPUT = 2_000
 """Characters that are kept of what a cell printed."""
@@ -36,6 +36,9 @@ def read(data: bytes, context: Context) -> Content:
 
 def _cell(cell: dict[str, Any], language: str, notes: Counter[str], context: Context) -> list[str]:
     source = _joined(cell.get("source", cell.get("input")))
+    if cell.get("cell_type") == "heading":  # of notebooks before version 4
+        level = cell.get("level")
+        source = "#" * (level if isinstance(level, int) and 1 <= level <= 6 else 1) + " " + one_line(source)
     if cell.get("cell_type") in ("markdown", "raw", "heading"):
         content = Dialect().clean(source, context.path, lambda _: None)
         notes.update(content.notes)

@@ -11,13 +11,14 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 from rag_vs_ft.corpus.markdown.blocks import Block, table
 from rag_vs_ft.corpus.readers import Content, Context, LeftOut
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
+from rag_vs_ft.records import Place
 
 MARGIN = 0.12
 """Share of a page's height at its top and bottom in which running headers and footers stand."""
@@ -30,7 +31,9 @@ MAX_HEADING_WORDS = 20
 _PAGE_NUMBER = re.compile(r"(?:page |p\. ?|seite )?[-–— ]*(?:\d{1,4}|[ivxlc]{1,6})[-–— ]*(?:(?:of|/|von) ?\d{1,4})?", re.I)
 _BULLET = re.compile(r"[•●▪◦‣∙·–*-]\s+|\(?(?:\d{1,2}|[a-z])[.)]\s+")
 _NUMBERED = re.compile(r"(?:\d{1,2}\.){1,4}\d{0,2}\s+\S|(?:chapter|section|appendix)\s+\w+", re.I)
-_UNKNOWN_LETTER = re.compile(r"\(cid:\d+\)")
+_UNKNOWN_LETTER = re.compile(r"\(cid:\d+\)|\uf8ff")
+_PAGE_BREAK = "\uf8ff"
+"""Stands in a paragraph where the next page begins; a private letter, which no text of a page keeps."""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,11 @@ class _Line:
     @property
     def text(self) -> str:
         return " ".join(text for _, _, text in self.cells)
+
+    @property
+    def ends_in_number(self) -> bool:
+        """Whether it is a label and, behind a gap, its number, as in a list of sums."""
+        return len(self.cells) > 1 and not re.search(r"[^\W\d_]", self.cells[-1][2])
 
     @property
     def left(self) -> float:
@@ -139,10 +147,11 @@ def _lines(page: Any) -> list[_Line]:
         cells = [[cell or "" for cell in row] for row in found.extract()]
         if any(_is_box(cell) for row in cells for cell in row):
             continue
-        rows = [[" ".join(cell.split()) for cell in row] for row in cells]
+        rows = [[" ".join(_named(cell).split()) for cell in row] for row in cells]
         rows = [row for row in rows if any(row)]
         columns = [number for number in range(max(map(len, rows), default=0)) if any(row[number] for row in rows)]
-        if len(rows) < 2 or len(columns) < 2:
+        # One row may be the last of a table that began on the page before.
+        if len(columns) < 2 or (len(rows) < 2 and any(word["top"] < found.bbox[1] - 1 for word in words)):
             continue
         left, top, right, bottom = found.bbox
         inside = [word for word in words if _within(word, left, top, right, bottom)]
@@ -156,6 +165,11 @@ def _lines(page: Any) -> list[_Line]:
         place = next((place for place, line in enumerate(lines) if line.top >= found.top and _beside(line, found)), len(lines))
         lines.insert(place, found)
     return lines
+
+
+def _named(text: str) -> str:
+    """Text with U+FFFD for letters that the PDF does not name; code 127 is the bullet of the usual encoding."""
+    return _UNKNOWN_LETTER.sub("\ufffd", text.replace("(cid:127)", "•"))
 
 
 def _is_box(cell: str) -> bool:
@@ -250,7 +264,7 @@ def _bridges(row: list[dict[str, Any]], gutter: float) -> bool:
 def _line(row: list[dict[str, Any]], column: int) -> _Line:
     cells: list[tuple[float, float, str]] = []
     for word in row:
-        text = _UNKNOWN_LETTER.sub("\ufffd", word["text"])
+        text = _named(word["text"])
         if cells and word["x0"] - cells[-1][1] <= max(1.0 * word["size"], 6.0):
             glue = "" if word["x0"] - cells[-1][1] < 0.08 * word["size"] else " "
             cells[-1] = (cells[-1][0], word["x1"], cells[-1][2] + glue + text)
@@ -324,6 +338,8 @@ def _content(pages: list[_Page], outline: dict[str, int], notes: Counter[str], t
 
     def level_of(line: _Line, alone: bool) -> int:
         text = line.text.strip()
+        if line.ends_in_number:
+            return 0
         if outline and outlined:
             return outline.get(_key(text), 0) if line.size >= body or line.bold else 0
         if (
@@ -347,16 +363,25 @@ def _content(pages: list[_Page], outline: dict[str, int], notes: Counter[str], t
         return 0
 
     parts: list[tuple[str, list[Block]]] = []
+    open_table: _Line | None = None
     for page in pages:
         blocks: list[Block] = []
-        for group in _groups(page.lines):
-            if group[0].rows:
-                blocks.append(table(group[0].rows))
-                continue
-            blocks += _text_blocks(group, level_of, vocabulary)
+        groups = list(_groups(page.lines))
+        for place, group in enumerate(groups):
+            first = group[0]
+            if first.rows and place == 0 and open_table is not None and _goes_on(open_table, first):
+                first.rows.insert(0, open_table.rows[0])
+            if len(first.rows) > 1:
+                blocks.append(table(first.rows))
+            elif first.rows:
+                blocks.append(paragraph(" ".join(filter(None, first.rows[0]))))
+            else:
+                blocks += _text_blocks(group, level_of, vocabulary)
+        if groups:
+            open_table = groups[-1][0] if len(groups[-1][0].rows) > 1 else None
         parts.append((f"p. {page.number}", blocks))
-    _join_pages(parts, vocabulary)
-    content = assemble(parts, notes)
+    breaks = _join_pages(parts, vocabulary)
+    content = _with_breaks(assemble(parts, notes), breaks)
     if "\ufffd" in content.text:
         notes["letters that the PDF does not name"] += content.text.count("\ufffd")
     titled = content.title if any(found.level == 1 for found in content.headings) else ""
@@ -422,6 +447,28 @@ def _aligned(lines: list[_Line]) -> list[list[str]] | None:
     return rows if filled >= least * len(rows) * len(columns) and words <= 6 else None
 
 
+def _goes_on(before: _Line, after: _Line) -> bool:
+    """Whether the table at the top of a page is the rest of the one at the end of the page before, without its header.
+
+    It has the same columns in the same place. A row of words above columns of numbers is a header of its own.
+    """
+    header, first = before.rows[0], after.rows[0]
+    ruled = not (before.text or after.text)
+    if len(header) != len(first) or abs(before.left - after.left) > 3 or (ruled and abs(before.right - after.right) > 3):
+        return False
+    if [_key(cell) for cell in header] == [_key(cell) for cell in first]:
+        return False
+    for number, cell in enumerate(first):
+        above = [row[number] for row in before.rows[1:] if row[number]]
+        if cell and not _is_number(cell) and above and all(map(_is_number, above)):
+            return False
+    return True
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.search(r"\d", cell)) and not re.search(r"[^\W\d_]{3}", cell)
+
+
 def _text_blocks(lines: list[_Line], level_of: Any, vocabulary: set[str]) -> list[Block]:
     blocks: list[Block] = []
     open_text = ""
@@ -468,7 +515,7 @@ def _text_blocks(lines: list[_Line], level_of: Any, vocabulary: set[str]) -> lis
         elif bullet or (gap and not (last is not None and line.column != last.column and _runs_on(open_text, line.text))):
             end()
             open_text = line.text
-        elif last is not None and open_text and not open_text.endswith("-") and _ended_early(lines, place):
+        elif last and open_text and (last.ends_in_number or line.ends_in_number or _ended_early(lines, place)):
             open_text += "\n" + line.text
         else:
             open_text = _joined(open_text, line.text, vocabulary)
@@ -480,7 +527,7 @@ def _text_blocks(lines: list[_Line], level_of: Any, vocabulary: set[str]) -> lis
 def _ended_early(lines: list[_Line], place: int) -> bool:
     """Whether the next line's first word would have fitted on the line before, so that its author began a new line."""
     last, line = lines[place - 1], lines[place]
-    if last.column != line.column:
+    if last.column != line.column or last.text.endswith("-"):
         return False
     margin = max(one.right for one in lines[max(0, place - 4) : place + 4] if one.column == last.column)
     letter = (line.right - line.left) / max(1, len(line.text))
@@ -505,12 +552,34 @@ def _joined(before: str, after: str, vocabulary: set[str]) -> str:
     return before + ("" if before.endswith(("-", "/")) and after[:1].isalnum() and before[-2:-1].isalnum() else " ") + after
 
 
-def _join_pages(parts: list[tuple[str, list[Block]]], vocabulary: set[str]) -> None:
-    """A paragraph that goes on overleaf is whole on the page where it begins; so is a table."""
-    for (_, before), (_, after) in pairwise(parts):
-        if not before or not after:
-            continue
-        last, first = before[-1], after[0]
-        if last.kind == first.kind == "paragraph" and _runs_on(last.text, first.text):
-            last.text = _joined(last.text, first.text, vocabulary)
-            after.pop(0)
+def _join_pages(parts: list[tuple[str, list[Block]]], vocabulary: set[str]) -> list[str]:
+    """Join the paragraphs that go on overleaf; the names of the pages that begin inside one, in order, each marked there."""
+    inside: list[str] = []
+    last: Block | None = None
+    for name, blocks in parts:
+        if last and blocks and last.kind == blocks[0].kind == "paragraph" and _runs_on(last.text, blocks[0].text):
+            overleaf = blocks.pop(0).text
+            joined = _joined(last.text, overleaf, vocabulary)
+            last.text = joined[: -len(overleaf)] + _PAGE_BREAK + overleaf
+            inside.append(name)
+        last = blocks[-1] if blocks else last
+    return inside
+
+
+def _with_breaks(content: Content, names: list[str]) -> Content:
+    """The content without the marks that `_join_pages` set, and with a place for each."""
+    pieces = content.text.split(_PAGE_BREAK)
+    starts = list(accumulate(len(piece) for piece in pieces[:-1]))
+
+    def moved(offset: int) -> int:
+        return offset - sum(start + number < offset for number, start in enumerate(starts))
+
+    places = [Place(moved(place.offset), place.name) for place in content.places]
+    places += [Place(start, name) for start, name in zip(starts, names, strict=True)]
+    places.sort(key=lambda place: place.offset)
+    return replace(
+        content,
+        text="".join(pieces),
+        headings=tuple(replace(found, offset=moved(found.offset)) for found in content.headings),
+        places=tuple(place for number, place in enumerate(places) if not number or place.name != places[number - 1].name),
+    )

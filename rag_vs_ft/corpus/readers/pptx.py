@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from functools import cache
 from typing import Any
 
-from rag_vs_ft.corpus.markdown.blocks import Block, table
+from rag_vs_ft.corpus.markdown.blocks import Block, repeat_below, table
 from rag_vs_ft.corpus.readers import Content, Context, LeftOut
 from rag_vs_ft.corpus.readers.archive import Archive
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
@@ -43,16 +44,26 @@ def read(data: bytes, context: Context) -> Content:
     return assemble(parts, notes, parts[0][1][0].text if parts and parts[0][1][0].text != "Slide 1" else "")
 
 
+@cache
+def _running() -> frozenset[Any]:
+    from pptx.enum.shapes import PP_PLACEHOLDER
+
+    return frozenset((PP_PLACEHOLDER.SLIDE_NUMBER, PP_PLACEHOLDER.DATE, PP_PLACEHOLDER.FOOTER, PP_PLACEHOLDER.HEADER))
+
+
 def _in_order(shapes: list[Any]) -> list[Any]:
     # Positions are in 914,400ths of an inch; what begins within a third of an inch stands in one row.
     return sorted(shapes, key=lambda shape: ((shape.top or 0) // 300_000, shape.left or 0))
 
 
 def _shape(shape: Any, notes: Counter[str], depth: int) -> list[Block]:
+    if shape.is_placeholder and shape.placeholder_format.type in _running():
+        notes["running headers, footers and page numbers dropped"] += 1
+        return []
     if getattr(shape, "shapes", None) is not None and depth < MAX_DEPTH:
         return [block for inner in _in_order(list(shape.shapes)) for block in _shape(inner, notes, depth + 1)]
     if getattr(shape, "has_table", False):
-        return [table([[" ".join(cell.text.split()) for cell in row.cells] for row in shape.table.rows])]
+        return [_table(shape.table)]
     if getattr(shape, "has_chart", False):
         return _chart(shape.chart)
     if shape.has_text_frame:
@@ -62,13 +73,36 @@ def _shape(shape: Any, notes: Counter[str], depth: int) -> list[Block]:
     return []
 
 
+def _table(found: Any) -> Block:
+    rows = [[" ".join(cell.text.split()) for cell in row.cells] for row in found.rows]
+    for number, row in enumerate(found.rows):
+        for column, cell in enumerate(row.cells):
+            if cell.is_merge_origin and cell.span_height > 1:
+                repeat_below(rows, number, number + cell.span_height - 1, column)
+    return table(rows)
+
+
 def _text(frame: Any) -> list[Block]:
-    lines = [(found.level, "".join(run.text for run in found.runs).replace("\v", "\n").strip()) for found in frame.paragraphs]
+    lines = [(found.level, found.text.replace("\v", "\n").strip()) for found in frame.paragraphs]
     lines = [(level, text) for level, text in lines if text]
     if len(lines) < 2:
         return [paragraph(text) for _, text in lines]
-    items = [("  " * level) + text for level, text in lines]
-    return [Block("list", tight=True, parts=[[paragraph(item)] for item in items])]
+    return [_list(lines)]
+
+
+def _list(lines: list[tuple[int, str]]) -> Block:
+    """Lines as a list, those of a deeper level in the item before them."""
+    found = Block("list", tight=True)
+    deeper: list[tuple[int, str]] = []
+    for place, (level, text) in enumerate(lines):
+        if found.parts and level > lines[0][0]:
+            deeper.append((level, text))
+        else:
+            found.parts.append([paragraph(text)])
+        if deeper and (place + 1 == len(lines) or lines[place + 1][0] <= lines[0][0]):
+            found.parts[-1].append(_list(deeper))
+            deeper = []
+    return found
 
 
 def _chart(chart: Any) -> list[Block]:

@@ -6,7 +6,7 @@ import datetime
 import io
 from collections import Counter
 
-from rag_vs_ft.corpus.markdown.blocks import Block, table
+from rag_vs_ft.corpus.markdown.blocks import Block, repeat_below, table
 from rag_vs_ft.corpus.readers import Content, Context, LeftOut
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
 
@@ -15,7 +15,10 @@ MAX_COLUMNS = 200
 
 
 def read(data: bytes, context: Context) -> Content:
-    """The sheets in order, each a place; rows with an empty row between them are tables of their own."""
+    """The sheets in order, each a place; rows with an empty row between them are tables of their own.
+
+    A cell that is merged over rows stands in each of them.
+    """
     from python_calamine import CalamineError, CalamineWorkbook
 
     try:
@@ -30,10 +33,16 @@ def read(data: bytes, context: Context) -> Content:
         notes["macros left out"] += 1
     parts: list[tuple[str, list[Block]]] = []
     for name in book.sheet_names:
-        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+        sheet = book.get_sheet_by_name(name)
+        rows = sheet.to_python(skip_empty_area=False)
         if len(rows) > MAX_ROWS:
             notes[f"rows beyond {MAX_ROWS:,} left out"] += len(rows) - MAX_ROWS
-        blocks = _tables([[_shown(cell) for cell in row[:MAX_COLUMNS]] for row in rows[:MAX_ROWS]])
+        if rows and len(rows[0]) > MAX_COLUMNS:
+            notes[f"columns beyond {MAX_COLUMNS} left out"] += len(rows[0]) - MAX_COLUMNS
+        cells = [[_shown(cell) for cell in row[:MAX_COLUMNS]] for row in rows[:MAX_ROWS]]
+        for (first, column), (last, _) in sheet.merged_cell_ranges or ():
+            repeat_below(cells, first, last, column)
+        blocks = _tables(cells)
         if blocks:
             parts.append((f"sheet {name}", [heading(name, 2), *blocks]))
     return assemble(parts, notes)
