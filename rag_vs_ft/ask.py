@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index.search import Filters, Index
+from rag_vs_ft.language import language
 from rag_vs_ft.models import extractive
 from rag_vs_ft.models.generation import GREEDY, Sampling, answer_question
 from rag_vs_ft.models.language_model import LanguageModel
+from rag_vs_ft.models.prompting import language_of
 from rag_vs_ft.records import Answer, Hit, Reranker
-
-NOTHING_RELEVANT = "Nothing relevant was found in the documents."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,9 @@ def ask(
 
     `lm` None answers with the best sentences of the passages, without a language model, and raises UserError without an index.
 
-    When nothing relevant is found, that is the answer and the model is not asked. `on_hits` gets the passages as soon as they are
-    there, `on_text` each piece of the answer. `seconds` of the answer counts retrieval and generation.
+    When nothing relevant is found, that is the answer, in the language of the documents, and the model is not asked. `on_hits`
+    gets the passages as soon as they are there, `on_text` each piece of the answer. `seconds` of the answer counts retrieval and
+    generation.
     """
     started = time.perf_counter()
     hits: list[Hit] | None = None
@@ -61,10 +62,11 @@ def ask(
         if on_hits:
             on_hits(hits)
         if not is_relevant(hits):
+            said = language(language_of(hits) or _main_language(index)).prompt.nothing_relevant
             if on_text:
-                on_text(NOTHING_RELEVANT)
+                on_text(said)
             return Answer(
-                answer=NOTHING_RELEVANT,
+                answer=said,
                 citations=(),
                 hits=tuple(hits),
                 prompt_tokens=0,
@@ -94,6 +96,12 @@ def ask(
         seconds=time.perf_counter() - started,
         index_generation=index.generation.name if index is not None else None,
     )
+
+
+def _main_language(index: Index) -> str:
+    """The language that most of an index's passages are in; "" where none is known."""
+    known = {code: count for code, count in index.manifest.languages.items() if code}
+    return max(sorted(known), key=lambda code: known[code], default="")
 
 
 def _extracted(question: str, hits: Sequence[Hit] | None, on_text: Callable[[str], None] | None) -> Answer:

@@ -1,4 +1,4 @@
-"""What a language decides: its words, their stems, which of them say nothing, and where a sentence ends.
+"""What a language decides: its words, their stems, which of them say nothing, where a sentence ends, and how a model is asked.
 
 The languages are entries of `languages.toml`; a new one is a new entry. English is what everything else falls back to, since
 text in a language that is not in the table is still cut into words by the same rules.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rag_vs_ft.errors import UserError
 
@@ -33,6 +34,21 @@ _OPENERS = "\"'(`[«“„‘¿¡"
 
 
 @dataclass(frozen=True, slots=True)
+class PromptWords:
+    """The words of a prompt: the task with passages, the labels of its parts, and two examples (passage, question, answer).
+
+    `nothing_relevant` is said where no passage is close enough to a question.
+    """
+
+    task: str
+    passages: str
+    question: str
+    answer: str
+    nothing_relevant: str
+    examples: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Language:
     """One entry of the table.
 
@@ -40,10 +56,13 @@ class Language:
     `asking_words` are those that say how something is asked and not what. `articles` go before answers are compared.
     `abbreviations` end with a full stop that ends no sentence; with `ordinal_dot`, neither does one after a number ("3. Mai").
     `script` is the one that it is written in. `unspaced`: words are not parted by spaces, so pairs of letters stand for them.
+    `prompt` has the words of a prompt, English ones where the table has none. `refusals` finds sentences that decline to answer;
+    those of English are in `evaluation.refusals`.
     """
 
     code: str
     name: str
+    prompt: PromptWords
     stemmer: str = ""
     stop_words: frozenset[str] = frozenset()
     asking_words: frozenset[str] = frozenset()
@@ -52,6 +71,7 @@ class Language:
     ordinal_dot: bool = False
     script: str = "latin"
     unspaced: bool = False
+    refusals: re.Pattern[str] | None = None
 
 
 @cache
@@ -61,12 +81,21 @@ def languages() -> Mapping[str, Language]:
     def words_of(entry: dict[str, str], name: str) -> list[str]:
         return entry.get(name, "").split()
 
+    def prompt_of(entry: dict[str, Any]) -> PromptWords:
+        words = entry.get("prompt", table["en"]["prompt"])
+        return PromptWords(**{**words, "examples": tuple(map(tuple, words["examples"]))})
+
+    def refusals_of(entry: dict[str, str]) -> re.Pattern[str] | None:
+        lines = entry.get("refusals", "").replace("{given}", entry.get("given", "")).split("\n")
+        return re.compile("|".join(filter(None, lines)), re.IGNORECASE) if any(lines) else None
+
     with Path(__file__).with_name("languages.toml").open("rb") as file:
         table = tomllib.load(file)
     return {
         code: Language(
             code=code,
             name=entry["name"],
+            prompt=prompt_of(entry),
             stemmer=entry.get("stemmer", ""),
             stop_words=frozenset(words_of(entry, "stop_words")),
             asking_words=frozenset(words_of(entry, "asking_words")),
@@ -75,6 +104,7 @@ def languages() -> Mapping[str, Language]:
             ordinal_dot=entry.get("ordinal_dot", False),
             script=entry.get("script", "latin"),
             unspaced=entry.get("unspaced", False),
+            refusals=refusals_of(entry),
         )
         for code, entry in table.items()
     }

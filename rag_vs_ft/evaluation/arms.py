@@ -167,7 +167,7 @@ def prepare(lm: LanguageModel, arm: Arm, question: Question, passages: Passages,
     Raises UserError when the question does not fit.
     """
     prompt = build_prompt(lm, question.question, passages.hits, template=arm.template, max_new_tokens=room)
-    prior = build_prompt(lm, NO_QUESTION, None, template=arm.template, max_new_tokens=room)
+    prior = build_prompt(lm, NO_QUESTION, None, template=arm.template, max_new_tokens=room, spoken=prompt.language)
     choices = question.choices or ()
     wanted = [*choices] + ([answer] if (answer := gold_answer(question)) else [])
     prefix, texts = _continuations(lm, prompt, wanted)

@@ -1,4 +1,4 @@
-"""Whether a free answer declines to answer, by its wording (English).
+"""Whether a free answer declines to answer, by its wording: in English here, in other languages by `languages.toml`.
 
 "The text field is not required" states a fact and "The text does not say" declines: what counts is whether the author, or what
 the author was given to read, is said not to tell. `tests/evaluation/refusals.txt` holds answers judged by hand; its test measures
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from rag_vs_ft.language import language, split_sentences
+from rag_vs_ft.language import language, languages, split_sentences
 
 _NOT = r"(?:(?:do|does|did|is|are|was|were|could|would|has|have)(?: not|n't)|can(?:not| not|'t)|never|fails? to)"
 _GIVEN = (
@@ -72,8 +72,16 @@ _REFUSAL = re.compile(
     ),
     re.IGNORECASE,
 )
-_CONDITION = re.compile(r"(?:if|when|whenever|unless|where|in case|as long as)\b", re.IGNORECASE)
-_GOES_ON = re.compile(r"\b(?:but|however|yet),? (?:\w+ ){2}", re.IGNORECASE)
+_CONDITION = re.compile(
+    r"(?:if|when|whenever|unless|where|in case|as long as|wenn|falls|sofern|sobald|si|s'il|lorsque|quand|cuando|en caso|se|quando"
+    r"|caso|qualora|nel caso|als|wanneer|indien|если|когда)\b|如果|若|当",
+    re.IGNORECASE,
+)
+_GOES_ON = re.compile(
+    r"\b(?:but|however|yet|aber|jedoch|doch|sondern|mais|pero|sino|mas|ma|però|maar|но|однако),? (?:\w+ ){2}|ですが、|但",
+    re.IGNORECASE,
+)
+_PATTERNS = (_REFUSAL, *(found for spoken in languages().values() if (found := spoken.refusals)))
 
 
 def is_refusal(answer: str) -> bool:
@@ -86,8 +94,12 @@ def is_refusal(answer: str) -> bool:
 
 
 def _declines(sentence: str) -> bool:
-    found = _REFUSAL.search(sentence)
-    if not found or _CONDITION.match(sentence):
+    return not _CONDITION.match(sentence) and any(_declines_by(pattern, sentence) for pattern in _PATTERNS)
+
+
+def _declines_by(pattern: re.Pattern[str], sentence: str) -> bool:
+    found = pattern.search(sentence)
+    if not found:
         return False
     rest = sentence[found.end() :]
-    return not _GOES_ON.search(rest) or bool(_REFUSAL.search(rest))
+    return not _GOES_ON.search(rest) or bool(pattern.search(rest))

@@ -3,41 +3,35 @@
 Four templates: `chat` is the tokenizer's own chat template; `plain` and `few-shot` are completions for base models; `alpaca`
 uses the section marks of Stanford Alpaca (Taori et al., 2023). Whole passages go in by rank until the window, less the room for
 the answer, is full; the question and the instructions are never cut. Text of documents and users is data: control tokens
-written in it ("<|im_end|>") are encoded as the characters they are.
+written in it ("<|im_end|>") are encoded as the characters they are. Instructions and labels are in the language of the passages.
 """
 
 from __future__ import annotations
 
 import bisect
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.language import breaks
+from rag_vs_ft.language import PromptWords, breaks, detect, language
 from rag_vs_ft.models.chat import frame
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.records import Hit
 
 TEMPLATES = ("auto", "plain", "few-shot", "alpaca", "chat")
 
-_WITH_PASSAGES = "Use only the passages to answer the question in one to three sentences."
-_WITHOUT_PASSAGES = "Answer the question in one to three sentences."
-_EXAMPLES = (
-    ("Backups run every night at two o'clock. They are kept for 30 days.", "How long is a backup kept?", "For 30 days."),
-    (
-        "To restart the service, open Settings and choose Restart. Running jobs are stopped.",
-        "What happens to jobs when I restart the service?",
-        "Running jobs are stopped.",
-    ),
-)
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is given: `text` is exactly what `token_ids` spell; `hits` are in it, `dropped` did not fit."""
+    """What a model is given: `text` is exactly what `token_ids` spell; `hits` are in it, `dropped` did not fit.
+
+    `language` is the ISO 639-1 code of its instructions and labels.
+    """
 
     text: str
     token_ids: tuple[int, ...]
@@ -46,6 +40,7 @@ class Prompt:
     notices: tuple[str, ...]
     stop: tuple[str, ...]
     template: str
+    language: str = "en"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +58,15 @@ def build_prompt(
     *,
     template: str = "auto",
     max_new_tokens: int = settings.MAX_NEW_TOKENS,
+    spoken: str | None = None,
 ) -> Prompt:
     """Put `question` and the passages of `hits` (None: ask the bare model) into at most `lm.window - max_new_tokens` tokens.
 
     Passages are numbered by the rank of their hit. Those that do not fit are dropped from the last rank up; a first passage
     that is too long by itself is cut after a sentence or line. `auto` is the template that a run of ours was finetuned on, else
-    the chat template where the tokenizer has one, else `plain`. Raises UserError for an empty question, one that does not fit,
-    or a template the model does not have.
+    the chat template where the tokenizer has one, else `plain`. `spoken` is the ISO 639-1 code of the language to ask in: by
+    default that of most passages, without any the question's. Raises UserError for an empty question, one that does not fit, or
+    a template the model does not have.
     """
     asked = _clean(question)
     if not asked:
@@ -82,9 +79,10 @@ def build_prompt(
         raise UserError(f"the tokenizer of {lm.name} has no chat template", "use --template plain, few-shot or alpaca")
     style = (lm.template or ("chat" if lm.chat else "plain")) if template == "auto" else template
     budget = lm.window - max_new_tokens
+    asked_in = language(spoken or language_of(hits or ()) or detect(asked))
 
     def assemble(passages: Sequence[Hit]) -> tuple[list[_Piece], tuple[int, ...]]:
-        pieces = _pieces(lm, style, asked, None if hits is None else passages)
+        pieces = _pieces(lm, style, asked, passages, asked_in.prompt)
         return pieces, _encode(lm, pieces)
 
     def size(passages: Sequence[Hit]) -> int:
@@ -114,17 +112,25 @@ def build_prompt(
         hits=tuple(used),
         dropped=tuple(dropped),
         notices=tuple(notices),
-        stop=_STOPS[style],
+        stop=_stops(style, asked_in.prompt),
         template=style,
+        language=asked_in.code,
     )
 
 
-_STOPS = {
-    "chat": ("\nQuestion:", "\n\n["),  # small models go on with a question or passage of their own
-    "plain": ("\n\n", "\nQuestion:", "\nAnswer:", "\nPassages:"),
-    "few-shot": ("\n\n", "\nQuestion:", "\nAnswer:", "\nPassages:"),
-    "alpaca": ("\n###",),
-}
+def language_of(hits: Sequence[Hit]) -> str:
+    """The ISO 639-1 code of the language that most passages are in, of the best one among equals; "" where none is known."""
+    known = [hit.chunk.language for hit in sorted(hits, key=lambda hit: hit.rank) if hit.chunk.language]
+    return Counter(known).most_common(1)[0][0] if known else ""
+
+
+def _stops(style: str, words: PromptWords) -> tuple[str, ...]:
+    """Where an answer ends: small models go on with a question or a passage of their own."""
+    if style == "alpaca":
+        return ("\n###",)
+    if style == "chat":
+        return (f"\n{words.question}:", "\n\n[")
+    return ("\n\n", *(f"\n{label}:" for label in (words.question, words.answer, words.passages)))
 
 
 def continue_text(lm: LanguageModel, text: str) -> Prompt:
@@ -145,7 +151,11 @@ def alpaca(instruction: str, context: str = "") -> str:
 
 def alpaca_fields(question: str, hits: Sequence[Hit]) -> tuple[str, str]:
     """The (instruction, input) of a record that asks `question` with the passages of `hits`; without any, input is empty."""
-    return (f"{_WITH_PASSAGES} {question}", _passages(hits)) if hits else (question, "")
+    return _alpaca_fields(question, hits, language(language_of(hits)).prompt)
+
+
+def _alpaca_fields(question: str, hits: Sequence[Hit], words: PromptWords) -> tuple[str, str]:
+    return (f"{words.task} {question}", _passages(hits)) if hits else (question, "")
 
 
 def _clean(text: str) -> str:
@@ -157,26 +167,27 @@ def _passages(hits: Sequence[Hit]) -> str:
     return "\n\n".join(f"[{hit.rank}] {_clean(hit.chunk.breadcrumb)}\n{_clean(hit.chunk.text)}" for hit in hits)
 
 
-def _pieces(lm: LanguageModel, style: str, question: str, hits: Sequence[Hit] | None) -> list[_Piece]:
-    passages = _passages(hits or ())
-    task = _WITH_PASSAGES if passages else _WITHOUT_PASSAGES
+def _pieces(lm: LanguageModel, style: str, question: str, hits: Sequence[Hit], words: PromptWords) -> list[_Piece]:
+    passages = _passages(hits)
+    asked = f"{words.question}: {question}"
     if style == "chat":
-        content = f"{passages}\n\n{task}\n\nQuestion: {question}" if passages else question
+        content = f"{passages}\n\n{words.task}\n\n{asked}" if passages else question
         before, after = frame(lm)
         return [_Piece(before, True), _Piece(content, False), _Piece(after, True)]
     if style == "alpaca":
-        text = alpaca(*alpaca_fields(question, hits or ()))
+        text = alpaca(*_alpaca_fields(question, hits, words))
     else:
-        text = f"Passages:\n{passages}\n\n" if passages else ""
+        text = f"{words.passages}:\n{passages}\n\n" if passages else ""
         if style == "few-shot":
-            text = "".join(_example(*example, with_passage=bool(passages)) for example in _EXAMPLES) + text
-        text += f"Question: {question}\nAnswer:"
+            text = "".join(_example(words, *example, with_passage=bool(passages)) for example in words.examples) + text
+        text += f"{asked}\n{words.answer}:"
     first = lm.tokenizer.bos_token if _adds_bos(lm) else None
     return [_Piece(first, True), _Piece(text, False)] if first else [_Piece(text, False)]
 
 
-def _example(passage: str, question: str, answer: str, *, with_passage: bool) -> str:
-    return (f"Passages:\n[1] {passage}\n\n" if with_passage else "") + f"Question: {question}\nAnswer: {answer}\n\n"
+def _example(words: PromptWords, passage: str, question: str, answer: str, *, with_passage: bool) -> str:
+    shown = f"{words.passages}:\n[1] {passage}\n\n" if with_passage else ""
+    return f"{shown}{words.question}: {question}\n{words.answer}: {answer}\n\n"
 
 
 def _adds_bos(lm: LanguageModel) -> bool:

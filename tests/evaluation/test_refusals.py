@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from rag_vs_ft.evaluation.refusals import is_refusal
+from rag_vs_ft.language import language
 
 LINES = Path(__file__).with_name("refusals.txt").read_text(encoding="utf-8").splitlines()
 JUDGED = [(line[2:], line[0] == "+") for line in LINES if line[:2] in ("+ ", "- ")]
@@ -43,3 +44,15 @@ def test_refusals_are_known_by_who_does_not_tell(answer, refuses):
 
 def test_a_long_answer_takes_no_longer_than_reading_it():
     assert is_refusal("the passages " * 20_000) is False
+
+
+IN_OTHER_LANGUAGES = {
+    part[:2]: part[4:].splitlines()
+    for part in Path(__file__).with_name("refusals_in_other_languages.txt").read_text(encoding="utf-8").split("\n[")[1:]
+}
+
+
+@pytest.mark.parametrize("code", IN_OTHER_LANGUAGES)
+def test_refusals_in_other_languages(code: str) -> None:
+    assert [line for line in IN_OTHER_LANGUAGES[code] if is_refusal(line[2:]) != line.startswith("+")] == []
+    assert is_refusal(language(code).prompt.nothing_relevant)
