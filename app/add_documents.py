@@ -43,8 +43,7 @@ def keep_files(place: Home, name: str, dropped: Sequence[Any]) -> str:
     try:
         for file in dropped:
             plain_name = file.name.replace("\\", "/").rpartition("/")[2].lstrip(".") or "unnamed"
-            with files.replacing(folder / plain_name) as temporary:
-                temporary.write_bytes(file.getvalue())
+            files.write_bytes(folder / plain_name, file.getvalue())
     except OSError as error:
         raise files.unusable(error) from error
     return str(folder)

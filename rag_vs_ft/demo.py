@@ -5,13 +5,12 @@ A second run uses what the first one made: index, trained model and predictions.
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Mapping
 from functools import partial
 
-from rag_vs_ft import settings
+from rag_vs_ft import files, settings
 from rag_vs_ft.ask import AskRequest, ask
 from rag_vs_ft.corpus import store
 from rag_vs_ft.evaluation.experiments import load_experiment
@@ -160,7 +159,7 @@ def _finished_run(home: Home) -> bool:
     if same and record.corpus and record.corpus.sha256 == store.open_corpus(NAME, home).sha256:
         return record.state == "finished"
     with runs.lock(folder):
-        shutil.rmtree(folder)
+        files.remove(folder)
     return False
 
 

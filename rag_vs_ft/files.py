@@ -1,7 +1,8 @@
-"""The one place that writes files: in one step, flushed to the disk, under a lock; and that reads back what was written so.
+"""The one place that writes, flushes, renames, removes, locks and hashes files.
 
 Everything that the product keeps goes through here, so a killed process leaves the old state or the new one, and a full disk or
-a folder that cannot be written is an error that names the file.
+a folder that cannot be written is an error that names the file. Libraries that write files themselves are given a path by
+`replacing` or inside `publishing`.
 """
 
 from __future__ import annotations
@@ -16,23 +17,34 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Python's own JSON reader recurses; nothing that is written here is nested deeper.
 MAX_DEPTH = 100
 
 
+def sha256(data: bytes) -> str:
+    """Hex SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def sha256_text(text: str) -> str:
     """Hex SHA-256 of the UTF-8 bytes of `text`; a lone surrogate counts as its three bytes."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256(text.encode("utf-8", "surrogatepass"))
 
 
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- the steps that touch the disk: all that follows is made of these -------------------------------------------------
 
 
 def fsync(path: Path) -> None:
@@ -53,9 +65,51 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def rename(source: Path, target: Path) -> None:
+    """Give a file, link or folder another name on the same disk in one step; a file or link called `target` is replaced."""
+    source.replace(target)
+    fsync(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it; nothing to do when it is absent."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Remove what nobody needs any more, as far as the system lets it go."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def cut(path: Path, size: int) -> None:
+    """Drop what a file has beyond `size` bytes."""
+    with path.open("r+b") as file:
+        file.truncate(size)
+
+
+def append_bytes(path: Path, data: bytes, *, flush: bool = True) -> None:
+    """Add to the end of a file, made with its folder when absent; a killed process may leave `data` cut off.
+
+    Without `flush` a power failure may lose it as well: for what can be computed again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path), path.open("ab") as out:
+        out.write(data)
+        if flush:
+            out.flush()
+            os.fsync(out.fileno())
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let what the system refuses inside the block name `path`: a full disk says nothing of where it is full."""
+    """Let a system error inside the block name `path`: that of a full disk names no file."""
     try:
         yield
     except OSError as error:
@@ -64,9 +118,12 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+# --- whole files ------------------------------------------------------------------------------------------------------
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` to write to; it takes the place of `path` in one step when the block ends.
+    """Yield a temporary path beside `path` for a library to write to; it takes the place of `path` when the block ends.
 
     When the block raises, the temporary file is removed and `path` is as it was.
     """
@@ -75,41 +132,73 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with naming(path):
             yield temporary
-            fsync(temporary)
-            temporary.replace(path)
-            fsync(path.parent)
+            publish(temporary, path)
     except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        discard(temporary)
         raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Yield an empty file to write bytes to; it takes the place of `path` when the block ends."""
+    with replacing(path) as temporary, temporary.open("wb") as out:
+        yield out
+        out.close()  # what the disk refuses is told here, before the file takes its place
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file in one step."""
+    with writing(path) as out:
+        out.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file (UTF-8, line ends as given) in one step."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
-
-
-def append_text(path: Path, text: str) -> None:
-    """Add to the end of a text file (UTF-8, line ends as given) and flush it. A killed process may leave a line cut off."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with naming(path), path.open("a", encoding="utf-8", newline="") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def drop_half_line(path: Path) -> None:
-    """Remove what stands after the last line end of a file that lines are added to: a killed process has left it."""
-    data = path.read_bytes() if path.is_file() else b""
-    if data and not data.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(data.rfind(b"\n") + 1)
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     """Write a JSON file in one step; the keys keep their order."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write a .npy file in one step."""
+    import numpy as np
+
+    with writing(path) as out:
+        np.save(out, array, allow_pickle=False)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file's bytes in one step."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def append_text(path: Path, text: str, *, flush: bool = True) -> None:
+    """Add to the end of a text file (UTF-8, line ends as given), as `append_bytes` does."""
+    append_bytes(path, text.encode(), flush=flush)
+
+
+def drop_half_line(path: Path) -> None:
+    """Remove what a killed process left after the last line end of a file that lines are added to."""
+    data = path.read_bytes() if path.is_file() else b""
+    if data and not data.endswith(b"\n"):
+        cut(path, data.rfind(b"\n") + 1)
+
+
+# --- whole folders ----------------------------------------------------------------------------------------------------
+
+
+def publish(made: Path, final: Path) -> None:
+    """Flush a file, or a folder with all that is in it, then rename it to `final`. The caller holds the lock."""
+    if made.is_dir():
+        inside = list(made.rglob("*"))
+        for path in [path for path in inside if path.is_file()] + [path for path in inside if path.is_dir()]:
+            fsync(path)
+    fsync(made)
+    rename(made, final)
 
 
 @contextmanager
@@ -120,19 +209,38 @@ def publishing(final: Path) -> Iterator[Path]:
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f"{final.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    discard(temporary)
     temporary.mkdir()
     try:
         yield temporary
-        inside = list(temporary.rglob("*"))
-        for path in [path for path in inside if path.is_file()] + [path for path in inside if path.is_dir()]:
-            fsync(path)
-        fsync(temporary)
-        temporary.replace(final)
-        fsync(final.parent)
+        publish(temporary, final)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        discard(temporary)
         raise
+
+
+def point(link: Path, folder: Path) -> None:
+    """Let `link` lead to `folder`, which lies below the link's own folder, replacing an old link in one step.
+
+    Windows lets only administrators make symbolic links; there it is a junction, which cannot be replaced in one step.
+    """
+    temporary = link.with_name(f".{link.name}.tmp")
+    remove(temporary)
+    try:
+        temporary.symlink_to(folder.relative_to(link.parent), target_is_directory=True)
+    except OSError:
+        if os.name != "nt":
+            raise
+        import _winapi
+
+        if os.path.lexists(link):
+            link.rmdir()  # a junction goes as an empty folder does; what it leads to stays
+        _winapi.CreateJunction(str(folder.resolve()), str(link))  # type: ignore[attr-defined, unused-ignore]
+        return
+    rename(temporary, link)
+
+
+# --- manifests, locks, errors -----------------------------------------------------------------------------------------
 
 
 def damage(folder: Path, expected: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -178,8 +286,7 @@ def lock(path: Path, busy: str, hint: str = "wait for it, or stop it") -> Iterat
             holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}), encoding="utf-8")
         yield
     finally:
-        with suppress(OSError):
-            holder.unlink(missing_ok=True)
+        discard(holder)
         held.release()
 
 

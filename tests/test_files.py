@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rag_vs_ft import files
@@ -36,6 +38,50 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
     with files.publishing(final) as temporary:
         (temporary / "part").write_text("whole")
     assert [path.name for path in final.iterdir()] == ["part"]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "made with the folder" / "a.npy"
+    files.write_array(target, np.arange(3))
+    with pytest.raises(RuntimeError), files.writing(target) as out:
+        out.write(b"half")
+        raise RuntimeError
+    assert np.load(target).tolist() == [0, 1, 2]
+    files.copy(target, tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == target.read_bytes()
+    assert {path.name for path in tmp_path.rglob("*")} == {"made with the folder", "a.npy", "b"}
+
+
+def test_files_grow_and_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "lines"
+    for flush in (True, False):
+        files.append_bytes(path, b"one\n", flush=flush)
+    files.append_text(path, "hal")
+    files.drop_half_line(path)
+    assert path.read_bytes() == b"one\none\n"
+    files.cut(path, 4)
+    assert path.read_bytes() == b"one\n"
+
+
+@pytest.mark.parametrize("remove", [files.remove, files.discard])
+def test_removing_takes_a_link_and_not_what_it_leads_to(tmp_path: Path, remove: Callable[[Path], None]) -> None:
+    folder = tmp_path / "folder"
+    files.write_text(folder / "inside" / "file", "kept")
+    files.point(tmp_path / "link", folder)
+    remove(tmp_path / "link")
+    assert (folder / "inside" / "file").read_text() == "kept"
+    remove(folder)
+    remove(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_is_replaced_in_one_step(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / ".best.tmp").symlink_to("left by a killed process")
+        files.point(tmp_path / "best", tmp_path / name)
+        assert (tmp_path / "best").resolve() == tmp_path / name
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "best"}
 
 
 def test_line_ends_are_written_as_given(tmp_path: Path) -> None:

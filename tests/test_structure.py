@@ -1,6 +1,7 @@
 """The import graph: no circle, and packages in layers. Imports inside functions count, those for type checking alone do not."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "rag_vs_ft"
@@ -33,6 +34,11 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path, known: set[str]) -> set[str]:
     """The modules of the package that a file imports."""
     found = set()
@@ -50,10 +56,11 @@ def imports(path: Path, known: set[str]) -> set[str]:
         for child in ast.iter_child_nodes(node):
             visit(child)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")))
+    visit(tree_of(path))
     return found & known
 
 
+@cache
 def graph() -> dict[str, set[str]]:
     known = modules()
     return {name: imports(path, set(known)) - {name} for name, path in known.items()}
@@ -101,3 +108,79 @@ def test_packages_import_from_the_layers_below() -> None:
         if part(module) != part(other) and height[part(other)] >= height[part(module)]
     ]
     assert not wrong
+
+
+# --- what writes to the disk ------------------------------------------------------------------------------------------
+
+STEPS = {"rename", "unlink", "rmdir", "write_text", "write_bytes", "truncate", "touch", "symlink_to", "hardlink_to", "fsync"}
+WRITING_LIBRARIES = {
+    *("save_file", "save_pretrained", "save_to_json", "savefig", "save", "save_model", "save_model_to_file", "quantize_dynamic"),
+    *("write_index", "write_table", "new_file", "ParquetWriter", "export", "hf_hub_download", "connect"),
+}
+OUTSIDE = {
+    "corpus/store.py: ParquetWriter": "a temporary table, which files.publish moves into place",
+    "corpus/store.py: write_table": "the same",
+    "corpus/reading.py: write_table": "inside files.replacing",
+    "database.py: connect": "SQLite has a journal and locks of its own",
+    "environment.py: write_text": "a switch of the kernel's under /proc",
+    "gguf.py: save_pretrained": "into the folder that a pull publishes",
+    "index/dense.py: write_index": "into the folder of a new generation",
+    "index/export.py: export": "into a scratch folder, from which files.publish takes the result",
+    "index/export.py: quantize_dynamic": "the same",
+    "index/export.py: save_model_to_file": "the same",
+    "index/lexical.py: save": "into the folder of a new generation",
+    "index/table.py: new_file": "into the folder of a new generation",
+    "index/table.py: write_table": "the same",
+    "jobs.py: open": "what a job prints; its process writes it",
+    "models/fast.py: save_model": "into a scratch folder, from which files.publish takes the result",
+    "models/fast.py: touch": "the time of last use, by which old conversions are dropped",
+    "pickles_child.py: save_file": "into the folder that a pull publishes; the process imports nothing of the package",
+    "pickles_child.py: write_text": "the same",
+    "pulling.py: hf_hub_download": "into the folder that a pull publishes",
+    "training/engine.py: save_file": "into the folder of a new checkpoint",
+    "training/engine.py: save_pretrained": "the same",
+    "training/engine.py: save_to_json": "the same",
+    "training/plots.py: savefig": "inside files.replacing, and into memory",
+    "evaluation/plots.py: savefig": "into memory",
+    "training/prepare.py: save_pretrained": "inside files.publishing",
+}
+"""Every write that is not a call of files.py, and why it may be none."""
+
+
+def writes(tree: ast.Module) -> set[str]:
+    """Names of the calls and modules that write, flush, rename, remove, lock or hash without files.py."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+            found |= {"shutil", "hashlib", "filelock", "fcntl", "msvcrt"} & set(names)
+        elif isinstance(node, ast.Attribute) and node.attr == "O_CREAT":
+            found.add("O_CREAT")
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+            if owner in ("files", "conversations", "readings"):
+                continue
+            modes = [arg.value for arg in [*node.args, *(key.value for key in node.keywords)] if isinstance(arg, ast.Constant)]
+            opens = name == "open" and any(isinstance(mode, str) and set(mode) & set("wax+") and len(mode) < 4 for mode in modes)
+            moves = owner and name == "replace" and len(node.args) == 1 and not node.keywords  # of a path; a string's has two
+            if name in STEPS | WRITING_LIBRARIES or opens or moves or (owner == "os" and name in ("remove", "replace")):
+                found.add(name)
+    return found
+
+
+def test_the_search_finds_writes() -> None:
+    code = """
+import shutil
+path.open("w"); open(path, mode="ab"); path.replace(other); text.replace("a", "b"); os.replace(a, b); files.rename(a, b)
+path.open("rb"); path.write_text("x"); np.save(path, array)
+"""
+    assert writes(ast.parse(code)) == {"shutil", "open", "replace", "write_text", "save"}
+    assert writes(ast.parse('text.replace("a", "b"); replace(record, a=1); path.open("rb"); files.write_text(path, "")')) == set()
+
+
+def test_only_files_py_writes() -> None:
+    app = PACKAGE.parent / "app"
+    paths = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py") if path.name != "files.py"}
+    paths |= {path.relative_to(app.parent).as_posix(): path for path in app.rglob("*.py")}
+    assert {f"{name}: {call}" for name, path in paths.items() for call in writes(tree_of(path))} == set(OUTSIDE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,11 +89,9 @@ def _patterns(folders: Sequence[str]) -> list[str]:
 
 
 def _first_time(url: str, folder: Path) -> None:
-    """An empty, sparse, partial repository that knows its origin; moved into place when it is set up."""
-    making = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(making, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
+    """An empty, sparse, partial repository that knows its origin, moved into place when it is set up."""
+    files.discard(folder)
+    with files.publishing(folder) as making:
         _git(None, "init", "--quiet", "--template=", "--", str(making), url=url)
         _git(making, "remote", "add", "--", "origin", url, url=url)
         for key, value in (
@@ -104,9 +101,6 @@ def _first_time(url: str, folder: Path) -> None:
             ("core.autocrlf", "false"),
         ):
             _git(making, "config", key, value, url=url)
-        making.rename(folder)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
 
 
 def _environment() -> dict[str, str]:

@@ -7,7 +7,6 @@ when it is missing, damaged or does not belong to the documents, everything is r
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -138,7 +137,7 @@ class _Files:
                 self._parts[path] = ""
             else:
                 groups = self.groups(path, data)
-                self._parts[path] = hashlib.sha256(data + (repr(groups).encode() if groups else b"")).hexdigest()
+                self._parts[path] = files.sha256(data + (repr(groups).encode() if groups else b""))
         return self._parts[path]
 
     def groups(self, path: str, data: bytes) -> tuple[str, ...] | None:
@@ -217,7 +216,7 @@ def _read(file: RawFile, reading: Reading, known: Known | None, parts: _Files, i
         data = file.read()
     except LeftOut as reason:
         return _left_out(file, now, reason)
-    sha256 = hashlib.sha256(data).hexdigest()
+    sha256 = files.sha256(data)
     if alike and known and known.sha256 == sha256 and _same_parts(known, parts):
         return Read(file, replace(known, size=size, changed=changed), None)
     try:

@@ -7,7 +7,6 @@ is replaced in one step, then the old table is removed; a process that dies anyw
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -325,8 +324,7 @@ def _write(
         written = not (old and old.manifest.same_content(manifest))
         if written:
             if temporary.exists():
-                files.fsync(temporary)
-                temporary.replace(folder / manifest.table)
+                files.publish(temporary, folder / manifest.table)
             files.write_json(folder / MANIFEST, manifest.to_json())
         if written or known != list(before.known.values()):
             with suppress(OSError):  # without it everything is read again, no more
@@ -335,10 +333,9 @@ def _write(
             _sweep(folder, manifest.table)
         return CorpusInfo(name, manifest if written or old is None else old.manifest, changes, written)
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        files.discard(temporary)
         if not existed and not (folder / MANIFEST).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            files.discard(folder)
 
 
 def _until_new(found: Iterator[Read]) -> list[Read]:
@@ -495,4 +492,4 @@ def _sweep(folder: Path, table: str) -> None:
     """Remove tables that no manifest names and what a killed process left."""
     for path in folder.iterdir():
         if path.name not in (table, MANIFEST, readings.FILES):
-            path.unlink(missing_ok=True)
+            files.remove(path)

@@ -158,7 +158,7 @@ def demo_comparison(
     source = home.results / name / "experiment.toml"
     try:
         files.write_text(source, raw)
-        source.with_name(MANIFEST).unlink(missing_ok=True)
+        files.remove(source.with_name(MANIFEST))
     except OSError as error:
         raise files.unusable(error) from error
     return run_experiment(source, home=home, limit=limit, run_name=name, resume=True, progress=progress)

@@ -190,9 +190,8 @@ class Store:
         """Append those that this run does not have yet. Raises UserError when the disk refuses."""
         new = [prediction for prediction in predictions if _place(prediction) not in self._written]
         try:
-            with files.naming(self._path), self._path.open("a", encoding="utf-8", newline="\n") as out:
-                for prediction in new:
-                    out.write(line_of(prediction.to_json()))
+            # Not flushed: a prediction that a power failure loses is computed again.
+            files.append_text(self._path, "".join(line_of(prediction.to_json()) for prediction in new), flush=False)
         except OSError as error:
             raise files.unusable(error) from error
         for prediction in new:

@@ -10,11 +10,8 @@ and keys, BM25's terms and the FAISS index (docs/performance.md, "Size").
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
-import os
-import shutil
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from rag_vs_ft import __version__, catalogue, files, settings
 from rag_vs_ft.corpus.store import Corpus, open_corpus
 from rag_vs_ft.errors import CheckFailed, UserError
-from rag_vs_ft.files import sha256_text
 from rag_vs_ft.index import dense, embedding, generations, lexical
 from rag_vs_ft.index import documents as whole
 from rag_vs_ft.index.chunking import Chunker, chunk_document, embedded_text
@@ -155,7 +151,7 @@ def _build(
     old = _answering(folder)
     if old is not None and _same(old.manifest.inputs, inputs):
         generations.mend(folder, old)
-        shutil.rmtree(folder / "work", ignore_errors=True)
+        files.discard(folder / "work")
         return BuildResult(old, False, replace(old.manifest.counts, embedded=0), {"total": 0.0})
 
     started = time.perf_counter()
@@ -176,7 +172,7 @@ def _build(
             raise UserError(f"corpus {corpus.name!r} gives no chunks", f"look at it: rag-vs-ft corpus info {corpus.name}")
         timed("chunk")
 
-        store = VectorStore(work / sha256_text(repr((embedder.id, embedding.VERSION)))[:16], embedder.dimension)
+        store = VectorStore(work / files.sha256_text(repr((embedder.id, embedding.VERSION)))[:16], embedder.dimension)
         known = _known_vectors(old, old_table, embedder)
         vectors, unique, reused = _row_vectors(work / "rows", table, chunker, embedder, store, known, progress)
         timed("embed")
@@ -211,7 +207,7 @@ def _build(
         raise UserError(
             f"{said.message}; the index answers as before", f"{said.hint} (what is embedded already is kept)"
         ) from error
-    shutil.rmtree(work, ignore_errors=True)
+    files.discard(work)
     return BuildResult(generation, True, generation.manifest.counts, seconds | {"total": round(time.perf_counter() - started, 3)})
 
 
@@ -291,12 +287,12 @@ def _document_key(document: Document) -> bytes:
     """Hash of all that the chunks of a document are made from."""
     labels = (document.title, document.url, document.service, document.date, document.kind, document.language)
     parts = (*labels, document.text, repr(document.headings), repr(document.places), repr(document.groups))
-    return hashlib.sha256("\0".join(parts).encode()).digest()
+    return bytes.fromhex(files.sha256("\0".join(parts).encode()))
 
 
 def _text_key(chunk: Chunk) -> bytes:
     """Hash of what is embedded of a chunk."""
-    return hashlib.sha256(f"{chunk.breadcrumb}\n{chunk.text}".encode()).digest()
+    return bytes.fromhex(files.sha256(f"{chunk.breadcrumb}\n{chunk.text}".encode()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,23 +320,20 @@ class VectorStore:
     """
 
     def __init__(self, folder: Path, dimension: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._paths = {folder / "vectors": 2 * dimension, folder / "keys": 32}
         self._dimension = dimension
         for path in self._paths:
-            path.touch()
+            files.append_bytes(path, b"")  # makes it when it is absent
         self._rows = min(path.stat().st_size // width for path, width in self._paths.items())
         for path, width in self._paths.items():
-            os.truncate(path, self._rows * width)
+            files.cut(path, self._rows * width)
 
     def append(self, keys: list[bytes], vectors: NDArray[np.float32]) -> None:
         """Keep these vectors, in half precision."""
         import numpy as np
 
         for path, data in zip(self._paths, (vectors.astype(np.float16).tobytes(), b"".join(keys)), strict=True):
-            with path.open("ab") as file:
-                file.write(data)
-            files.fsync(path)
+            files.append_bytes(path, data)
         self._rows += len(keys)
 
     def known(self) -> _Known:
@@ -408,7 +401,7 @@ def _row_vectors(
     in_store = places(keys, saved)
     shape = (len(table), embedder.dimension)
     # Written and then mapped: on a full disk a write fails where a store into a mapping would end the process.
-    with path.open("wb") as file:
+    with files.writing(path) as file:
         for start in range(0, len(table), SHARD):
             part = texts[start : start + SHARD]
             rows = np.empty((len(part), shape[1]), dtype=np.float16)

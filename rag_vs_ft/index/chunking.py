@@ -16,8 +16,8 @@ from functools import cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
+from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.files import sha256_text
 from rag_vs_ft.records import Chunk, Document
 
 if TYPE_CHECKING:
@@ -117,9 +117,9 @@ def chunk_document(document: Document, chunker: Chunker, encode: Encode) -> list
         where = (document.url, document.service, document.date, document.kind)
         chunk = Chunk("", document.id, title, heading, "", 0, 0, 0, *where, language=document.language, groups=document.groups)
         for start, end, shown, tokens in _fitting(text, blocks, chunk, chunker, encode):
-            identity = sha256_text(f"{document.id}\0{heading}\0{shown}")
+            identity = files.sha256_text(f"{document.id}\0{heading}\0{shown}")
             seen[identity] += 1
-            key = sha256_text(f"{identity}\0{seen[identity]}")[:16]
+            key = files.sha256_text(f"{identity}\0{seen[identity]}")[:16]
             place = document.place(start, end)
             chunks.append(replace(chunk, id=key, text=shown, start=start, end=end, tokens=tokens, place=place))
     return chunks

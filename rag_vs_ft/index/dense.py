@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rag_vs_ft import files
 from rag_vs_ft.index.damage import reading
 from rag_vs_ft.index.lazy import loaded_once
 
@@ -73,7 +74,7 @@ def build(folder: Path, vectors: NDArray[np.float16], threads: int, kind: str = 
         faiss.omp_set_num_threads(1)
     else:
         index = _cells(vectors)
-        np.save(folder / VECTORS, vectors, allow_pickle=False)
+        files.write_array(folder / VECTORS, vectors)
     for start in range(0, rows, _BLOCK):
         index.add(np.ascontiguousarray(vectors[start : start + _BLOCK], dtype=np.float32))
     try:

@@ -12,6 +12,7 @@ from itertools import groupby, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rag_vs_ft import files
 from rag_vs_ft.index import lexical
 from rag_vs_ft.index.damage import reading
 from rag_vs_ft.index.lazy import loaded_once
@@ -51,7 +52,7 @@ def build(
     for start in range(0, len(vectors), _BLOCK):
         np.add.at(sums, numbers[start : start + _BLOCK], vectors[start : start + _BLOCK].astype(np.float32))
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    np.save(folder / "vectors.npy", sums / np.maximum(lengths, 1e-12), allow_pickle=False)
+    files.write_array(folder / "vectors.npy", sums / np.maximum(lengths, 1e-12))
 
 
 @dataclass(frozen=True)

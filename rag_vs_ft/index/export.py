@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import io
 import logging
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -54,15 +53,13 @@ def exported(model: SentenceModel, precision: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             made = _export(model, precision, Path(scratch))
-            files.fsync(made)
-            made.replace(target)
-            files.fsync(folder)
+            files.publish(made, target)
         return target
     except OSError as error:
         reason = files.unusable(error).message
         logging.getLogger("rag_vs_ft").warning("%s; the model is converted again at each start", reason)
     scratch = tempfile.mkdtemp(prefix="rag-vs-ft-")
-    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    atexit.register(files.discard, Path(scratch))
     return _export(model, precision, Path(scratch))
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -116,12 +115,12 @@ def sweep(folder: Path) -> None:
     A reader that still has a removed generation open keeps its memory-mapped files.
     """
     for path in folder.glob("*.tmp"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        files.remove(path)
     names, rejected, current = _names(folder), _rejected(folder), _pointed(folder)
     kept = {current, *[name for name in names if name not in rejected][-KEEP:]}
     for name in names:
         if name not in kept:
-            shutil.rmtree(folder / name, ignore_errors=True)
+            files.discard(folder / name)
 
 
 def current(folder: Path) -> Generation:

@@ -18,6 +18,7 @@ from itertools import pairwise, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index.damage import reading
 from rag_vs_ft.index.lazy import loaded_once
@@ -241,7 +242,7 @@ def build(
     ]
     spoken = tuple(sorted(analysed)) or ("en",)
     record = analyzer.to_json() | asdict(bm25) | ({} if spoken == ("en",) else {"languages": spoken})
-    (folder / "analyzer.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    files.write_json(folder / "analyzer.json", record)
     if bm25.backend == "rank-bm25":
         _save_terms(folder, rows, vocabulary)
     else:
@@ -307,9 +308,9 @@ class _RankBm25:
 def _save_terms(folder: Path, rows: list[array[int]], vocabulary: dict[str, int]) -> None:
     import numpy as np
 
-    np.save(folder / "terms.npy", np.concatenate([np.asarray(row, dtype=np.int32) for row in rows]), allow_pickle=False)
-    np.save(folder / "lengths.npy", np.asarray([len(row) for row in rows], dtype=np.int64), allow_pickle=False)
-    (folder / "vocabulary.json").write_text(json.dumps(list(vocabulary), ensure_ascii=False), encoding="utf-8")
+    files.write_array(folder / "terms.npy", np.concatenate([np.asarray(row, dtype=np.int32) for row in rows]))
+    files.write_array(folder / "lengths.npy", np.asarray([len(row) for row in rows], dtype=np.int64))
+    files.write_json(folder / "vocabulary.json", list(vocabulary), indent=None)
 
 
 def _load_terms(folder: Path) -> list[list[str]]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rag_vs_ft import files
 from rag_vs_ft.index.damage import reading
 from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.records import Chunk
@@ -72,7 +73,7 @@ class ChunkWriter:
                 for start in range(0, len(order), _BATCH):
                     writer.write_table(_taken(table, order[start : start + _BATCH]))
             del table
-        self._unsorted.unlink()
+        files.remove(self._unsorted)
         keys = pa.table({"id": list(documents), "key": pa.array(documents.values(), pa.binary())})
         with pa.ipc.new_file(str(self.folder / DOCUMENTS), keys.schema) as writer:
             writer.write_table(keys)

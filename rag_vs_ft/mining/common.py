@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rag_vs_ft.files import sha256_text
+from rag_vs_ft import files
 from rag_vs_ft.records import Question
 
 GAP = "____"
@@ -32,7 +32,7 @@ class Mined:
 
 def question_id(kind: str, *parts: str) -> str:
     """An id that depends on what the question is made of and nothing else: the same text mined again has the same id."""
-    return f"{kind}-{sha256_text(chr(0).join(parts))[:16]}"
+    return f"{kind}-{files.sha256_text(chr(0).join(parts))[:16]}"
 
 
 def guess_rate(questions: Sequence[Question], name: str, mark: Callable[[str, str], float]) -> dict[str, float]:

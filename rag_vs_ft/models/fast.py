@@ -7,10 +7,8 @@ turns tokens into logits; sampling, stop strings and streaming are `models.gener
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
-import shutil
 import sys
 import tempfile
 import threading
@@ -21,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rag_vs_ft import settings
+from rag_vs_ft import files, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.folders import first_line
 from rag_vs_ft.models.language_model import Engine, LanguageModel
@@ -188,10 +186,10 @@ def _converted(lm: LanguageModel, progress: Progress = silent) -> Path:
                 made.mkdir()
                 _convert(lm, made)
                 if not target.exists():  # another process may have been as fast
-                    made.rename(target)
+                    files.publish(made, target)
             kept = sorted(folders.glob("[0-9a-f]*"), key=lambda folder: folder.stat().st_mtime)
             for folder in kept[:-KEPT_CONVERSIONS]:
-                shutil.rmtree(folder, ignore_errors=True)
+                files.discard(folder)
         target.touch()
     except OSError as error:
         raise Unsupported(f"it cannot be kept in {folders}: {error.strerror or error}") from error
@@ -212,11 +210,11 @@ def _key(lm: LanguageModel) -> str:
         lm.weights_sha256,
         *(metadata.version(name) for name in ("openvino", "transformers")),
     ]
-    found = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
+    found = [json.dumps(parts, sort_keys=True, default=str).encode()]
     for name, weight in lm.model.state_dict().items():
         flat = weight.detach().flatten()
-        found.update(f"{name} {tuple(weight.shape)}".encode() + flat[:: max(1, len(flat) // 4096)].numpy().tobytes())
-    return found.hexdigest()[:32]
+        found.append(f"{name} {tuple(weight.shape)}".encode() + flat[:: max(1, len(flat) // 4096)].numpy().tobytes())
+    return files.sha256(b"".join(found))[:32]
 
 
 def _convert(lm: LanguageModel, folder: Path) -> None:

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from rag_vs_ft import files
 from rag_vs_ft.environment import peak_memory
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.progress import Progress
@@ -160,7 +161,7 @@ class RunTrainer(Trainer):
                 self.tokenizer.save_pretrained(place)
                 save_file(states, place / OPTIMIZER)
                 schedule = {key: value for key, value in self.lr_scheduler.state_dict().items() if key != "lr_lambdas"}
-                (place / SCHEDULER).write_text(json.dumps(schedule), encoding="utf-8")
+                files.write_json(place / SCHEDULER, schedule, indent=None)
                 self.state.save_to_json(str(place / TRAINER_STATE))
 
             place = runs.save_checkpoint(self.folder, self.state.global_step, write)
@@ -304,7 +305,7 @@ def save_weights(model: Any, weights: dict[str, Any], place: Path) -> None:
     """Write one safetensors file in Hugging Face layout, or in peft's for an adapter."""
     if isinstance(model, PeftModel):
         model.save_pretrained(place, save_embedding_layers=False)
-        (place / "README.md").unlink(missing_ok=True)  # peft's empty model card
+        files.remove(place / "README.md")  # peft's empty model card
         return
     model.save_pretrained(place, state_dict=weights, max_shard_size="1000GB")
 

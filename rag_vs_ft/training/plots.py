@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rag_vs_ft import files
 from rag_vs_ft.training.record import RunRecord
 
 PANELS = (
@@ -49,7 +50,8 @@ def draw(folder: Path, record: RunRecord, rows: list[dict[str, Any]]) -> None:
         if drawn > 1 or (number < 2 and best is not None):
             axes.legend(fontsize=8)
     figure.suptitle(f"{folder.name}: {record.arm}, preset {record.preset}", fontsize=11)
-    figure.savefig(folder / "curves.png", dpi=110, metadata={"Software": None})
+    with files.replacing(folder / "curves.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
     picture = io.StringIO()
     figure.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
     svg = picture.getvalue()
@@ -59,7 +61,7 @@ def draw(folder: Path, record: RunRecord, rows: list[dict[str, Any]]) -> None:
         result=_table(asdict(record.result) if record.result else {}),
         settings=_table(record.settings),
     )
-    (folder / "curves.html").write_text(page, encoding="utf-8")
+    files.write_text(folder / "curves.html", page)
 
 
 def _table(values: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +96,7 @@ def _scratch_tokenizer(preset: Preset, folder: Path, corpus: Corpus, where: sett
     held = set(split_documents(corpus.documents(), fraction=preset.validation_fraction, seed=preset.seed).validation)
     texts = (document.text for document in corpus.documents() if document.id not in held)
     tokenizer = train_tokenizer(texts, preset.vocab_size, preset.window)
-    shutil.rmtree(kept, ignore_errors=True)  # what is left of one that lost its tokenizer.json
+    files.discard(kept)  # what is left of one that lost its tokenizer.json
     with files.publishing(kept) as temporary:
         tokenizer.save_pretrained(temporary)
     return tokenizer

@@ -16,8 +16,6 @@ then renamed; `best` and `last` are links that are replaced in one step.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -122,8 +120,7 @@ def save_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> P
 
     place = folder / "checkpoints" / checkpoint_name(step)
     try:
-        if place.exists():  # a damaged one that was passed over on resuming
-            shutil.rmtree(place)
+        files.remove(place)  # a damaged one that was passed over on resuming
         with files.publishing(place) as temporary:
             write(temporary)
             manifest = {"format": FORMAT, "step": step, "files": files.listed(temporary)}
@@ -155,7 +152,7 @@ def has_checkpoint(folder: Path) -> bool:
 def last_whole_checkpoint(folder: Path, progress: Progress = silent) -> Path | None:
     """The newest checkpoint that is whole, or None; those passed over are told, and what a killed process left is removed."""
     for left in (folder / "checkpoints").glob("*.tmp"):
-        shutil.rmtree(left)
+        files.remove(left)
     for place in reversed(_checkpoints(folder)):
         problem = check_checkpoint(place)
         if problem is None:
@@ -165,24 +162,8 @@ def last_whole_checkpoint(folder: Path, progress: Progress = silent) -> Path | N
 
 
 def point(folder: Path, name: str, place: Path) -> None:
-    """Let `folder/name` ("best", "last") be the checkpoint `place`, replacing the old link in one step.
-
-    Windows lets only administrators make symbolic links; there it is a junction, which cannot be replaced in one step.
-    """
-    target, temporary = folder / name, folder / f".{name}.tmp"
-    temporary.unlink(missing_ok=True)
-    try:
-        temporary.symlink_to(place.relative_to(folder), target_is_directory=True)
-    except OSError:
-        if os.name != "nt":
-            raise
-        import _winapi
-
-        if os.path.lexists(target):
-            target.rmdir()  # a junction goes as an empty folder does; what it leads to stays
-        _winapi.CreateJunction(str(place.resolve()), str(target))  # type: ignore[attr-defined, unused-ignore]
-        return
-    temporary.replace(target)
+    """Let `folder/name` ("best", "last") be the checkpoint `place`, replacing the old link in one step."""
+    files.point(folder / name, place)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -192,8 +173,8 @@ def prune(folder: Path, keep: int) -> None:
         if place.resolve() != best:
             # Renamed first: a folder that is half removed must not look like a checkpoint.
             gone = place.with_name(f".{place.name}.tmp")
-            place.rename(gone)
-            shutil.rmtree(gone)
+            files.rename(place, gone)
+            files.remove(gone)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -17,7 +17,6 @@ from typing import Any
 
 from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.files import sha256_text
 from rag_vs_ft.funnel import Funnel
 from rag_vs_ft.language import words
 from rag_vs_ft.models.generation import Completion, Sampling, generate_batch
@@ -154,8 +153,8 @@ def self_instruct(
     header = {
         "format": _FORMAT,
         "model": lm.weights_sha256,
-        "passages": sha256_text("\0".join(text for _, text in passages)),
-        "known": sha256_text("\0".join(record.instruction for record in known)),
+        "passages": files.sha256_text("\0".join(text for _, text in passages)),
+        "known": files.sha256_text("\0".join(record.instruction for record in known)),
         "seed": seed,
     }
     done = _read(journal, header, len(passages))
@@ -196,7 +195,7 @@ def _passages(documents: Iterable[Document], seed: int) -> list[tuple[str, str]]
             if len(text.split()) >= low:
                 title = f"{document.title} > {section.heading}" if section.heading else document.title
                 found.setdefault(f"{title}\n{text}", document.id)
-    return sorted(((key, text) for text, key in found.items()), key=lambda pair: sha256_text(f"{seed} {pair[1]}"))
+    return sorted(((key, text) for text, key in found.items()), key=lambda pair: files.sha256_text(f"{seed} {pair[1]}"))
 
 
 def _round(

@@ -6,11 +6,11 @@ be encoded and comes back byte for byte.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rag_vs_ft import files
 from rag_vs_ft.catalogue import PULLED, here, locate
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.naming import folder_of, meaning_of
@@ -107,7 +107,7 @@ def fingerprint(tokenizer: Any) -> str:
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     kept = {key: state.get(key) for key in ("model", "added_tokens", "normalizer", "pre_tokenizer")}
     kept["end"] = [end_of_text(tokenizer), start_tokens(tokenizer)]
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
+    return files.sha256_text(json.dumps(kept, sort_keys=True, ensure_ascii=False))
 
 
 def tokenize(text: str, tokenizer: Any) -> list[tuple[str, int]]:

@@ -7,7 +7,6 @@ document begins, and how many bytes of text the tokens stand for. The folder is 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -65,9 +64,9 @@ def write_tokens(folder: Path, documents: Iterable[Document], tokenizer: Any, sp
     sides = {key: side for side in SIDES for key in getattr(split, side)}
     summary = {side: {"tokens": 1, "text_bytes": 0, "document_ids": [], "offsets": []} for side in SIDES}
     try:
-        shutil.rmtree(folder, ignore_errors=True)
+        files.discard(folder)
         with files.publishing(folder) as temporary, ExitStack() as opened:
-            out = {side: opened.enter_context((temporary / f"{side}.bin").open("wb")) for side in SIDES}
+            out = {side: opened.enter_context(files.writing(temporary / f"{side}.bin")) for side in SIDES}
             for file in out.values():
                 file.write(np.array([separator], dtype=kind).tobytes())
             for batch in _batches(document for document in documents if document.id in sides):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -22,11 +21,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rag_vs_ft import __version__, settings
+from rag_vs_ft import __version__, files, settings
 from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.environment import git_commit
 from rag_vs_ft.errors import CheckFailed, UserError
-from rag_vs_ft.files import sha256_file
 from rag_vs_ft.models.devices import choose_device
 from rag_vs_ft.models.loading import weights_sha256
 from rag_vs_ft.progress import Progress, silent
@@ -241,7 +239,7 @@ def _describe(started: _Started, home: settings.Home) -> RunRecord:
         settings=preset.model_dump(),
         base=Source(weights_sha256(preset.base, home), preset.base) if preset.base else None,
         corpus=Source(corpus.sha256, started.corpus or "") if corpus else None,
-        data=Source(sha256_file(data), file=str(data)) if data else None,
+        data=Source(files.sha256_file(data), file=str(data)) if data else None,
         template="alpaca" if started.arm == "instruct" else "",
         versions={"rag-vs-ft": __version__, "commit": git_commit(), **packages},
         state="preparing",
@@ -257,13 +255,13 @@ def _open_run(folder: Path, description: RunRecord, resume: bool, tell: Progress
         if runs.has_checkpoint(folder):
             raise UserError(f"run {folder.name!r} exists", "continue it with --resume, or use another name")
         if (folder / RECORD).exists() or _only_leftovers(folder):
-            shutil.rmtree(folder)  # it ended before its first checkpoint
+            files.remove(folder)  # it ended before its first checkpoint
         elif folder.exists():
             raise UserError(f"{folder} exists and is not a run", "use another name")
         try:
             write_record(folder, description)
         except OSError:
-            shutil.rmtree(folder, ignore_errors=True)  # or the name would be taken by nothing
+            files.discard(folder)  # or the name would be taken by nothing
             raise
         return None
     _require_same(read_record(folder), description, folder)

@@ -576,21 +576,19 @@ def test_resuming_on_a_damaged_manifest_is_a_failed_check_that_names_it(world, r
 def test_a_disk_that_is_full_midway_stops_the_run_and_the_same_command_goes_on(finished, world, results_home, monkeypatch):
     import errno
 
-    from rag_vs_ft.evaluation import predictions
-
     _, first = finished
-    real, written = predictions.line_of, []
+    real, written = files.append_text, []
 
-    def full(record):
-        written.append(record)
-        if len(written) > 30:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(record)
+    def full(path, text, **how):
+        written.extend(text.splitlines())
+        if path.name == PREDICTIONS and len(written) > 30:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, text, **how)
 
-    monkeypatch.setattr(predictions, "line_of", full)
+    monkeypatch.setattr(files, "append_text", full)
     with pytest.raises(UserError, match=r"predictions\.jsonl: No space left on device"):
         run_experiment(world / "experiment.toml", home=results_home)
-    monkeypatch.setattr(predictions, "line_of", real)
+    monkeypatch.setattr(files, "append_text", real)
     run = run_experiment(world / "experiment.toml", home=results_home, resume=True)
     assert not run.failed and without_time(run.summary.to_json()) == without_time(first.summary.to_json())
 
