@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.index.search import Filters, Index
+from rag_vs_ft.index.search import Filters, Index, checked_query
 from rag_vs_ft.language import language
 from rag_vs_ft.models import extractive
 from rag_vs_ft.models.generation import GREEDY, Sampling, answer_question
@@ -18,8 +19,55 @@ from rag_vs_ft.records import Answer, Hit, Reranker
 
 
 @dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """A question and how passages are found for it; `explain` asks why each stands where it does."""
+
+    question: str
+    k: int = settings.K
+    retriever: str = settings.RETRIEVER
+    fusion: str = "rrf"
+    filters: Filters | None = None
+    rerank: Reranker | None = None
+    rerank_depth: int = settings.RERANK_DEPTH
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found. `reasons` has for each hit what `Index.explain` says, or None where nobody asked."""
+
+    hits: tuple[Hit, ...]
+    reasons: tuple[dict[str, Any] | None, ...]
+    index_generation: str
+    notices: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `search --json`, the service and the tools for assistants give; `explain` only where it was asked."""
+        hits = zip(self.hits, self.reasons, strict=True)
+        return {
+            "hits": [hit.to_json() | ({"explain": reason} if reason else {}) for hit, reason in hits],
+            "index_generation": self.index_generation,
+            "notices": list(self.notices),
+        }
+
+
+def search(request: SearchRequest, index: Index) -> Found:
+    """The passages of `index` for a question. Raises UserError as `Index.search` does."""
+    query, notices = checked_query(request.question)
+    how = {"retriever": request.retriever, "fusion": request.fusion}
+    hits = index.search(
+        query, request.k, **how, filters=request.filters, rerank=request.rerank, rerank_depth=request.rerank_depth
+    )
+    reasons = [
+        index.explain(query, hit, **how, filters=request.filters, k=request.k) if request.explain else None for hit in hits
+    ]
+    return Found(tuple(hits), tuple(reasons), index.generation.name, notices)
+
+
+@dataclass(frozen=True, slots=True)
 class AskRequest:
-    """A question and how it is to be answered: the search (`k` to `rerank_depth`), the prompt's template, and the decoding."""
+    """A question and how it is to be answered: the search (`k` to `rerank_depth`), the prompt's template, and the decoding, which
+    also ends before any of `stop`."""
 
     question: str
     k: int = settings.ASK_K
@@ -30,6 +78,7 @@ class AskRequest:
     template: str = "auto"
     max_new_tokens: int = settings.MAX_NEW_TOKENS
     sampling: Sampling = GREEDY
+    stop: tuple[str, ...] = ()
 
 
 def ask(
@@ -88,6 +137,7 @@ def ask(
             template=request.template,
             max_new_tokens=request.max_new_tokens,
             sampling=request.sampling,
+            stop=request.stop,
             on_text=on_text,
         )
     return replace(

@@ -11,7 +11,7 @@ import binascii
 import hmac
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -74,13 +74,17 @@ Send = Callable[[Message], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the app listens and what it is called: `hosts` are further names, `base_path` what a proxy puts before pages."""
+    """Where a server listens and what it is called: `hosts` are further names, `base_path` what a proxy puts before pages.
+
+    `password` opens it; `variable` is the one of the environment that holds it.
+    """
 
     port: int = 8501
     address: str = "127.0.0.1"
     hosts: tuple[str, ...] = ()
     base_path: str = ""
     password: str = ""
+    variable: str = PASSWORD_VARIABLE
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65_535:
@@ -93,11 +97,11 @@ class Place:
         if any(not (part.isascii() and part.replace("-", "").replace("_", "").isalnum()) for part in self.path_parts):
             raise UserError(f"base path {self.base_path!r} is not usable", "use letters, digits, '-' and '_', for example /docs")
         if self.password and len(self.password) < MIN_PASSWORD:
-            raise UserError(f"{PASSWORD_VARIABLE} has under {MIN_PASSWORD} characters", "choose a longer password")
+            raise UserError(f"{self.variable} has under {MIN_PASSWORD} characters", "choose a longer one")
         if not self.password and (self.address not in LOOPBACK or self.hosts):
             raise UserError(
-                "without a password only this machine may reach the app",
-                f"set {PASSWORD_VARIABLE} to a password, or leave --address and --host out",
+                f"without {self.variable} only this machine may reach the server",
+                f"set {self.variable} to a secret of {MIN_PASSWORD} characters or more, or leave --address and --host out",
             )
 
     @property
@@ -135,6 +139,19 @@ def serve(main: Path, place: Place) -> None:
     )
 
 
+def is_known(headers: Mapping[str, str], names: Container[str]) -> bool:
+    """Whether a request was sent to one of these names, by no page or one of our own.
+
+    Another site's page can send requests to this machine, and its name can be made to lead here (DNS rebinding).
+    """
+    host = headers.get("host", "")
+    if (urlsplit(f"//{host}").hostname or "") not in names:
+        return False
+    origin = headers.get("origin", "")
+    # Browsers name the page's origin; a proxy may have changed the port that the server sees.
+    return not origin or urlsplit(origin).netloc == host or (urlsplit(origin).hostname or "") in names
+
+
 class Gate:
     """ASGI middleware: lets in requests to a known name, from our own pages, with the password if there is one."""
 
@@ -151,7 +168,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
-        if not self._is_known(headers):
+        if not is_known(headers, self._names):
             await _refuse(scope, receive, send, 403, b"This name is not one of this server's.\n")
         elif self._password and not self._has_pass(headers):
             if not self._knows_password(headers):
@@ -161,14 +178,6 @@ class Gate:
                 await self._app(scope, receive, self._sending(scope, send, new=True))
         else:
             await self._app(scope, receive, self._sending(scope, send, new=False))
-
-    def _is_known(self, headers: dict[str, str]) -> bool:
-        host = headers.get("host", "")
-        if (urlsplit(f"//{host}").hostname or "") not in self._names:
-            return False
-        origin = headers.get("origin", "")
-        # Browsers name the page's origin; a proxy may have changed the port that the server sees.
-        return not origin or urlsplit(origin).netloc == host or (urlsplit(origin).hostname or "") in self._names
 
     def _has_pass(self, headers: dict[str, str]) -> bool:
         try:

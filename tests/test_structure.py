@@ -19,7 +19,8 @@ LAYERS = (
     ("evaluation",),
     ("demo",),
     ("work",),
-    ("jobs", "serving"),
+    ("jobs", "serving", "shelf"),
+    ("api", "assistant_tools"),
     ("cli",),
     ("__main__",),
 )

@@ -40,8 +40,7 @@ def run(
 
     # Taken out of the environment, which the processes of long work inherit.
     place = Place(port, address, tuple(host or ()), base_path, os.environ.pop(PASSWORD_VARIABLE, ""))
-    if _taken(port, address):
-        raise UserError(f"port {port} is taken by another program", f"use another one: rag-vs-ft app --port {port % 65_535 + 1}")
+    check_free("app", port, address)
     settings.threads()  # a wrong setting is told here and not in a page
     settings.quiet_dependencies()
     os.environ["RAG_VS_FT_HOME"] = str(settings.home(home).root)
@@ -55,6 +54,14 @@ def find_main() -> Path:
         if place.is_file():
             return place
     raise UserError(f"the app's files are not where they should be: {package / '_app'}", "install rag-vs-ft again")
+
+
+def check_free(verb: str, port: int, address: str) -> None:
+    """Raise UserError when nothing can listen on this port, with the option of `verb` that helps."""
+    if _taken(port, address):
+        raise UserError(
+            f"port {port} is taken by another program", f"use another one: rag-vs-ft {verb} --port {port % 65_535 + 1}"
+        )
 
 
 def _taken(port: int, address: str) -> bool:

@@ -57,27 +57,23 @@ def search(
 
     Example: rag-vs-ft search "How many days are deleted vaults kept?" --index sample -k 3
     """
+    from rag_vs_ft.ask import SearchRequest
+    from rag_vs_ft.ask import search as search_in
     from rag_vs_ft.index.search import checked_k, checked_query
 
-    query, notices = checked_query(question)
+    checked_query(question)
     checked_k(k)
     filters = filters_of(service, path, since)
     opened = open_index(index, home)
     say_hidden(opened.hidden, "passages")
     reranker = reranker_of(rerank, rerank_depth, home)
-    hits = opened.search(
-        query, k, retriever=retriever, fusion=fusion, filters=filters, rerank=reranker, rerank_depth=rerank_depth
-    )
-    reasons = [
-        opened.explain(query, hit, retriever=retriever, fusion=fusion, filters=filters, k=k) if explain else None for hit in hits
-    ]
-    for notice in notices:
+    found = search_in(SearchRequest(question, k, retriever, fusion, filters, reranker, rerank_depth, explain), opened)
+    for notice in found.notices:
         say(f"note: {notice}")
     if as_json:
-        records = [hit.to_json() | ({"explain": reason} if reason else {}) for hit, reason in zip(hits, reasons, strict=True)]
-        show({"hits": records, "index_generation": opened.generation.name, "notices": list(notices)})
+        show(found.to_json())
         return
-    for hit, reason in zip(hits, reasons, strict=True):
+    for hit, reason in zip(found.hits, found.reasons, strict=True):
         print(f"[{hit.rank}] {hit.chunk.cited}  ({hit.score:.4f})\n    {hit.chunk.url or hit.chunk.document_id}")
         if reason:
             if hit.rerank_score is not None:
@@ -88,7 +84,7 @@ def search(
                 print(f"    its document: rank {words} by words, {hit.document_dense_rank} by vectors")
             print(f"    matched: {', '.join(reason['matched_terms']) or 'no term'}; {reason['score']}")
         print("\n".join(f"    {line}" for line in hit.chunk.text.splitlines()) + "\n")
-    if not hits:
+    if not found.hits:
         say("nothing matches; " + ("try wider filters" if filters else "try other words, or --retriever dense"))
 
 

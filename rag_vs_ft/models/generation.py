@@ -298,6 +298,7 @@ def answer_question(
     template: str = "auto",
     max_new_tokens: int = settings.MAX_NEW_TOKENS,
     sampling: Sampling = GREEDY,
+    stop: Sequence[str] = (),
     on_text: Callable[[str], None] | None = None,
     index_generation: str | None = None,
 ) -> Answer:
@@ -306,7 +307,7 @@ def answer_question(
     Raises UserError as `build_prompt` and `generate` do. An answer that was cut off or began to loop says so in `notices`.
     """
     prompt = build_prompt(lm, question, hits, template=template, max_new_tokens=max_new_tokens)
-    stream = generate(lm, prompt, max_new_tokens=max_new_tokens, sampling=sampling)
+    stream = generate(lm, prompt, max_new_tokens=max_new_tokens, sampling=sampling, stop=stop)
     pieces, sent, opened = "", "", opens_thinking(prompt.text)
     for piece in stream:
         pieces += piece
