@@ -240,7 +240,24 @@ def _of_script(script: str, text: str) -> str:
     candidates = [spoken for spoken in languages().values() if spoken.script == script]
     if len(candidates) < 2:
         return candidates[0].code if candidates else ""
-    said = Counter(re.findall(rf"[^\W\d_{MARKS}](?:[^\W\d_]|[{MARKS}])*", text))
-    counts = {spoken.code: sum(said[word] for word in spoken.stop_words) for spoken in candidates}
+    said = Counter(_PROSE_WORD.findall(text))
+    counts = dict.fromkeys((spoken.code for spoken in candidates), 0)
+    speakers = _speakers(script)
+    for word, count in said.items():
+        for code in speakers.get(word, ()):
+            counts[code] += count
     best = max(counts, key=lambda code: counts[code])
     return best if counts[best] >= max(_LEAST, _LEAST_SHARE * said.total()) else ""
+
+
+_PROSE_WORD = re.compile(rf"[^\W\d_{MARKS}](?:[^\W\d_]|[{MARKS}])*")
+
+
+@cache
+def _speakers(script: str) -> Mapping[str, list[str]]:
+    """Function word -> the languages written in this script that have it."""
+    found: dict[str, list[str]] = {}
+    for spoken in languages().values():
+        for word in spoken.stop_words if spoken.script == script else ():
+            found.setdefault(word, []).append(spoken.code)
+    return found

@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from rag_vs_ft.corpus.readers import BY_KIND, Content, Context, LeftOut
+from rag_vs_ft.language import detect
 from rag_vs_ft.records import Heading, Place
 
 MEMORY_BYTES = 3 << 30
@@ -147,6 +148,7 @@ def _content(message: dict[str, Any], body: bytes) -> Content:
         description=str(message["description"]),
         service=str(message["service"]),
         date=str(message["date"]),
+        language=str(message["language"]),
         notes=Counter({str(what): int(count) for what, count in message["notes"].items()}),
     )
 
@@ -208,6 +210,7 @@ def _answer(request: dict[str, Any], data: bytes, sent: IO[bytes], received: IO[
         "description": content.description,
         "service": content.service,
         "date": content.date,
+        "language": detect(content.text),  # here, since this process has a core of its own
         "notes": dict(content.notes),
     }
     return answer, content.text.encode("utf-8")

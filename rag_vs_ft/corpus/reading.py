@@ -275,5 +275,6 @@ def _document(file: RawFile, content: Content, groups: tuple[str, ...]) -> Docum
         description=clean(content.description),
         kind=file.kind,
         places=content.places,
+        language=content.language,
         groups=groups,
     )

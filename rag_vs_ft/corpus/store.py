@@ -366,10 +366,11 @@ def _documents(
         if read.taken_over:
             document = next(candidate for candidate in before if candidate.id == read.file.id)
             document = replace(document, commit=read.file.known.get("commit", ""))
-        if document:
             # What was chosen before is no evidence once something else is.
-            told = document.language if old and old.manifest.language == language else ""
-            yield replace(document, language=language or told or languages.detect(document.text)), read.known
+            if document and not language and old and old.manifest.language:
+                document = replace(document, language=languages.detect(document.text))
+        if document:
+            yield replace(document, language=language or document.language), read.known
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +407,7 @@ def _write_table(path: Path, documents: Iterable[tuple[Document, readings.Known]
     schema = _schema()
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for document, known in documents:
-            rows.append(asdict(document))
+            rows.append(_row(document))
             marks[document.id] = _marks(document)
             kinds[document.kind] += 1
             spoken[document.language] += 1
@@ -461,6 +462,14 @@ def _schema() -> pa.Schema:
     return pa.schema([*columns, *lists])
 
 
+def _row(document: Document) -> dict[str, Any]:
+    """The row of a document; `asdict` would copy each text and each number by themselves."""
+    row = {name: getattr(document, name) for name in Document.__dataclass_fields__}
+    row["headings"] = [{"level": found.level, "text": found.text, "offset": found.offset} for found in document.headings]
+    row["places"] = [{"offset": found.offset, "name": found.name} for found in document.places]
+    return row
+
+
 def _from_row(row: dict[str, Any]) -> Document:
     """A document of a row; a table of an earlier version has no kind, places, language or groups."""
     headings = tuple(Heading(**heading) for heading in row["headings"])
@@ -469,7 +478,7 @@ def _from_row(row: dict[str, Any]) -> Document:
 
 
 def _marks(document: Document) -> tuple[str, str]:
-    labels = {key: value for key, value in asdict(document).items() if key not in ("text", "commit")}
+    labels = {key: value for key, value in _row(document).items() if key not in ("text", "commit")}
     labels["language"] = document.language or "en"  # what a table of an earlier version was read as
     return document.sha256, files.sha256_text(json.dumps(labels, sort_keys=True))
 

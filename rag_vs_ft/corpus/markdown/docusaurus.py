@@ -41,9 +41,9 @@ class Docusaurus(Dialect):
     name = "docusaurus"
     title = "Docusaurus and MDX"
     marks = re.compile(
-        r"^:::(?:note|tip|info|warning|danger|caution|important|success|secondary)\b|^[ \t]*</?(?:Tabs|TabItem)\b"
-        r"|^import[ \t]+\w+[ \t]+from[ \t]+['\"](?:@theme/|@site/|[^'\"\n]+\.mdx?['\"])|^sidebar_(?:label|position):"
-        r"|^\{/\*[^\n]*\*/\}[ \t]*$|^#+[ \t].*[ \t]\{#[\w-]+\}[ \t]*$",
+        r"^(?::::(?:note|tip|info|warning|danger|caution|important|success|secondary)\b|[ \t]*</?(?:Tabs|TabItem)\b"
+        r"|import[ \t]+\w+[ \t]+from[ \t]+['\"](?:@theme/|@site/|[^'\"\n]+\.mdx?['\"])|sidebar_(?:label|position):"
+        r"|\{/\*[^\n]*\*/\}[ \t]*$|#+[ \t].*[ \t]\{#[\w-]+\}[ \t]*$)",
         re.M,
     )
     configuration = ("docusaurus.config.js", "docusaurus.config.ts", "docusaurus.config.mjs")

@@ -56,7 +56,8 @@ class Myst(Dialect):
     name = "myst"
     title = "MyST (Sphinx, Jupyter Book)"
     marks = re.compile(
-        r"^[ \t]*(?:`{3,}|:{3,})[ \t]*\{[\w:+-]+\}|\{(?:ref|doc|term|py:\w+|cite|eq|numref|download)\}`|^\([\w:. -]+\)=[ \t]*$",
+        r"^(?:[ \t]*(?:`{3,}|:{3,})[ \t]*\{[\w:+-]+\}|\([\w:. -]+\)=[ \t]*$)"
+        r"|\{(?:ref|doc|term|py:\w+|cite|eq|numref|download)\}`",
         re.M,
     )
     configuration = ("myst.yml", "_toc.yml")

@@ -36,7 +36,8 @@ class Content:
     """What a reader found in a file: clean Markdown, and what the file says of itself.
 
     `headings` are those of `text`; `places` say from which offset on it stands on which page, sheet or slide. `notes` counts
-    what was resolved, dropped, or could not be resolved. An empty text means that there is nothing to index.
+    what was resolved, dropped, or could not be resolved. `language` is an ISO 639-1 code, "" where it is not known: `child.read`
+    fills it in. An empty text means that there is nothing to index.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Content:
     description: str = ""
     service: str = ""
     date: str = ""
+    language: str = ""
     notes: Counter[str] = field(default_factory=Counter)
 
     def with_notes(self, notes: Counter[str]) -> Content:
