@@ -19,7 +19,7 @@ from rag_vs_ft import files, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index import generations
 from rag_vs_ft.index.search import Index
-from rag_vs_ft.models import naming
+from rag_vs_ft.models import naming, served
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.settings import Home
@@ -121,6 +121,8 @@ def load_model(name: str) -> SharedModel:
 
 def _places(name: str) -> str:
     """Where the weights are that a name means now; another checkpoint is another place."""
+    if served.is_address(name):
+        return name
     found = naming.resolve(name, home())
     return str([place.resolve() for place in (found.base, *found.adapters)])
 

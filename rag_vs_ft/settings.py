@@ -137,6 +137,30 @@ def reader() -> frozenset[str]:
         raise UserError(f"RAG_VS_FT_AS={given[:40]!r}: {error}", "set it to names of groups, with commas between them") from error
 
 
+def remote_allowed() -> bool:
+    """Whether a model may be behind a server of another machine: $RAG_VS_FT_ALLOW_REMOTE is 1.
+
+    It is a variable of the environment, which `--allow-remote` sets, so that work in other processes may do what the one that
+    started it may.
+    """
+    given = os.environ.get("RAG_VS_FT_ALLOW_REMOTE", "")
+    if given not in ("", "0", "1"):
+        raise UserError(f"RAG_VS_FT_ALLOW_REMOTE={given[:40]!r} is neither 0 nor 1", "unset it, or set it to 1 to allow it")
+    return given == "1"
+
+
+def server_seconds() -> float:
+    """Seconds that a model's server may be silent: $RAG_VS_FT_SERVER_SECONDS, else two minutes."""
+    given = os.environ.get("RAG_VS_FT_SERVER_SECONDS", "120")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3_600:
+        raise UserError(f"RAG_VS_FT_SERVER_SECONDS={given[:40]!r} is not a number from 0.1 to 3600", "unset it, or set seconds")
+    return seconds
+
+
 def check_name(kind: str, name: str) -> str:
     """Return `name` if it can be a folder name (letters, digits, '.', '_', '-', not starting with '.'), else raise UserError."""
     allowed = all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rag_vs_ft.cli.common import AsOption, HomeOption
+from rag_vs_ft.cli.common import AllowRemoteOption, AsOption, HomeOption
 from rag_vs_ft.errors import UserError
 
 app = typer.Typer()
@@ -23,6 +23,7 @@ def run(
         list[str] | None, typer.Option("--host", help="A name under which browsers reach the app, as often as needed.")
     ] = None,
     base_path: Annotated[str, typer.Option("--base-path", help="Path below which a reverse proxy serves the app.")] = "",
+    allow_remote: AllowRemoteOption = False,
     read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:

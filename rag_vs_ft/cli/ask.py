@@ -10,6 +10,7 @@ import typer
 from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
     MODEL_HELP,
+    AllowRemoteOption,
     AsOption,
     HomeOption,
     IndexOption,
@@ -106,6 +107,7 @@ def ask(
     service: ServiceOption = "",
     path: PathOption = "",
     since: SinceOption = "",
+    allow_remote: AllowRemoteOption = False,
     read_as: AsOption = None,
     rerank: RerankOption = "",
     rerank_depth: RerankDepthOption = settings.RERANK_DEPTH,
@@ -178,7 +180,7 @@ def ask(
         show(answer.to_json() | ({"prompt": answer.prompt} if show_prompt else {}))
         return
     if show_prompt and lm:
-        print(f"\n--- prompt ({answer.prompt_tokens} of {lm.window} tokens) ---\n{answer.prompt}\n---")
+        print(f"\n--- prompt ({answer.prompt_tokens}{f' of {lm.window}' if lm.window else ''} tokens) ---\n{answer.prompt}\n---")
     show_sources(answer)
     if lm is None:
         say(f"{answer.model}: {answer.seconds:.2f} s, no language model")

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 HomeOption = Annotated[
     Path | None, typer.Option("--home", help="Folder for corpora, indexes and runs [default: $RAG_VS_FT_HOME or .]")
 ]
-MODEL_HELP = "A run, catalogue name, hub id, folder or GGUF file; where one name means two: run:NAME, pulled:NAME or ./FOLDER."
+MODEL_HELP = (
+    "A run, catalogue name, hub id, folder, GGUF file or server (http://127.0.0.1:8080/v1#NAME); where one name means two: "
+    "run:NAME, pulled:NAME or ./FOLDER."
+)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 IndexOption = Annotated[str, typer.Option("--index", help="Name of the index to search.")]
 RetrieverOption = Annotated[str, typer.Option("--retriever", help="hybrid, bm25 or dense.")]
@@ -152,6 +155,23 @@ def _read_as(names: list[str] | None) -> list[str] | None:
 AsOption = Annotated[
     list[str] | None,
     typer.Option("--as", help="Read as this group (repeat for several) [default: $RAG_VS_FT_AS, or none].", callback=_read_as),
+]
+
+
+def _allow_remote(allowed: bool) -> bool:
+    """Take `--allow-remote` for this process and what it starts."""
+    if allowed:
+        os.environ["RAG_VS_FT_ALLOW_REMOTE"] = "1"
+    return allowed
+
+
+AllowRemoteOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-remote",
+        help="Let a model be behind a server of another machine, to which questions and passages are sent.",
+        callback=_allow_remote,
+    ),
 ]
 
 

@@ -10,6 +10,7 @@ import typer
 
 from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
+    AllowRemoteOption,
     AsOption,
     HomeOption,
     IndexOption,
@@ -41,6 +42,7 @@ def evaluate(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave out arms whose model is not there.")] = False,
     as_json: JsonOption = False,
+    allow_remote: AllowRemoteOption = False,
     read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:

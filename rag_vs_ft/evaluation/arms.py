@@ -77,7 +77,8 @@ def find_passages(arm: Arm, question: Question, index: Index | None, seed: int) 
 @dataclass(frozen=True, slots=True)
 class Task:
     """A question made ready to be asked: its prompt, and for a model the texts to score as token ids after that prompt and after
-    the prior's. `key` is a hash of all that can change the outcome; `max_new_tokens` is 0 where no free answer is wanted."""
+    the prior's. `key` is a hash of all that can change the outcome; `max_new_tokens` is 0 where no free answer is wanted. A model
+    behind a server scores texts or, `by_letter`, names its choice."""
 
     question: Question
     passages: Passages
@@ -88,6 +89,7 @@ class Task:
     texts: tuple[tuple[int, ...], ...] = ()
     prior_prefix: tuple[int, ...] = ()
     prior_texts: tuple[tuple[int, ...], ...] = ()
+    by_letter: bool = False
 
 
 class Reader(Protocol):
@@ -96,8 +98,8 @@ class Reader(Protocol):
     def prepare(self, question: Question, passages: Passages, *, answer: bool) -> Task:
         """The question made ready; `answer` asks for a free answer too. Raises UserError when it does not fit."""
 
-    def answer(self, tasks: Sequence[Task]) -> list[Outcome]:
-        """What comes of some tasks, in their order."""
+    def answer(self, tasks: Sequence[Task]) -> list[tuple[Task, Outcome | UserError]]:
+        """What comes of some tasks, in their order: each as it was asked in the end, and its outcome, or why there is none."""
 
 
 Priors = dict[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]], tuple[list[Score], float]]
@@ -120,9 +122,9 @@ class ModelReader:
         wanted = self.max_new_tokens if answer else 0
         return prepare(self.lm, self.arm, question, passages, room=self.room, max_new_tokens=wanted)
 
-    def answer(self, tasks: Sequence[Task]) -> list[Outcome]:
+    def answer(self, tasks: Sequence[Task]) -> list[tuple[Task, Outcome | UserError]]:
         """See `run_batch`."""
-        return run_batch(self.lm, tasks, self.priors)
+        return list(zip(tasks, run_batch(self.lm, tasks, self.priors), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +143,9 @@ class HeuristicReader:
         key = files.sha256_text(json.dumps(["heuristic", HEURISTICS_VERSION, __version__, *seen]))
         return Task(question, passages, Prompt("", (), hits, (), (), (), ""), key, max_new_tokens=int(wants))
 
-    def answer(self, tasks: Sequence[Task]) -> list[Outcome]:
+    def answer(self, tasks: Sequence[Task]) -> list[tuple[Task, Outcome | UserError]]:
         """What the rule makes of each."""
-        return [self._answer(task) for task in tasks]
+        return [(task, self._answer(task)) for task in tasks]
 
     def _answer(self, task: Task) -> Outcome:
         question, hits = task.question, task.prompt.hits
@@ -291,7 +293,7 @@ def predict(arm: Arm, split: str, task: Task, outcome: Outcome) -> Prediction:
         question_id=task.question.id,
         key=task.key,
         prompt=task.prompt.text,
-        prompt_tokens=len(task.prompt.token_ids),
+        prompt_tokens=len(task.prompt.token_ids) if outcome.prompt_tokens is None else outcome.prompt_tokens,
         passages=_record(task.question, task.passages, task.prompt),
         citations=citations(outcome.answer, task.prompt.hits, task.question.question) if outcome.answer else (),
         best_cosine=task.passages.best_cosine,
@@ -301,7 +303,9 @@ def predict(arm: Arm, split: str, task: Task, outcome: Outcome) -> Prediction:
     )
 
 
-def predict_error(arm: Arm, split: str, question: Question, passages: Passages, error: str) -> Prediction:
+def predict_error(
+    arm: Arm, split: str, question: Question, passages: Passages, error: str, outcome: Outcome | None = None
+) -> Prediction:
     """The line for a question that could not be put to the model."""
     return Prediction(
         arm=arm.name,
@@ -314,7 +318,7 @@ def predict_error(arm: Arm, split: str, question: Question, passages: Passages, 
         citations=(),
         best_cosine=passages.best_cosine,
         search_seconds=passages.seconds,
-        outcome=Outcome(),
+        outcome=outcome or Outcome(),
         error=error,
         search_key=passages.key,
     )

@@ -29,7 +29,8 @@ from rag_vs_ft.evaluation.experiments import Arm, Experiment
 from rag_vs_ft.evaluation.held_out import trained_on_validation, validation_documents
 from rag_vs_ft.evaluation.heuristics import HEURISTICS, places_of
 from rag_vs_ft.evaluation.manifest import HeldOutText, ModelUsed, PredictionCounts
-from rag_vs_ft.evaluation.predictions import Prediction, Store
+from rag_vs_ft.evaluation.predictions import Outcome, Prediction, Store
+from rag_vs_ft.evaluation.served import NONE_NAMED, ServedReader
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.loading import load
@@ -105,7 +106,7 @@ def ask(
         if model[0] not in HEURISTICS:
             try:
                 progress(f"load {model[0]}")
-                lm = _load(world, *model)
+                lm = _load(world, *model, progress)
                 if split == "test":
                     models[lm.name if lm.adapter is None else f"{lm.name} + {lm.adapter}"] = _model_used(
                         world, lm, mine[0], progress
@@ -189,12 +190,19 @@ def _steps(
     # Prompts of like length share a batch, and so little of it is padding; the longest first, so that what does not fit into
     # memory fails at once and the time left is not told too short.
     tasks.sort(key=lambda task: (-len(task.prompt.token_ids), task.question.id))
-    for start in range(0, len(tasks), BATCH):
-        batch = tasks[start : start + BATCH]
+    size = max(BATCH, world.experiment.parallel) if lm and lm.server else BATCH
+    for start in range(0, len(tasks), size):
+        batch = tasks[start : start + size]
         progress(stage, len(known) + start, len(questions))
-        outcomes = reader.answer(batch)
-        yield _Step(tuple(predict(arm, split, task, outcome) for task, outcome in zip(batch, outcomes, strict=True)), True)
+        yield _Step(tuple(_predicted(arm, split, task, outcome) for task, outcome in reader.answer(batch)), True)
     progress(stage, len(questions), len(questions))
+
+
+def _predicted(arm: Arm, split: str, task: Task, outcome: Outcome | UserError) -> Prediction:
+    if isinstance(outcome, UserError):
+        none = Outcome(letter=NONE_NAMED) if task.by_letter else None
+        return predict_error(arm, split, task.question, task.passages, outcome.message, none)
+    return predict(arm, split, task, outcome)
 
 
 def _reader(
@@ -203,15 +211,19 @@ def _reader(
     if lm is None:
         return HeuristicReader(HEURISTICS[arm.model], places_of(world.dev))
     limit = world.experiment.answers.max_new_tokens
+    if lm.server:
+        return ServedReader(lm, lm.server, arm, limit, world.experiment.parallel)
     return ModelReader(lm, arm, room_for(lm, questions, limit if answers else 0), limit, priors)
 
 
-def _load(world: World, model: str, adapter: str | None) -> LanguageModel:
+def _load(world: World, model: str, adapter: str | None, progress: Progress) -> LanguageModel:
     experiment = world.experiment
-    return load(model, world.home, adapter=adapter, device=experiment.device, dtype=experiment.dtype)
+    return load(model, world.home, adapter=adapter, device=experiment.device, dtype=experiment.dtype, progress=progress)
 
 
 def _model_used(world: World, lm: LanguageModel, arm: Arm, progress: Progress) -> ModelUsed:
+    if lm.server:
+        return ModelUsed(lm.weights_sha256, lm.device, lm.dtype, lm.threads, lm.window, 0, None, False)
     documents = validation_documents(world.corpus, world.experiment.validation_documents)
     window = min(lm.window, VALIDATION_WINDOW)
     score = perplexity.score(lm, documents, window=window, progress=progress) if documents else None

@@ -10,7 +10,7 @@ from typing import Any
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation import ratings
 from rag_vs_ft.evaluation.figures import Summary, read_scores, read_summary
-from rag_vs_ft.evaluation.measures import ACCURACY
+from rag_vs_ft.evaluation.measures import ACCURACY, LETTER
 from rag_vs_ft.evaluation.render import NONE, markdown_table, p_value, percent, plural, points, span
 from rag_vs_ft.evaluation.statistics import detectable_difference, holm, paired_difference
 
@@ -45,13 +45,15 @@ class ArmChange:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two runs, question by question: `arms` in both, arms in one only, and the score that is compared."""
+    """Two runs, question by question: `arms` in both, arms in one only, the score that is compared. `scored_otherwise` are arms
+    that cannot be compared: by likelihood in one run, by letter in the other."""
 
     before: str
     after: str
     score: str
     arms: tuple[ArmChange, ...]
     only_in_one: tuple[str, ...]
+    scored_otherwise: tuple[str, ...] = ()
 
     @property
     def regressions(self) -> tuple[ArmChange, ...]:
@@ -94,6 +96,8 @@ class Comparison:
                 )
             )
         note = f"\n\nIn one run only: {', '.join(self.only_in_one)}." if self.only_in_one else ""
+        if self.scored_otherwise:
+            note += f"\n\nNot compared, by likelihood in one run and by letter in the other: {', '.join(self.scored_otherwise)}."
         return markdown_table(rows) + note
 
 
@@ -128,8 +132,14 @@ def compare_runs(before: Path, after: Path, *, only: Collection[str] | None = No
     `only` are ids of the questions to use. Raises UserError when a folder holds no finished run, or when they have no arm or no
     question with choices in common.
     """
-    (old, old_rows, old_clusters), (_, new_rows, _) = _scored(before), _scored(after)
-    shared = [arm for arm in old_rows if arm in new_rows]
+    (old, old_rows, old_clusters, old_by), (_, new_rows, _, new_by) = _scored(before), _scored(after)
+    shared = [arm for arm in old_rows if arm in new_rows and old_by[arm] == new_by[arm]]
+    otherwise = tuple(arm for arm in old_rows if arm in new_rows and old_by[arm] != new_by[arm])
+    if otherwise and not shared:
+        raise UserError(
+            f"{before.name} and {after.name} cannot be compared: {otherwise[0]} chose by likelihood in one, by letter in one",
+            "compare runs that ask alike",
+        )
     if not shared:
         raise UserError(f"{before.name} and {after.name} have no arm in common", "compare runs of one experiment")
     changes = []
@@ -168,16 +178,20 @@ def compare_runs(before: Path, after: Path, *, only: Collection[str] | None = No
             for (arm, a, b, lost, smallest, found), value in zip(changes, adjusted, strict=True)
         ),
         only_in_one=tuple(sorted(set(old_rows) ^ set(new_rows))),
+        scored_otherwise=otherwise,
     )
 
 
-def _scored(folder: Path) -> tuple[Summary, dict[str, dict[str, float]], dict[str, str]]:
-    """The figures, choice credit by arm and question, and the cluster of each question."""
+def _scored(folder: Path) -> tuple[Summary, dict[str, dict[str, float]], dict[str, str], dict[str, str]]:
+    """The figures, choice credit by arm and question, the cluster of each question, and each arm's measure of choices."""
     summary = read_summary(folder)
     credit: dict[str, dict[str, float]] = {}
     clusters: dict[str, str] = {}
+    by: dict[str, str] = {}
     for row in read_scores(folder):
-        if (value := row.of(ACCURACY)) is not None:
-            credit.setdefault(row.arm, {})[row.question_id] = value
-            clusters[row.question_id] = row.cluster
-    return summary, credit, clusters
+        for measure in (ACCURACY, LETTER):
+            if (value := row.of(measure)) is not None:
+                credit.setdefault(row.arm, {})[row.question_id] = value
+                clusters[row.question_id] = row.cluster
+                by[row.arm] = measure.name
+    return summary, credit, clusters, by

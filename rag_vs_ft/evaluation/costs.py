@@ -43,7 +43,7 @@ class TrainingCost:
 def arm_cost(lm: LanguageModel | None, index: Index | None, model: str, home: Home, peak_memory_bytes: int | None) -> ArmCost:
     """The cost of an arm; `lm` is None for one without a language model, `index` for one that does not search. `model` is a
     name as `models.naming` reads it: a run's name brings the cost of its training."""
-    weights = list(lm.model.parameters()) if lm else []
+    weights = list(lm.model.parameters()) if lm and not lm.server else []
     files = index.generation.folder.rglob("*") if index else ()
     training = training_cost(home, model) if lm else TrainingCost()
     return ArmCost(

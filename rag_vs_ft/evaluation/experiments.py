@@ -80,7 +80,7 @@ class Experiment(_Table):
     `questions` are question files, relative to the experiment file, or "sample" for the packaged ones. `source` is what the
     corpus is made from when it is not there yet. `train` maps a run to the command that makes it. `training_text` are files
     that models were trained on besides the corpus: the leak check reads them. `validation_documents` held-out documents are
-    scored by every model in bits per byte.
+    scored by every model in bits per byte. `parallel` questions are put to a server at once.
     """
 
     name: str = Field(pattern=_NAME, max_length=60)
@@ -94,6 +94,7 @@ class Experiment(_Table):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     test_questions: int = Field(default=0, ge=0)
     validation_documents: int = Field(default=0, ge=0)
+    parallel: int = Field(default=1, ge=1, le=64)
     training_text: tuple[str, ...] = ()
     train: dict[str, str] = Field(default_factory=dict)
     choose: Choose = Choose()

@@ -57,6 +57,7 @@ from rag_vs_ft.evaluation.summary import Table, question_scores, summarise
 from rag_vs_ft.evaluation.training_text import TrainingText, training_text
 from rag_vs_ft.index import build
 from rag_vs_ft.index.search import Index
+from rag_vs_ft.models import served
 from rag_vs_ft.models.naming import resolve
 from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.records import Question
@@ -416,6 +417,9 @@ def _problem(model: str, experiment: Experiment, home: Home) -> str | None:
             )
         return None
     try:
+        if served.is_address(model):
+            served.model_at(model)
+            return None
         resolve(model, home)
         training_cost(home, model)  # the names of what it was trained on must mean one thing too
     except UserError as error:

@@ -92,7 +92,8 @@ class HeldOutText:
 
 @dataclass(frozen=True, slots=True)
 class ModelUsed:
-    """A model by the hash of its weights, and how it ran. `trained_on_validation`: it may know the held-out documents."""
+    """A model by the hash of its weights, and how it ran. Of a model behind a server (device "server") no more is known than its
+    address; `window` is 0 where the server does not say. `trained_on_validation`: it may know the held-out documents."""
 
     weights_sha256: str
     device: str

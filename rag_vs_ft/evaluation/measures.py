@@ -73,9 +73,9 @@ def choice_scores(prediction: Prediction, question: Question, score: ChoiceScore
 
 
 def choice_credit(prediction: Prediction, question: Question, score: ChoiceScore) -> float | None:
-    """1 when the right choice has the highest score, 0 when not; equal scores share the credit. None without choices; 0 for a
-    question that could not be asked."""
-    if question.choices is None:
+    """1 when the right choice has the highest score, 0 when not; equal scores share the credit. None without choices, and where
+    the model was asked for a letter; 0 for a question that could not be asked."""
+    if question.choices is None or prediction.outcome.letter is not None:
         return None
     scores = choice_scores(prediction, question, score)
     if scores is None or question.answer_index is None:
@@ -84,8 +84,17 @@ def choice_credit(prediction: Prediction, question: Question, score: ChoiceScore
     return (scores[question.answer_index] == best) / scores.count(best)
 
 
+def letter_credit(prediction: Prediction, question: Question, score: ChoiceScore = "sum") -> float | None:
+    """1 when the model, shown the choices, named the right one by its letter, else 0. None where it was not asked so."""
+    if question.choices is None or prediction.outcome.letter is None:
+        return None
+    return float(prediction.outcome.letter == question.answer_index)
+
+
 def chosen(prediction: Prediction, question: Question, score: ChoiceScore) -> str | None:
-    """The choice with the highest score; None without choices or outcome."""
+    """The choice with the highest score, or the one that was named by letter; None without choices or outcome."""
+    if (letter := prediction.outcome.letter) is not None and question.choices is not None:
+        return question.choices[letter] if letter >= 0 else None
     scores = choice_scores(prediction, question, score)
     return None if scores is None or question.choices is None else question.choices[scores.index(max(scores))]
 
@@ -137,11 +146,14 @@ def _of_answer(metric: Callable[[str, str], float]) -> Callable[[Prediction, Que
 
 
 ACCURACY = Measure("choice_accuracy", "right", choice_credit, share=True, paired=True)
+LETTER = Measure("letter_accuracy", "right by letter", letter_credit, share=True, paired=True)
+"""Choosing by letter is another task than being likely: the two are never averaged or compared."""
 BITS = Measure("bits_per_byte", "bits per byte", bits_per_byte, lower_is_better=True, paired=True)
 MARGIN = Measure("margin", "margin, bits per byte", margin, paired=True)
 F1 = Measure("f1", "F1", _of_answer(token_f1), paired=True)
 MEASURES = (
     ACCURACY,
+    LETTER,
     BITS,
     MARGIN,
     F1,

@@ -29,8 +29,10 @@ class Outcome:
     """What an arm made of a question. Log-probabilities are natural and summed over a text's tokens.
 
     `prior_logprobs` are those of the choices after the prompt without question and passages. `choice_values` are what an arm
-    without a language model gives the choices instead; higher is better. `answer` is the greedy answer, None when none was asked
-    for. `seconds` are wall time: `score` of the scoring, `answer` of the greedy answer.
+    without a language model gives the choices instead; higher is better. `letter` is the number of the choice that a model named
+    which was shown them (-1: it named none), None where it was not asked so. `answer` is the greedy answer, None when none was
+    asked for. `seconds` are wall time: `score` of the scoring, `answer` of the greedy answer. `prompt_tokens` are as a server
+    counts them.
     """
 
     choice_logprobs: tuple[float, ...] | None = None
@@ -42,6 +44,8 @@ class Outcome:
     completion_tokens: int = 0
     score_seconds: float = 0.0
     answer_seconds: float = 0.0
+    letter: int | None = None
+    prompt_tokens: int | None = None
 
     def is_finite(self) -> bool:
         """Whether every number is one: a damaged or overflowing model gives NaN or infinity."""

@@ -13,7 +13,7 @@ from rag_vs_ft.evaluation.figures import UPDATES, AgainstBaseline, ArmFigures, C
 from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.leaks import LeakReport
 from rag_vs_ft.evaluation.manifest import FinishedManifest, ModelUsed
-from rag_vs_ft.evaluation.measures import ACCURACY, BITS, F1, MEASURES, PAIRED, SCORES, Measure, chosen
+from rag_vs_ft.evaluation.measures import ACCURACY, BITS, F1, LETTER, MEASURES, PAIRED, SCORES, Measure, chosen
 from rag_vs_ft.evaluation.render import (
     NONE,
     Fold,
@@ -67,8 +67,7 @@ def sections(summary: Summary, manifest: FinishedManifest, table: Table | None) 
     """What a report says, the result first; without `table`, which holds predictions, all but the questions themselves."""
     arms, scored = summary.arms, summary.scored
     result = [_main(summary)]
-    if pairs := summary.pairs_by(ACCURACY):
-        result.append(_pairs(summary, pairs))
+    result += [_pairs(summary, pairs, by) for by in (ACCURACY, LETTER) if (pairs := summary.pairs_by(by))]
     if scored and scored[0].by_tag:
         result.append(_tags(summary, scored))
     result.append(_scores(summary))
@@ -150,7 +149,7 @@ def _context(arm: ArmFigures) -> str:
     return arm.context + (f" ({', '.join(details)})" if details else "")
 
 
-def _pairs(summary: Summary, pairs: Sequence[PairFigures]) -> Section:
+def _pairs(summary: Summary, pairs: Sequence[PairFigures], by: Measure) -> Section:
     others = {(pair.measure, pair.a, pair.b): pair for pair in summary.pairs}
     columns: Columns[PairFigures] = [
         ("pair", lambda pair: f"{pair.b} − {pair.a}" + (" *" if pair.planned else "")),
@@ -164,7 +163,7 @@ def _pairs(summary: Summary, pairs: Sequence[PairFigures]) -> Section:
         *(
             (one.title, lambda pair, one=one: _difference(others.get((one.name, pair.a, pair.b)), one))
             for one in PAIRED
-            if one is not ACCURACY
+            if one not in (ACCURACY, LETTER)
         ),
     ]
     if len(pairs) > MANY_PAIRS:
@@ -175,12 +174,14 @@ def _pairs(summary: Summary, pairs: Sequence[PairFigures]) -> Section:
         "contrasts with the baseline, which were planned (*), or for all pairs of ways to answer; pairs with a probe have none. "
         "Smallest difference: what questions of this kind show four times in five, after the correction."
     )
-    if len(pairs) < len(summary.pairs_by(ACCURACY)):
+    if len(pairs) < len(summary.pairs_by(by)):
         text += " Other pairs of probes and rules are in summary.json."
     if any(pair.mcnemar_p is not None for pair in pairs):
         text += " McNemar: exact, for independent questions."
     return Section(
-        "Every pair, on the same questions",
+        "Every pair, on the same questions"
+        if by is ACCURACY
+        else "Every pair of those asked for a letter, on the same questions",
         (text, "Other measures with their Holm p; of bits per byte less is better."),
         _rows(columns, pairs),
         plots.forest(drawn or pairs, "difference in questions right, points (filled: Holm p < 0.05)"),
@@ -402,13 +403,13 @@ def _leaks(summary: Summary, found: LeakReport) -> Section:
 
 
 def _disagreements(summary: Summary, table: Table) -> Section:
-    right = {arm.name: table.values(arm.name, ACCURACY) for arm in table.arms}
-    names = [arm.name for arm in table.arms]
+    right = {arm.name: found for arm in table.arms if (found := table.values(arm.name, ACCURACY))}
+    names = list(right)
     split = [
         question for question in table.with_choices() if 0 < sum(right[name][question.id] > 0.5 for name in names) < len(names)
     ]
-    base = summary.baseline or names[0]
-    real = [arm for arm in summary.arms if arm.name != base and can_be_given(arm)]
+    base = summary.baseline if summary.baseline in right else names[0]
+    real = [arm for arm in summary.arms if arm.name in right and arm.name != base and can_be_given(arm)]
     rival = max(real, key=lambda arm: arm.right).name if real else base
     lost = [question for question in split if right[base][question.id] > right[rival][question.id]]
     won = [question for question in split if right[rival][question.id] > right[base][question.id]]

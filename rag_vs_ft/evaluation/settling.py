@@ -11,7 +11,7 @@ from rag_vs_ft import settings
 from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.experiments import Arm, ChoiceScore, Choose
 from rag_vs_ft.evaluation.heuristics import HEURISTICS
-from rag_vs_ft.evaluation.measures import ACCURACY
+from rag_vs_ft.evaluation.measures import ACCURACY, LETTER
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.records import Hit, Question
 
@@ -114,7 +114,7 @@ def choose_best(
     for variant in tried:
         mine = rows[variant.settled.name]
         scores: dict[ChoiceScore, float] = {
-            score: sum(ACCURACY.of(mine[question.id], question, score) or 0.0 for question in questions) / len(questions)
+            score: sum(_credit(mine[question.id], question, score) for question in questions) / len(questions)
             for score in choose.score
         }
         for candidate in [variant.tried] if variant.tried else candidates(choose):
@@ -126,6 +126,12 @@ def choose_best(
     options = [(score, candidate) for score in choose.score for candidate in candidates(choose)]
     score, candidate = max(options, key=lambda option: sum(accuracy[name, option[1], option[0]] for name in names))
     return score, candidate, tuple(table)
+
+
+def _credit(prediction: Prediction, question: Question, score: ChoiceScore) -> float:
+    """What an arm is chosen by: the accuracy that it has, by likelihood or by letter. Arms are not compared here."""
+    found = [measure.of(prediction, question, score) for measure in (ACCURACY, LETTER)]
+    return next((value for value in found if value is not None), 0.0)
 
 
 def choose_threshold(search: Callable[[str], Sequence[Hit]], questions: Sequence[Question]) -> float:

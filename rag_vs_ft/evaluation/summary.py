@@ -184,13 +184,16 @@ def _by_score(table: Table, baseline: str | None) -> tuple[ScoreFigures, ...]:
         return ()
     result = []
     for score in SCORES:
-        values = {name: replace(table, score=score).values(name, ACCURACY) for name in ways}
+        found = {name: replace(table, score=score).values(name, ACCURACY) for name in ways}
+        values = {name: credits for name, credits in found.items() if credits}
+        if not values:
+            return ()
         contrasts = {}
-        if baseline in ways:
-            rivals = (name for name in ways if name != baseline)
+        if baseline in values:
+            rivals = (name for name in values if name != baseline)
             contrasts = {name: _compared(table, values[baseline], values[name]) for name in rivals}
         adjusted = dict(zip(contrasts, holm([one.p_value for one in contrasts.values()]), strict=True))
-        best = max(ways, key=lambda name: sum(values[name].values()))
+        best = max(values, key=lambda name: sum(values[name].values()))
         lead = contrasts.get(best)
         result.append(
             ScoreFigures(
@@ -220,7 +223,8 @@ def _arm(table: Table, arm: Arm, baseline: str | None, cost: ArmCost) -> ArmFigu
     chosen = table.with_choices()
     values = {measure: table.values(arm.name, measure) for measure in MEASURES}
     credits = values[ACCURACY]
-    sure = [confidence(table.rows[arm.name][question.id], question, table.score) for question in chosen]
+    by_likelihood = [question for question in chosen if question.id in credits]
+    sure = [confidence(table.rows[arm.name][question.id], question, table.score) for question in by_likelihood]
     bins, error = calibration(list(credits.values()), sure)
     asked = [row for row in rows if not row.error]
     spent = [row for row in asked if row.outcome.answer is not None] or asked
@@ -268,7 +272,8 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _accuracy(table: Table, arm: str, score: ChoiceScore) -> float | None:
-    return _mean([choice_credit(table.rows[arm][question.id], question, score) or 0.0 for question in table.with_choices()])
+    found = [choice_credit(table.rows[arm][question.id], question, score) for question in table.with_choices()]
+    return _mean([value for value in found if value is not None])
 
 
 def _citations(rows: Sequence[Prediction]) -> Citations | None:
@@ -327,7 +332,7 @@ def _by_tag(table: Table, credits: Mapping[str, float]) -> dict[str, TagFigures]
     tags = sorted({tag for question in table.with_choices() for tag in question.tags})
     result = {}
     for tag in tags:
-        mine = {question.id: credits[question.id] for question in table.with_choices() if tag in question.tags}
+        mine = {question.id: credits[question.id] for question in table.with_choices() if tag in question.tags and credits}
         result[tag] = TagFigures(len(mine), _mean(list(mine.values())), table.interval(mine))
     return result
 

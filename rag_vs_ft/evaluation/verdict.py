@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rag_vs_ft.evaluation.contexts import CONTEXTS, WAYS
 from rag_vs_ft.evaluation.figures import ArmFigures, PairFigures, QuestionCounts, ScoreFigures
 from rag_vs_ft.evaluation.heuristics import HEURISTICS, is_way
-from rag_vs_ft.evaluation.measures import ACCURACY, SCORES
+from rag_vs_ft.evaluation.measures import ACCURACY, LETTER, SCORES
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.render import percent, points, span
 
@@ -39,13 +39,15 @@ def verdict(
     Arms whose context is a probe, and those without a language model, are no candidates: they are named as what they are.
     """
     scored = [arm for arm in arms if arm.accuracy.value is not None]
+    letters = _by_letter([arm for arm in arms if arm.of(LETTER).value is not None], pairs, counts)
     ways = [arm for arm in scored if can_be_given(arm)]
     rules = [arm for arm in scored if arm.model in HEURISTICS and arm.context in WAYS]
     if not scored:
-        return "No arm answered a question with choices."
+        return letters or "No arm answered a question with choices."
     probes = _probes([arm for arm in scored if arm.context not in WAYS and arm.model not in HEURISTICS])
     if not ways:
-        return f"No arm that a user could be given answered a question with choices.\n{probes}".strip()
+        none = "No arm that a user could be given answered a question with choices by likelihood."
+        return "\n".join(filter(None, (none, f"{probes} {letters}".strip())))
     best = max(ways, key=lambda arm: arm.right)
     mine = [pair for pair in pairs if pair.measure == ACCURACY.name and best.name in (pair.a, pair.b)]
     apart = {pair.b if pair.a == best.name else pair.a: pair for pair in mine}
@@ -56,6 +58,7 @@ def verdict(
         _scores(scores, baseline),
         _without_model(rules),
         probes,
+        letters,
     ]
     return "\n".join(" ".join(filter(None, sentences)) for sentences in (decision, details)).strip()
 
@@ -149,6 +152,18 @@ def _probes(probes: Sequence[ArmFigures]) -> str:
         f"{arm.name} {percent(arm.accuracy.value)} ({CONTEXTS[arm.context].shows})" for arm in probes if arm.context in CONTEXTS
     ]
     return f"Probes, which no user can be given: {'; '.join(shown)}."
+
+
+def _by_letter(arms: Sequence[ArmFigures], pairs: Sequence[PairFigures], counts: QuestionCounts) -> str:
+    """The arms that were shown the choices and named one. Their shares stand apart from those by likelihood."""
+    if not arms:
+        return ""
+    ranked = sorted(arms, key=lambda arm: -(arm.of(LETTER).value or 0.0))
+    shares = ", ".join(f"{named(arm)} {percent(arm.of(LETTER).value)} {span(arm.of(LETTER).interval)}".strip() for arm in ranked)
+    tested = [pair for pair in pairs if pair.measure == LETTER.name and pair.holm_p is not None]
+    apart = "; ".join(f"{pair.b} against {pair.a} {points(pair.difference)} points ({_holm(pair.holm_p)})" for pair in tested[:6])
+    said = f"By letter, which is another measure than likelihood and is not compared with it: {shares} of {counts.with_choices}"
+    return f"{said} questions; a guess has {percent(counts.chance)}." + (f" {apart}." if apart else "")
 
 
 def _holm(p: float | None) -> str:

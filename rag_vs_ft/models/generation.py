@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
@@ -19,6 +21,7 @@ from rag_vs_ft.language import content_words, language
 from rag_vs_ft.models.chat import answer_so_far, opens_thinking, without_thinking
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt
+from rag_vs_ft.models.served import ContextTooLong, Server, Written, request
 from rag_vs_ft.records import Answer, Hit
 
 Finish = Literal["", "end", "stop", "length", "loop"]
@@ -63,20 +66,33 @@ class Completion:
 
     `finish` is "end" (the model ended it), "stop" (a stop string came), "length" (no room left), "loop" (it began to repeat
     itself) or "" (the reader went away). `completion_tokens` counts all that the model produced, its end token included;
-    `seconds` is wall time, for a batch the batch's time shared out by tokens.
+    `seconds` is wall time, for a batch the batch's time shared out by tokens. A server counts the tokens of a prompt itself
+    (`prompt_tokens`), and those it wrote (where it does not, its pieces are counted).
     """
 
     text: str
     finish: Finish
     completion_tokens: int
     seconds: float
+    prompt_tokens: int | None = None
+
+
+class _Writing(Protocol):
+    """An answer in the making: its text, how much of it will not be taken back, its tokens where they are known."""
+
+    ids: list[int]
+    text: str
+    safe: int
+
+    def completion(self, seconds: float) -> Completion:
+        """What there is now."""
 
 
 class Stream:
     """One answer as it is written: iterate for pieces of text, then read `completion`."""
 
-    def __init__(self, lm: LanguageModel, prompt: Prompt, writer: _Writer, sampling: Sampling) -> None:
-        self._lm, self._prompt, self._writer, self._sampling = lm, prompt, writer, sampling
+    def __init__(self, steps: Generator[None, None, None], writer: _Writing) -> None:
+        self._steps, self._writer = steps, writer
         self._seconds = 0.0
 
     @property
@@ -88,12 +104,13 @@ class Stream:
         start = time.perf_counter()
         sent = 0
         try:
-            for _ in _decode_one(self._lm, self._prompt.token_ids, self._writer, self._sampling):
+            for _ in self._steps:
                 safe = self._writer.safe
                 if safe > sent:
                     yield self._writer.text[sent:safe]
                     sent = safe
         finally:
+            self._steps.close()  # a server is told at once that nobody reads on
             self._seconds = time.perf_counter() - start
 
 
@@ -107,9 +124,14 @@ def generate(
 ) -> Stream:
     """Stream the continuation of `prompt`: at most `max_new_tokens`, ended early by its stop strings or one of `stop`.
 
-    No part of a stop string is ever given out. Raises UserError when the window has no room.
+    No part of a stop string is ever given out. Raises UserError when the window has no room, and, as the text comes, when a
+    server fails.
     """
-    return Stream(lm, prompt, _writer(lm, prompt, max_new_tokens, stop), sampling)
+    if lm.server:
+        served_writer = _ServedWriter(_stops(prompt, stop))
+        return Stream(_write_served(lm.server, prompt, served_writer, max_new_tokens, sampling), served_writer)
+    writer = _writer(lm, prompt, max_new_tokens, stop)
+    return Stream(_decode_one(lm, prompt.token_ids, writer, sampling), writer)
 
 
 def generate_batch(
@@ -123,8 +145,18 @@ def generate_batch(
 ) -> list[Completion]:
     """Complete many prompts, in their order; in float32 each text is the one that `generate` gives for its prompt alone.
 
-    Prompts of like length share a batch, padded on the left. Always by transformers.
+    Prompts of like length share a batch, padded on the left. Always by transformers, or by a server, which is asked for
+    `batch_size` answers at once.
     """
+    if lm.server:
+
+        def whole(prompt: Prompt) -> Completion:
+            stream = generate(lm, prompt, max_new_tokens=max_new_tokens, sampling=sampling, stop=stop)
+            for _ in stream:
+                pass
+            return stream.completion
+
+        return at_once(batch_size, whole, prompts)
     batch_size = batch_size if lm.shares_contexts else 1
     done: dict[int, Completion] = {}
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index].token_ids))
@@ -141,6 +173,26 @@ def generate_batch(
     return [done[index] for index in range(len(prompts))]
 
 
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
+
+def at_once(count: int, function: Callable[[_Given], _Made], given: Sequence[_Given]) -> list[_Made]:
+    """`function` of each, `count` at once in threads, in their order. After a fault nothing more is begun, and it is raised."""
+    with ThreadPoolExecutor(max_workers=count) as pool:
+        futures = [pool.submit(function, one) for one in given]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def _stops(prompt: Prompt, stop: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*prompt.stop, *stop)))
+
+
 def _writer(lm: LanguageModel, prompt: Prompt, max_new_tokens: int, stop: Sequence[str]) -> _Writer:
     room = min(max_new_tokens, lm.window - len(prompt.token_ids))
     if room < 1:
@@ -148,7 +200,7 @@ def _writer(lm: LanguageModel, prompt: Prompt, max_new_tokens: int, stop: Sequen
             f"no room for an answer: the prompt has {len(prompt.token_ids):,} tokens, {lm.name} reads {lm.window:,} at once",
             "ask a shorter question or allow at least one new token",
         )
-    return _Writer(lm, tuple(dict.fromkeys((*prompt.stop, *stop))), room)
+    return _Writer(lm, _stops(prompt, stop), room)
 
 
 class _Writer:
@@ -167,11 +219,10 @@ class _Writer:
             self.finish, self.safe = "end", len(self.text)
             return
         self.text = self._decode(self.ids)
-        begin = len(self.text) - len(self.text.lstrip())  # a stop string before the first word would make an empty answer
-        cuts = [at for mark in self._stop if (at := self.text.find(mark, begin)) >= 0]
+        cut = _cut(self.text, self._stop)
         repeated, period = _repetition(self.ids)
-        if cuts:
-            self.text = self.text[: min(cuts)]
+        if cut is not None:
+            self.text = self.text[:cut]
             self.finish = "stop"
         elif repeated >= max(LOOP_TOKENS, period):
             self.text = self._decode(self.ids[:-repeated])
@@ -183,19 +234,81 @@ class _Writer:
     def _safe(self, repeated: int) -> int:
         """How much of `text` will not be taken back: not a repetition so far, the start of a stop string, or half a character."""
         text = self._decode(self.ids[:-repeated]) if repeated else self.text
-        held = len(text) - len(text.rstrip("\ufffd"))
-        for mark in self._stop:
-            for length in range(min(len(mark) - 1, len(text)), held, -1):
-                if text.endswith(mark[:length]):
-                    held = length
-                    break
-        return max(len(text) - held, self.safe)
+        return max(len(text) - _held(text, self._stop), self.safe)
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def completion(self, seconds: float) -> Completion:
         return Completion(self.text, self.finish, len(self.ids), seconds)
+
+
+class _ServedWriter:
+    """One answer as a server sends it: pieces of text in."""
+
+    def __init__(self, stop: tuple[str, ...]) -> None:
+        self.ids: list[int] = []
+        self.text = ""
+        self.safe = 0
+        self.finish: Finish = ""
+        self._stop = stop
+        self._pieces = 0
+        self._last = Written("")
+
+    def push(self, written: Written) -> None:
+        self._last = written
+        self._pieces += bool(written.text)
+        self.text += written.text
+        cut = _cut(self.text, self._stop)
+        if cut is not None:
+            self.text = self.text[:cut]
+            self.finish = "stop"
+        elif written.finish:
+            self.finish = "length" if written.finish == "length" else "end"
+        self.safe = len(self.text) if self.finish else max(len(self.text) - _held(self.text, self._stop), self.safe)
+
+    def completion(self, seconds: float) -> Completion:
+        counted = self._last.completion_tokens
+        return Completion(self.text, self.finish, self._pieces if counted is None else counted, seconds, self._last.prompt_tokens)
+
+
+def _write_served(
+    server: Server, prompt: Prompt, writer: _ServedWriter, max_new_tokens: int, sampling: Sampling
+) -> Generator[None, None, None]:
+    """Push what a server sends into `writer`, and yield, until it is finished."""
+    options: dict[str, Any] = {"max_tokens": max_new_tokens, "temperature": sampling.temperature}
+    if sampling.temperature:
+        options |= {
+            "seed": sampling.seed,
+            "top_p": sampling.top_p if sampling.top_p < 1 else None,
+            "top_k": sampling.top_k or None,
+        }
+    if prompt.template == "chat":
+        # Elsewhere an answer often begins with line breaks, which a server would take for the stop string that begins so.
+        options["stop"] = list(prompt.stop)
+    with closing(server.stream(request(prompt.text, prompt.template), **options)) as pieces:
+        for written in pieces:
+            writer.push(written)
+            yield
+            if writer.finish:
+                return
+
+
+def _cut(text: str, stop: Sequence[str]) -> int | None:
+    """Where the first stop string begins; one before the first word does not count, since it would make an empty answer."""
+    begin = len(text) - len(text.lstrip())
+    return min((at for mark in stop if (at := text.find(mark, begin)) >= 0), default=None)
+
+
+def _held(text: str, stop: Sequence[str]) -> int:
+    """How many characters at the end may be the start of a stop string, or half a character."""
+    held = len(text) - len(text.rstrip("\ufffd"))
+    for mark in stop:
+        for length in range(min(len(mark) - 1, len(text)), held, -1):
+            if text.endswith(mark[:length]):
+                held = length
+                break
+    return held
 
 
 def _repetition(ids: Sequence[int]) -> tuple[int, int]:
@@ -252,7 +365,7 @@ def _decode(
             positions = positions[:, -1:] + 1
 
 
-def _decode_one(lm: LanguageModel, prompt: Sequence[int], writer: _Writer, sampling: Sampling) -> Iterator[None]:
+def _decode_one(lm: LanguageModel, prompt: Sequence[int], writer: _Writer, sampling: Sampling) -> Generator[None, None, None]:
     """`_decode` for one prompt, by the engine where there is one."""
     if lm.engine is None:
         yield from _decode(lm, [prompt], [writer], sampling)
@@ -306,18 +419,25 @@ def answer_question(
 
     Raises UserError as `build_prompt` and `generate` do. An answer that was cut off or began to loop says so in `notices`.
     """
-    prompt = build_prompt(lm, question, hits, template=template, max_new_tokens=max_new_tokens)
-    stream = generate(lm, prompt, max_new_tokens=max_new_tokens, sampling=sampling, stop=stop)
-    pieces, sent, opened = "", "", opens_thinking(prompt.text)
-    for piece in stream:
-        pieces += piece
-        shown = answer_so_far(pieces, opened=opened)
-        if on_text and len(shown) > len(sent):
-            on_text(shown[len(sent) :])
-            sent = shown
-    done = stream.completion
+    shown_hits, refused = hits, 0
+    while True:
+        prompt = build_prompt(lm, question, shown_hits, template=template, max_new_tokens=max_new_tokens)
+        opened = opens_thinking(prompt.text)
+        try:
+            stream = generate(lm, prompt, max_new_tokens=max_new_tokens, sampling=sampling, stop=stop)
+            done = _written(stream, opened, on_text)
+            break
+        except ContextTooLong:  # from a server, before it has written anything
+            if not prompt.hits:
+                raise
+            shown_hits, refused = prompt.hits[:-1], refused + 1
     text = without_thinking(done.text, opened=opened)
     notices = [*lm.notices, *prompt.notices]
+    if refused:
+        notices.append(f"{refused} of {len(hits or ())} passages were left out: the server does not take so long a prompt")
+    read = len(prompt.token_ids) if done.prompt_tokens is None else done.prompt_tokens
+    if done.prompt_tokens is not None and len(prompt.text) > _MOST_CHARACTERS * (read + 16):
+        notices.append(f"the server counts {read:,} tokens for {len(prompt.text):,} characters: it may have cut the prompt short")
     if hits is not None and not hits:
         notices.append("no passages were found: the model answered by itself")
     if done.finish == "length":
@@ -331,19 +451,33 @@ def answer_question(
         answer=text,
         citations=citations(text, prompt.hits, question),
         hits=tuple(hits or ()),
-        prompt_tokens=len(prompt.token_ids),
+        prompt_tokens=read,
         completion_tokens=done.completion_tokens,
         seconds=done.seconds,
         model=lm.name,
         index_generation=index_generation,
         prompt=prompt.text,
-        dropped_hits=len(prompt.dropped),
+        dropped_hits=len(hits or ()) - len(prompt.hits),
         finish=done.finish,
         notices=tuple(notices),
-        engine=lm.engine.name if lm.engine else "transformers",
+        engine=lm.server.where.host if lm.server else lm.engine.name if lm.engine else "transformers",
     )
 
 
+def _written(stream: Stream, opened: bool, on_text: Callable[[str], None] | None) -> Completion:
+    """The whole of an answer; `on_text` gets it as it comes, without reasoning before it."""
+    pieces, sent = "", ""
+    for piece in stream:
+        pieces += piece
+        shown = answer_so_far(pieces, opened=opened)
+        if on_text and len(shown) > len(sent):
+            on_text(shown[len(sent) :])
+            sent = shown
+    return stream.completion
+
+
+_MOST_CHARACTERS = 12
+"""Characters of a token, at most, in a text of any length: with more, tokens must be missing."""
 CITED_SHARE = 0.5
 """Share of an answer's content words that a passage must hold for the answer to rest on it."""
 _CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")

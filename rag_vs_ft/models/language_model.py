@@ -1,11 +1,17 @@
-"""A loaded language model, and what may write its answers in torch's place. Everything that uses a model builds on this."""
+"""A language model and what it can do: loaded here, with what may write its answers in torch's place, or behind a server.
+
+Everything that uses a model builds on this.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rag_vs_ft.models.served import Server
 
 
 class Context(Protocol):
@@ -31,13 +37,26 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LanguageModel:
-    """A loaded causal language model.
+class Abilities:
+    """What can be asked of a model besides answers.
 
-    `window` is the number of tokens it reads at once, prompt and answer together. `weights_sha256` identifies weights and
-    adapter. `chat` says whether the tokenizer has a chat template. `eos_ids` are the token ids that end an answer. `template`
-    is the prompt template that a run was finetuned on ("alpaca"), else empty. `engine` writes answers where there is one;
-    `notices` say why there is none although one was asked for.
+    `tokens`: its tokenizer and weights are here, for what looks inside or counts tokens. `scores`: it tells how likely it finds a
+    text that is given to it; one that does not can still be asked to choose between texts by letter.
+    """
+
+    tokens: bool
+    scores: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A causal language model, loaded or behind `server`.
+
+    `window` is the number of tokens it reads at once, prompt and answer together (0: a server that does not say).
+    `weights_sha256` identifies weights and adapter. `chat` says whether the tokenizer has a chat template. `eos_ids` are the
+    token ids that end an answer. `template` is the prompt template that a run was finetuned on ("alpaca"), else empty. `engine`
+    writes answers where there is one; `notices` say why there is none although one was asked for. Of a model behind a server,
+    `model` and `tokenizer` raise UserError when they are used, and the hash is "".
     """
 
     name: str
@@ -54,6 +73,12 @@ class LanguageModel:
     template: str = ""
     engine: Engine | None = None
     notices: tuple[str, ...] = ()
+    server: Server | None = None
+
+    @property
+    def abilities(self) -> Abilities:
+        """What can be asked of the model; of a server this is found out by asking, once."""
+        return Abilities(tokens=self.server is None, scores=self.server is None or self.server.scores)
 
     @property
     def shares_contexts(self) -> bool:

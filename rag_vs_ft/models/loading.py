@@ -1,4 +1,4 @@
-"""Weights, tokenizer and adapters -> one `LanguageModel`, by catalogue name, hub id, folder or run.
+"""Weights, tokenizer and adapters -> one `LanguageModel`, by catalogue name, hub id, folder or run; or a server's address.
 
 GPT-2, Llama (OpenLlama, SmolLM2) and what was trained here from them take the same path: a Hugging Face folder with
 safetensors weights. Adapters are merged into their base on loading, so nothing after this module has to know of them.
@@ -14,7 +14,7 @@ from typing import Any
 from rag_vs_ft import settings
 from rag_vs_ft.environment import memory_limit
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.models import fast
+from rag_vs_ft.models import fast, served
 from rag_vs_ft.models.adapters import apply_adapter
 from rag_vs_ft.models.devices import choose_device
 from rag_vs_ft.models.fingerprints import check, fingerprint
@@ -51,6 +51,10 @@ def load(
     not belong together; CheckFailed when a checkpoint of a run has changed since it was written.
     """
     settings.check_engine(engine)
+    if served.is_address(name):
+        if adapter is not None or four_bit:
+            raise UserError(f"{name} is behind a server: it has no weights here to change", "leave out --adapter and --4bit")
+        return served.model_at(name, progress)
     found = resolve(name, home, adapter, progress)
     for place in (found.base, *found.adapters):
         check(place)

@@ -4,6 +4,7 @@
     gpt2, owner/model       a model of the catalogue or of the hub that was pulled
     some/folder             a folder that holds a model
     some/model.gguf         a GGUF file, converted when it is first used
+    http://127.0.0.1:8080/v1#NAME   a model behind a server (`models.served`), which has no weights here
 
 A name that means two of these is an error that names both. `run:nano`, `pulled:gpt2` and `./nano` each mean one thing alone.
 A folder with a LoRA adapter stands for the adapter on the base that its configuration names.
@@ -18,6 +19,7 @@ from typing import Literal
 from rag_vs_ft import catalogue, pulling
 from rag_vs_ft.catalogue import PULLED, Meaning
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.models import served
 from rag_vs_ft.models.folders import is_adapter, read_json
 from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.settings import Home
@@ -62,7 +64,10 @@ def resolve(name: str, home: Home, adapter: str | None = None, progress: Progres
 
 
 def meaning_of(name: str, home: Home) -> Meaning:
-    """The one thing that `name` means. Raises UserError when it is nothing that could be a model, or more than one thing."""
+    """The one thing that `name` means. Raises UserError when it is nothing that could be a model, or more than one thing, and
+    for a model behind a server."""
+    if served.is_address(name):
+        raise UserError(f"{name} is behind a server: it has no weights here", "name a model of this machine for this")
     if name.startswith(RUN):
         found = _as_run(name.removeprefix(RUN), home)
         if found is None:
@@ -80,6 +85,8 @@ def run_of(name: str, home: Home) -> str | None:
 
     Raises UserError when the name means more than one thing.
     """
+    if served.is_address(name):
+        return None
     try:
         found = [*catalogue.meanings(name)] if not name.startswith(RUN) else []
     except UserError:  # a folder or model that is gone: its run, if it had one, is gone with it

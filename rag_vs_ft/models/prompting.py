@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.language import PromptWords, breaks, detect, language
+from rag_vs_ft.language import Language, PromptWords, breaks, detect, language
 from rag_vs_ft.models.chat import frame
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.records import Hit
@@ -78,8 +78,10 @@ def build_prompt(
     if template == "chat" and not lm.chat:
         raise UserError(f"the tokenizer of {lm.name} has no chat template", "use --template plain, few-shot or alpaca")
     style = (lm.template or ("chat" if lm.chat else "plain")) if template == "auto" else template
-    budget = lm.window - max_new_tokens
     asked_in = language(spoken or language_of(hits or ()) or detect(asked))
+    if lm.server:
+        return _served_prompt(lm, style, asked, hits or (), asked_in, max_new_tokens)
+    budget = lm.window - max_new_tokens
 
     def assemble(passages: Sequence[Hit]) -> tuple[list[_Piece], tuple[int, ...]]:
         pieces = _pieces(lm, style, asked, passages, asked_in.prompt)
@@ -116,6 +118,31 @@ def build_prompt(
         template=style,
         language=asked_in.code,
     )
+
+
+_BYTES_PER_TOKEN = 3.0
+"""Of prompts for servers, which do not count tokens beforehand: low, so that what is thought to fit does (English has over 4)."""
+
+
+def _served_prompt(
+    lm: LanguageModel, style: str, question: str, hits: Sequence[Hit], asked_in: Language, max_new_tokens: int
+) -> Prompt:
+    """A prompt without token ids. In style "chat" the text is the user's message, to which the server puts its own template.
+
+    Where the server says how much its model reads, passages beyond that are left out by an estimate.
+    """
+
+    words = asked_in.prompt
+
+    def text(passages: Sequence[Hit]) -> str:
+        return _message(question, passages, words) if style == "chat" else _plain(style, question, passages, words)
+
+    ranked = sorted(hits, key=lambda hit: hit.rank)
+    room = (lm.window - max_new_tokens) * _BYTES_PER_TOKEN if lm.window else float("inf")
+    fitting = bisect.bisect_right(range(1, len(ranked) + 1), room, key=lambda count: len(text(ranked[:count]).encode()))
+    used, dropped = ranked[:fitting], ranked[fitting:]
+    notices = (f"{len(dropped)} of {len(ranked)} passages would not fit and were left out",) if dropped else ()
+    return Prompt(text(used), (), tuple(used), tuple(dropped), notices, _stops(style, words), style, asked_in.code)
 
 
 def language_of(hits: Sequence[Hit]) -> str:
@@ -168,21 +195,28 @@ def _passages(hits: Sequence[Hit]) -> str:
 
 
 def _pieces(lm: LanguageModel, style: str, question: str, hits: Sequence[Hit], words: PromptWords) -> list[_Piece]:
-    passages = _passages(hits)
-    asked = f"{words.question}: {question}"
     if style == "chat":
-        content = f"{passages}\n\n{words.task}\n\n{asked}" if passages else question
         before, after = frame(lm)
-        return [_Piece(before, True), _Piece(content, False), _Piece(after, True)]
-    if style == "alpaca":
-        text = alpaca(*_alpaca_fields(question, hits, words))
-    else:
-        text = f"{words.passages}:\n{passages}\n\n" if passages else ""
-        if style == "few-shot":
-            text = "".join(_example(words, *example, with_passage=bool(passages)) for example in words.examples) + text
-        text += f"{asked}\n{words.answer}:"
+        return [_Piece(before, True), _Piece(_message(question, hits, words), False), _Piece(after, True)]
+    text = _plain(style, question, hits, words)
     first = lm.tokenizer.bos_token if _adds_bos(lm) else None
     return [_Piece(first, True), _Piece(text, False)] if first else [_Piece(text, False)]
+
+
+def _message(question: str, hits: Sequence[Hit], words: PromptWords) -> str:
+    """What a user says to a model that chats."""
+    return f"{_passages(hits)}\n\n{words.task}\n\n{words.question}: {question}" if hits else question
+
+
+def _plain(style: str, question: str, hits: Sequence[Hit], words: PromptWords) -> str:
+    """The whole text of a prompt that is no chat."""
+    if style == "alpaca":
+        return alpaca(*_alpaca_fields(question, hits, words))
+    passages = _passages(hits)
+    text = f"{words.passages}:\n{passages}\n\n" if passages else ""
+    if style == "few-shot":
+        text = "".join(_example(words, *example, with_passage=bool(passages)) for example in words.examples) + text
+    return f"{text}{words.question}: {question}\n{words.answer}:"
 
 
 def _example(words: PromptWords, passage: str, question: str, answer: str, *, with_passage: bool) -> str:

@@ -61,6 +61,8 @@ def finished(world, tmp_path_factory):
 
 GONE = {"detectable_difference" + key for key in ("", ".assumed_discordant", ".power", ".one_pair", ".all_pairs", ".pairs")}
 ADDED = {
+    "arms[].letter_accuracy",
+    "arms[].letter_accuracy_ci",
     "arms[].margin",
     "arms[].margin_ci",
     "arms[].margin_ci[]",

@@ -91,7 +91,7 @@ QUESTION = Question("q", "How long?", choices=("30 days", "90 days", "90 hours")
 def predicted(name, question=QUESTION, text="Kept for 90 days.", answer=False):
     reader = HeuristicReader(HEURISTICS[name], ())
     task = reader.prepare(question, Passages((hit(text),), 0.25, None, "search"), answer=answer)
-    (outcome,) = reader.answer([task])
+    ((_, outcome),) = reader.answer([task])
     return predict(Arm(name=name, model=name, context="retrieved"), "test", task, outcome)
 
 
