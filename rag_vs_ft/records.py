@@ -60,12 +60,18 @@ class Document:
 
     def place(self, start: int, end: int) -> str:
         """Where the characters from `start` to `end` stand: "p. 3", or "p. 3 to p. 5"; "" where the file has no places."""
+        names = [name for name, _, _ in self.places_of(start, end)]
+        return " to ".join(dict.fromkeys((names[0], names[-1]))) if names else ""
+
+    def places_of(self, start: int, end: int) -> list[tuple[str, int, int]]:
+        """The pages, sheets or slides on which the characters from `start` to `end` stand: the name of each, and where its text
+        begins and ends. What stands before the first place is told with it."""
         if not self.places:
-            return ""
+            return []
         offsets = [place.offset for place in self.places]
-        first = self.places[max(0, bisect_right(offsets, start) - 1)].name
-        last = self.places[max(0, bisect_right(offsets, max(start, end - 1)) - 1)].name
-        return first if first == last else f"{first} to {last}"
+        first, last = (max(0, bisect_right(offsets, at) - 1) for at in (start, max(start, end - 1)))
+        bounds = [0, *offsets[1:], len(self.text)]
+        return [(self.places[number].name, bounds[number], bounds[number + 1]) for number in range(first, last + 1)]
 
     @property
     def sha256(self) -> str:

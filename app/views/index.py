@@ -18,7 +18,7 @@ from resources import choose, home, open_index, page_title, plain, shortened, sh
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.demo import NAME as SAMPLE
-from rag_vs_ft.errors import UserError
+from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.index import generations
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.search import RETRIEVERS, Index
@@ -80,6 +80,9 @@ def show_document(index: Index, document_id: str, chunk_id: str) -> None:
         st.warning(f"There is no passage of {plain(document_id)} in this generation.")
         return
     st.subheader(plain(chunks[0].title))
+    for chunk in chunks:
+        if chunk.id == chunk_id and chunk.place:
+            show_pages(index, chunk)
     st.caption(plain(f"{document_id}, cut into {len(chunks)} passages, in reading order"))
     for number, chunk in enumerate(chunks, start=1):
         linked = chunk.id == chunk_id
@@ -87,6 +90,23 @@ def show_document(index: Index, document_id: str, chunk_id: str) -> None:
         with st.expander(label, expanded=linked or len(chunks) <= 3):
             show_readable(chunk.text)
             st.caption(plain(f"{chunk.tokens} tokens · characters {chunk.start:,} to {chunk.end:,} · {chunk.id}"))
+
+
+def show_pages(index: Index, chunk: Chunk) -> None:
+    """The whole text of the pages, sheets or slides that a passage stands on, with the passage marked."""
+    state = index.manifest.inputs.corpus
+    try:
+        corpus = store.open_corpus(state.name, home())
+        if corpus.sha256 != state.sha256:
+            raise UserError("the documents were updated after this index was built")
+        document = corpus.get(chunk.document_id)
+    except (UserError, CheckFailed, Busy) as error:
+        st.caption(plain(f"The text of {chunk.place} is not at hand: {error}"))
+        return
+    for name, start, end in document.places_of(chunk.start, chunk.end):
+        marked = max(chunk.start, start) - start, min(chunk.end, end) - start
+        with st.expander(f"{plain(name)} :green-badge[this passage]", expanded=True, icon=":material/description:"):
+            show_readable(document.text[start:end], marked)
 
 
 def show_search(index: Index) -> None:

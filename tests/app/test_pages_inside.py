@@ -6,6 +6,7 @@ import importlib
 
 import pytest
 import tiny
+from made_files import pdf
 
 from rag_vs_ft.corpus import store
 from rag_vs_ft.index import build, generations
@@ -41,6 +42,28 @@ def test_documents_are_listed_found_and_opened_at_the_linked_passage(built, open
     assert marked.proto.expanded and "443" in drawn(marked)
     at.text_input(key="find").set_value("POOLS").run()
     assert list(at.dataframe[0].value["document"]) == ["aks/pools.md"]
+
+
+def test_a_citation_of_a_pdf_opens_the_text_of_its_page(place, tmp_path, open_page) -> None:
+    def page(text: str):
+        return lambda sheet: sheet.line(text, 72, 100)
+
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    told = ("The vault listens on port 443.", "Soft delete keeps keys for ninety days.", "Backups are made at night.")
+    (folder / "vault.pdf").write_bytes(pdf(*map(page, told)))
+    store.add("docs", str(folder), home=place)
+    build.build("docs", "docs", build.Recipe(precision="fp32"), place)
+    (chunk,) = importlib.import_module("resources").open_index("docs").chunks_of(["vault.pdf"])
+    assert chunk.place == "p. 1 to p. 3"
+    at = open_page("index", document="vault.pdf", chunk=chunk.id)
+    pages = {one.label.partition(" :")[0].replace("\\", ""): drawn(one) for one in at.expander if one.label.startswith("p")}
+    assert list(pages) == ["p. 1", "p. 2", "p. 3"]
+    assert all(text in html and html.count("<mark>") for text, html in zip(told, pages.values(), strict=True))
+    (folder / "vault.pdf").write_bytes(pdf(*map(page, told[:2])))
+    store.update("docs", home=place)
+    at = open_page("index", document="vault.pdf", chunk=chunk.id)
+    assert "is not at hand: the documents were updated" in "".join(one.value.replace("\\", "") for one in at.caption)
 
 
 def test_linked_document_that_is_gone_is_told(built, open_page) -> None:
