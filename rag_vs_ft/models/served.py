@@ -41,6 +41,9 @@ _TOO_LONG = (
     *("exceeds the context", "maximum context", "too many tokens", "prompt is too long"),
 )
 """What servers say of a prompt that is too long; no status or code is common to them."""
+_CHECK_TEXTS = ("The sky is blue. The grass is", "One, two, three, four,", "Question: What is water?\nAnswer: Water is")
+_TOLERANCE = 0.1
+"""Between two readings of the same text by one server, in natural log-probability: batches of other sizes round differently."""
 _NOBODY = "rag-vs-ft-asks-for-no-such-model"
 
 
@@ -315,11 +318,31 @@ class Server:
 
     @property
     def scores(self) -> bool:
-        """Whether the server gives log-probabilities of texts that are given to it; asked once."""
+        """Whether the server tells how likely it finds texts that are given to it, and tells it right; asked once."""
         if self._echoes is None:
-            found = self.echo("The sky is blue.")
-            self._echoes = found is not None and len(found.logprobs) > 1 and all(one is not None for one in found.logprobs[1:])
+            checks = [self._echoes_truly(text) for text in _CHECK_TEXTS]
+            self._echoes = True in checks and False not in checks
         return self._echoes
+
+    def _echoes_truly(self, text: str) -> bool | None:
+        """Whether a token that the model writes after a text is as likely when it is given with it; None when that is not seen.
+
+        llama-cpp-python 0.3.36 gives each token the value of the one after it where the model has no start token.
+        """
+        body = self._body({"prompt": text}, {"max_tokens": 1, "temperature": 0.0, "logprobs": 1}, stream=False)
+        try:
+            logprobs = _choice(self._json("POST", "/completions", body), self._strange).get("logprobs")
+        except _NotThere:
+            return False
+        if not isinstance(logprobs, dict) or not logprobs.get("tokens") or not logprobs.get("token_logprobs"):
+            return False
+        written, expected = str(logprobs["tokens"][0]), _number(logprobs["token_logprobs"][0])
+        found = self.echo(text + written)
+        if found is None or expected is None or None in found.logprobs[1:]:
+            return False
+        if not written or "\ufffd" in written or found.offsets[-1] != len(text):
+            return None  # it is joined with the text before it, or no text
+        return abs((found.logprobs[-1] or 0.0) - expected) < _TOLERANCE
 
     # --- requests ---
 

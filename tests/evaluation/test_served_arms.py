@@ -61,6 +61,10 @@ def names_the_second(path: str, body: dict[str, Any]) -> Reply:
 def echoes(path: str, body: dict[str, Any]) -> Reply:
     """Log-probabilities by which the longer text is less likely, one token a character."""
     text = body["prompt"]
+    if not body.get("stream") and not body.get("echo"):
+        return Reply(
+            {"choices": [{"text": "x", "logprobs": {"tokens": ["x"], "token_logprobs": [-0.5]}, "finish_reason": "length"}]}
+        )
     if not body.get("echo"):
         return streamed("nothing")
     logprobs = {"tokens": [*text, "!"], "token_logprobs": [None, *([-0.5] * len(text))]}

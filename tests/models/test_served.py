@@ -120,14 +120,21 @@ def test_what_a_server_lacks_is_said(stub: Stub) -> None:
 
 
 def test_scores_are_those_of_the_same_model_here(gpt2: LanguageModel) -> None:
-    """A server that echoes with log-probabilities, with real ones."""
+    """A server that echoes with log-probabilities, with real ones; one that gives those of other tokens is not believed."""
     import torch
+
+    shifted = False
 
     def answer(path: str, body: dict[str, Any]) -> Reply:
         ids = gpt2.tokenizer(body["prompt"], add_special_tokens=False).input_ids
         with torch.inference_mode():
             logprobs = gpt2.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
-        values = [None, *(float(logprobs[at, token]) for at, token in enumerate(ids[1:]))]
+        if not body.get("echo"):
+            best = int(logprobs[-1].argmax())
+            written = {"tokens": [gpt2.tokenizer.decode([best])], "token_logprobs": [float(logprobs[-1, best])]}
+            return Reply({"choices": [{"text": written["tokens"][0], "logprobs": written, "finish_reason": "length"}]})
+        at_fault = shifted and len(ids) > 1
+        values = [None, *(float(logprobs[at + at_fault, token]) for at, token in enumerate(ids[1:]))]
         tokens = [gpt2.tokenizer.decode([token]) for token in ids]
         choice = {"text": body["prompt"] + "!", "logprobs": {"tokens": [*tokens, "!"], "token_logprobs": [*values, -9.0]}}
         return Reply({"choices": [choice | {"finish_reason": "length"}]})
@@ -144,6 +151,8 @@ def test_scores_are_those_of_the_same_model_here(gpt2: LanguageModel) -> None:
         expected = continuation_logprobs(gpt2, prefix, texts)
         assert [one.tokens for one in found] == [one.tokens for one in expected]
         assert [one.logprob for one in found] == pytest.approx([one.logprob for one in expected], abs=1e-4)
+        shifted = True
+        assert not of(stub).abilities.scores
 
 
 # --- whom it asks -----------------------------------------------------------------------------------------------------
