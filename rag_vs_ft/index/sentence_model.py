@@ -1,12 +1,13 @@
 """The folder of a sentence-transformers model, read without loading the model: modules, dimension, window, prompts, tokenizer.
 
-Known are the layouts of sentence-transformers 2 to 6 and of model2vec. Everything comes from the model's own files, and a file
-that is damaged is an error that names it.
+Known are the layouts of sentence-transformers 2 to 6 and of model2vec. Everything comes from the model's own files, but for the
+prompts of families whose files state none; a file that is damaged is an error that names it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,18 @@ LONGEST_WINDOW = 8_192
 
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
 """Architectures whose positions begin behind the padding token's number."""
+
+_PROMPTS = (
+    (
+        r"e5-mistral|multilingual-e5-.*-instruct",
+        {"query": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "},
+    ),
+    (r"(?:multilingual-)?e5-(?:small|base|large)", {"query": "query: ", "passage": "passage: "}),
+    (r"bge-(?:micro|small|base|large)-en", {"query": "Represent this sentence for searching relevant passages: "}),
+    (r"bge-(?:small|base|large)-zh", {"query": "为这个句子生成表示以用于检索相关文章："}),
+    (r"nomic-embed-text", {"query": "search_query: ", "passage": "search_document: "}),
+)
+"""Families of models -> the prompts that their model cards say they were trained with, for folders that state none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +86,19 @@ class SentenceModel:
         prompts = prompting.get("prompts") or {}
         if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
             raise self._damaged(self.folder / "config_sentence_transformers.json", "`prompts` is not a table of texts")
+        stated = {key: text or "" for key, text in prompts.items()}
         return SentenceModel(
             self.name,
             self.folder,
             modules,
-            {key: text or "" for key, text in prompts.items()},
+            stated if any(stated.values()) else self._trained_with(),
             str(prompting.get("default_prompt_name") or ""),
         )
+
+    def _trained_with(self) -> dict[str, str]:
+        """The prompts of the family that the model is of, by its name; none for any other."""
+        name = self.name.replace("\\", "/").rstrip("/").rpartition("/")[2].rpartition("--")[2].lower()
+        return next((prompts for pattern, prompts in _PROMPTS if re.match(pattern, name)), {})
 
     @property
     def is_static(self) -> bool:

@@ -113,6 +113,25 @@ def test_prompts_are_read_from_the_model(tmp_path, tiny_embedder, prompts, defau
     assert embedder.around == 2 + len(embedder.offsets(passage))
 
 
+@pytest.mark.parametrize(
+    ("name", "query", "passage"),
+    [
+        ("multilingual-e5-small", "query: ", "passage: "),
+        ("intfloat--e5-base-v2", "query: ", "passage: "),
+        ("multilingual-e5-large-instruct", "Instruct: Given a web search query", ""),
+        ("bge-small-en-v1.5", "Represent this sentence for searching relevant passages: ", ""),
+        ("nomic-embed-text-v1.5", "search_query: ", "search_document: "),
+        ("my-base-e5", "", ""),
+    ],
+)
+def test_prompts_of_families_whose_files_state_none(tmp_path, tiny_embedder, name, query, passage) -> None:
+    model = Embedder(prompted(tiny_embedder, tmp_path / name, {}, None), precision="fp32").model
+    assert model.query_prompt.startswith(query) and bool(model.query_prompt) == bool(query)
+    assert model.passage_prompt == passage
+    stated = Embedder(prompted(tiny_embedder, tmp_path / "other" / name, {"query": "ask: "}, None), precision="fp32").model
+    assert (stated.query_prompt, stated.passage_prompt) == ("ask: ", ""), "what the files state counts"
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_queries_and_passages_get_their_prompts_in_every_precision(tmp_path, tiny_embedder, precision) -> None:
     model = prompted(tiny_embedder, tmp_path / "model", *PROMPTS[0][:2])
