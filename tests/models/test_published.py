@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny import TEXT, Hub
+from tiny import TEXT, Hub, train
 
 from rag_vs_ft import catalogue, pulling, settings
 from rag_vs_ft.errors import UserError
@@ -231,3 +231,32 @@ def test_tied_and_turned_tensors_come_back_as_they_were(published: Path, tmp_pat
     assert pickles.convert(tmp_path, "x") == ("h.0.attn.bias",)
     found = load_file(tmp_path / "model.safetensors")
     assert set(found) == set("abcd") and torch.equal(found["c"], weight.T) and torch.equal(found["a"], found["b"])
+
+
+@pytest.mark.slow
+def test_a_lora_is_trained_on_it_and_asked(published: Path, cache: Path, tmp_path: Path) -> None:
+    """By the catalogue's name of the real one: what is pulled under it here is the tiny one in the same layout."""
+    import torch
+
+    from rag_vs_ft.corpus import store
+
+    pulling.pull("open-llama-3b", source=published)
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    for number in range(12):
+        text = (
+            f"# Pump {number}\n\nPump {number} stops when tank {number} is full. Press the red key for {30 + number} seconds.\n"
+        )
+        (documents / f"{number}.md").write_text(text, encoding="utf-8")
+    home = settings.home(tmp_path / "home")
+    store.add("pumps", str(documents), home=home)
+    settled = {"base": "open-llama-3b", "window": "64", "steps": "4", "eval_every": "2", "warmup_steps": "1", "lora_rank": "4"}
+    settled |= {"learning_rate": "0.05", "rows_per_step": "4", "batch_size": "4"}
+    result = train("lora", "pumps", "open-llama-3b", "pumps-lora", home=home.root, overrides=settled)
+    lm = load("pumps-lora", home, device="cpu", threads=1)
+    base = load("open-llama-3b", home, device="cpu", threads=1)
+    assert lm.adapter and lm.weights_sha256 != base.weights_sha256 and Path(lm.adapter).is_relative_to(result.folder)
+    changed = [name for name, weight in lm.model.state_dict().items() if not torch.equal(weight, base.model.state_dict()[name])]
+    assert changed and all("_proj.weight" in name for name in changed)
+    answer = answer_question(lm, "When does pump 3 stop?", None, max_new_tokens=8)
+    assert answer.prompt.startswith("<s>Question:") and answer.completion_tokens and answer.model == "pumps-lora"
