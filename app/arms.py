@@ -18,8 +18,8 @@ LIMIT = 4  # arms side by side
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """A model, with passages or alone."""
+class ShownArm:
+    """An arm on the page: a model, with passages or alone."""
 
     model: str
     passages: bool
@@ -38,9 +38,9 @@ class ArmAnswer:
     reference: Reference | None
 
 
-def arms_by_name() -> dict[str, Arm]:
+def arms_by_name() -> dict[str, ShownArm]:
     """Every arm that can be asked now."""
-    arms = [Arm(model, passages) for model in model_names() for passages in (False, True)]
+    arms = [ShownArm(model, passages) for model in model_names() for passages in (False, True)]
     return {arm.name: arm for arm in arms}
 
 
@@ -50,7 +50,7 @@ def usual_arms(names: list[str]) -> list[str]:
 
 
 def answer_with(
-    arm: Arm,
+    arm: ShownArm,
     question: str,
     index_name: str,
     *,

@@ -11,7 +11,7 @@ from resources import plain
 
 from rag_vs_ft.records import Chunk, Hit
 
-Opener = Callable[[Chunk], None]
+OpenChunk = Callable[[Chunk], None]
 
 
 def show_passages(
@@ -41,7 +41,7 @@ def show_found(
     hits: Sequence[Hit],
     matched: Mapping[str, list[str]],
     *,
-    opener: Opener | None = None,
+    opener: OpenChunk | None = None,
     index: str = "",
     key: str = "",
 ) -> None:
@@ -55,7 +55,9 @@ def show_found(
             show_origin(hit, matched.get(hit.chunk.id), opener=opener, index=index, key=key)
 
 
-def show_origin(hit: Hit, matched: Sequence[str] | None, *, opener: Opener | None = None, index: str = "", key: str = "") -> None:
+def show_origin(
+    hit: Hit, matched: Sequence[str] | None, *, opener: OpenChunk | None = None, index: str = "", key: str = ""
+) -> None:
     """Where a passage is from, why it was found, and the ways to its document."""
     chunk = hit.chunk
     about = [chunk.document_id, *([chunk.date] if chunk.date else [])]

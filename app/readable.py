@@ -33,7 +33,7 @@ _LIST_MARKS = re.compile(r"\[[\d,\s]*\]|(?<![\w.])\d{1,3}[.)](?=\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Fragment:
     """A part of a text: HTML that is safe to show, or the content of a code block."""
 
     content: str
@@ -49,25 +49,25 @@ def show_readable(text: str, marked: tuple[int, int] | None = None) -> None:
             st.html(block.content)
 
 
-def blocks(text: str, marked: tuple[int, int] | None = None) -> list[Block]:
+def blocks(text: str, marked: tuple[int, int] | None = None) -> list[Fragment]:
     """The parts of a text in order; see `show_readable`."""
     text = text.translate(_NO_MARKS)
     if marked is not None:
         text = _with_marks(text, *marked)
     reader = _reader()
-    found: list[Block] = []
+    found: list[Fragment] = []
     waiting: list[Token] = []
 
     def flush() -> None:
         if waiting:
             html = reader.renderer.render(waiting, reader.options, {}).translate(_MARKS)
-            found.append(Block(f'<div class="readable">{html}</div>'))
+            found.append(Fragment(f'<div class="readable">{html}</div>'))
             waiting.clear()
 
     for token in reader.parse(text):
         if token.level == 0 and token.type in ("fence", "code_block"):
             flush()
-            found.append(Block(token.content.translate(_NO_MARKS).rstrip("\n"), is_code=True))
+            found.append(Fragment(token.content.translate(_NO_MARKS).rstrip("\n"), is_code=True))
         else:
             waiting.append(token)
     flush()

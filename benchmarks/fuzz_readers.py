@@ -22,7 +22,7 @@ from pathlib import Path
 
 from rag_vs_ft.corpus import child
 from rag_vs_ft.corpus.dialects import DIALECTS
-from rag_vs_ft.corpus.readers import BY_KIND, Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import BY_KIND, Content, FileContext, LeftOut
 
 SHARED = Path(os.environ.get("RAG_VS_FT_SHARED", "../shared"))
 FOLDERS = ("formats", "k8s-docs/2025-01", "azure-docs/2026-08")
@@ -112,7 +112,7 @@ def fuzz(kind: str, count: int, seed: int, keep: Path | None) -> str:
     dialects = sorted(DIALECTS)
     for number, data in enumerate(cases(kind, count, seed)):
         start = time.perf_counter()
-        context = Context(f"a{BY_KIND[kind].endings[0]}", lambda _: None, dialects[number % len(dialects)], include_faq=True)
+        context = FileContext(f"a{BY_KIND[kind].endings[0]}", lambda _: None, dialects[number % len(dialects)], include_faq=True)
         try:
             content = child.read(kind, data, context)
             check(content)

@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from rag_vs_ft.corpus.readers import BY_ENDING, Context, LeftOut
+from rag_vs_ft.corpus.readers import BY_ENDING, FileContext, LeftOut
 
 Extract = Callable[[Path], tuple[str, int]]
 """File -> its text and how many tables were found in it."""
@@ -26,7 +26,7 @@ Extract = Callable[[Path], tuple[str, int]]
 
 def ours(path: Path) -> tuple[str, int]:
     try:
-        text = BY_ENDING[path.suffix].read(path.read_bytes(), Context(path.name, lambda _: None)).text
+        text = BY_ENDING[path.suffix].read(path.read_bytes(), FileContext(path.name, lambda _: None)).text
     except LeftOut:
         return "", 0
     return text, len(re.findall(r"^\| ---", text, re.M))

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from rag_vs_ft import files, settings
 from rag_vs_ft.errors import CheckFailed, UserError
 
-Kind = Literal["embedding", "language", "tokenizer"]
+ModelKind = Literal["embedding", "language", "tokenizer"]
 
 MANIFEST = "source.json"
 GGUF = ".gguf"
@@ -55,7 +55,7 @@ class Entry:
     """
 
     name: str
-    kind: Kind
+    kind: ModelKind
     hub: str
     files: tuple[str, ...]
     revision: str | None = None
@@ -75,7 +75,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class PullManifest:
     """What a pull wrote down of a folder (`source.json`). `files` has `bytes` and `sha256` of each file by its path."""
 
     name: str
@@ -215,7 +215,7 @@ def locate(name: str) -> Path:
 # --- what is here -----------------------------------------------------------------------------------------------------
 
 
-def manifest(place: Path) -> Manifest | None:
+def manifest(place: Path) -> PullManifest | None:
     """What `pull` wrote down of the folder `place`; None for one that it did not make, or whose manifest is damaged."""
     try:
         record = files.read_json(place / MANIFEST, "")
@@ -224,7 +224,7 @@ def manifest(place: Path) -> Manifest | None:
             if type(facts["bytes"]) is not int or type(facts["sha256"]) is not str:
                 return None
         known = {key: str(record.get(key) or "") for key in ("source", "weights_sha256", "revision")}
-        return Manifest(name=str(record["name"]), files=inside, **known)
+        return PullManifest(name=str(record["name"]), files=inside, **known)
     except (OSError, CheckFailed, KeyError, TypeError, AttributeError):
         return None
 

@@ -20,7 +20,7 @@ from rag_vs_ft.errors import UserError
 from rag_vs_ft.records import Answer, Chunk, Hit
 from rag_vs_ft.settings import Home
 
-State = Literal["answering", "answered", "found", "stopped", "failed"]
+TurnState = Literal["answering", "answered", "found", "stopped", "failed"]
 """`found`: passages alone were asked for."""
 MAX_NAME = 80
 
@@ -48,7 +48,7 @@ class Turn:
     chosen: dict[str, Any]
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
-    state: State = "answering"
+    state: TurnState = "answering"
     text: str = ""
     hits: Sequence[Hit] = ()
     answer: Answer | None = None
@@ -84,7 +84,7 @@ def _made(kind: type[Any], values: Mapping[str, Any]) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ConversationInfo:
     """A conversation in a list: its name, how many questions it has and when the last was asked (ISO 8601)."""
 
     id: str
@@ -142,7 +142,7 @@ def load(home: Home, conversation: str) -> Conversation:
     return Conversation(conversation, found[0]["name"], tuple(turns), unreadable)
 
 
-def summaries(home: Home, words: str = "") -> list[Summary]:
+def summaries(home: Home, words: str = "") -> list[ConversationInfo]:
     """All conversations whose name, questions or answers hold every one of the words, the newest first."""
     query = (
         "SELECT c.id, c.name, COUNT(t.id) AS questions, COALESCE(MAX(t.time), c.started) AS last "
@@ -156,7 +156,7 @@ def summaries(home: Home, words: str = "") -> list[Summary]:
         values += [word, word]
     where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
     found = database.rows(database_path(home), f"{query}{where}GROUP BY c.id ORDER BY last DESC", tuple(values))
-    return [Summary(**row) for row in found]
+    return [ConversationInfo(**row) for row in found]
 
 
 def rename(home: Home, conversation: str, name: str) -> None:

@@ -27,7 +27,7 @@ from rag_vs_ft import files, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.settings import Home
 
-State = Literal["running", "stopping", "finished", "failed", "cancelled", "died"]
+JobState = Literal["running", "stopping", "finished", "failed", "cancelled", "died"]
 KEEP = 30
 """Ended jobs that are listed; older ones are removed when another one is started."""
 SECONDS_BETWEEN_LINES = 0.5
@@ -57,7 +57,7 @@ class Job:
     started: float
     pid: int
     created: float
-    state: State = "running"
+    state: JobState = "running"
     stage: str = "starting"
     done: int = 0
     total: int = 0
@@ -163,7 +163,7 @@ def read(path: Path) -> Job:
         return job
     seconds = time.time() - job.started
     if _alive(job):
-        state: State = "stopping" if path.with_suffix(".stop").exists() else "running"
+        state: JobState = "stopping" if path.with_suffix(".stop").exists() else "running"
         return Job(**{**_values(job), "seconds": seconds, "state": state})
     if path.with_suffix(".stop").exists():
         return Job(**{**_values(job), "state": "cancelled"})
@@ -267,7 +267,7 @@ class Reporter:
                 left = round((now - self._began) / (done - self._first) * (total - done), 1)
             self._write(stage=stage, done=done, total=total, left=left, detail=self._detail)
 
-    def end(self, state: State, notes: Sequence[str] = (), hint: str = "") -> None:
+    def end(self, state: JobState, notes: Sequence[str] = (), hint: str = "") -> None:
         """Tell how the job ended."""
         seconds = time.time() - self._started
         self._write(state=state, notes=list(notes), hint=hint, seconds=round(seconds, 2), stage=self._stage, detail=self._detail)

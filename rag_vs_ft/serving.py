@@ -73,7 +73,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerAddress:
     """Where a server listens and what it is called: `hosts` are further names, `base_path` what a proxy puts before pages.
 
     `password` opens it; `variable` is the one of the environment that holds it.
@@ -116,7 +116,7 @@ class Place:
         return tuple(dict.fromkeys((*LOOPBACK, *own, *self.hosts)))
 
 
-def serve(main: Path, place: Place) -> None:
+def serve(main: Path, place: ServerAddress) -> None:
     """Serve the app whose main file is `main` until the process is ended."""
     import streamlit as st
     from starlette.middleware import Middleware
@@ -155,7 +155,7 @@ def is_known(headers: Mapping[str, str], names: Container[str]) -> bool:
 class Gate:
     """ASGI middleware: lets in requests to a known name, from our own pages, with the password if there is one."""
 
-    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]], place: Place) -> None:
+    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]], place: ServerAddress) -> None:
         self._app = app
         self._names = frozenset(name.lower() for name in place.names)
         self._password = place.password.encode()

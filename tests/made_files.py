@@ -8,14 +8,14 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rag_vs_ft.corpus.readers import BY_ENDING, Content, Context
+from rag_vs_ft.corpus.readers import BY_ENDING, Content, FileContext
 
 
 def read(name: str, data: bytes | str, others: dict[str, str] | None = None) -> Content:
     """What the reader of a file's name makes of it; headings and places stand where they are said to."""
     raw = data.encode() if isinstance(data, str) else data
     ending = name[name.rindex(".") :]
-    content = BY_ENDING[ending].read(raw, Context(name, (others or {}).get))
+    content = BY_ENDING[ending].read(raw, FileContext(name, (others or {}).get))
     for heading in content.headings:
         assert content.text[heading.offset] == "#"
     assert [place.offset for place in content.places] == sorted(place.offset for place in content.places)

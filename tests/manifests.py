@@ -5,10 +5,10 @@ from __future__ import annotations
 from rag_vs_ft.index.chunking import Chunker
 from rag_vs_ft.index.embedding import EmbedderId
 from rag_vs_ft.index.lexical import Analyzer, Bm25Settings
-from rag_vs_ft.index.manifest import CorpusState, Counts, Dense, Inputs, Manifest, Vectors
+from rag_vs_ft.index.manifest import CorpusState, DenseKind, IndexCounts, IndexManifest, Inputs, Vectors
 
 
-def a_manifest(mark: str) -> Manifest:
+def a_manifest(mark: str) -> IndexManifest:
     """A manifest that is told from others by its `code_version`."""
     inputs = Inputs(
         corpus=CorpusState("docs", "0" * 64, "documents-0.parquet", "folder", {}, "2026-01-01T00:00:00+00:00"),
@@ -18,4 +18,4 @@ def a_manifest(mark: str) -> Manifest:
         embedder=EmbedderId("tiny", "0" * 64, 32, 64, "fp32"),
         vectors=Vectors(2),
     )
-    return Manifest(mark, inputs, Dense("flat"), Counts(1, 1, 0, 1, 0, 5, 1, 0, 1), {"total": 0.1}, 1)
+    return IndexManifest(mark, inputs, DenseKind("flat"), IndexCounts(1, 1, 0, 1, 0, 5, 1, 0, 1), {"total": 0.1}, 1)

@@ -248,7 +248,7 @@ def test_random_passages_are_those_that_may_be_read(secret):
 
     index = Index.open("c", secret)
     question = Question("q", "vault", gold_documents=("d1a.md",))
-    source = contexts.Source(question, index, 5, "hybrid", random.Random(0))
+    source = contexts.PassageSource(question, index, 5, "hybrid", random.Random(0))
     for name, context in contexts.CONTEXTS.items():
         if context.passages:
             assert all(not hit.chunk.groups for hit in context.passages(source)), name

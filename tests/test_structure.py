@@ -111,6 +111,23 @@ def test_packages_import_from_the_layers_below() -> None:
     assert not wrong
 
 
+def classes(tree: ast.Module) -> list[str]:
+    """Public classes and type aliases of a module."""
+    aliases = [node.targets[0] for node in tree.body if isinstance(node, ast.Assign)]
+    names = [alias.id for alias in aliases if isinstance(alias, ast.Name) and not alias.id.isupper()]
+    names += [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    return [name for name in names if name[0].isupper()]
+
+
+def test_a_class_name_means_one_thing() -> None:
+    found: dict[str, list[str]] = {}
+    for folder in (PACKAGE, PACKAGE.parent / "app"):
+        for path in sorted(folder.rglob("*.py")):
+            for name in classes(tree_of(path)):
+                found.setdefault(name, []).append(path.relative_to(PACKAGE.parent).as_posix())
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
 # --- what writes to the disk ------------------------------------------------------------------------------------------
 
 STEPS = {"rename", "unlink", "rmdir", "write_text", "write_bytes", "truncate", "touch", "symlink_to", "hardlink_to", "fsync"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
-from arms import LIMIT, Arm, ArmAnswer, answer_with, arms_by_name, usual_arms
+from arms import LIMIT, ArmAnswer, ShownArm, answer_with, arms_by_name, usual_arms
 from first_start import index_names
 from passages import show_passages
 from progress_panel import offer_model
@@ -19,7 +19,7 @@ MAX_REFERENCE = 1_000
 
 
 @dataclass
-class Comparison:
+class SideBySide:
     """What was asked of which arms, and what has come of it so far; an arm without a result was stopped."""
 
     asked: tuple[tuple[str, ...], str, str, str, int, int]
@@ -49,7 +49,7 @@ def show_answer(found: ArmAnswer, index: str) -> None:
     show_passages(answer.hits, answer.citations, answer=answer.answer, index=index)
 
 
-def ask_arm(compared: Comparison, arm: Arm, place: Any) -> None:
+def ask_arm(compared: SideBySide, arm: ShownArm, place: Any) -> None:
     """Ask one arm; its words are shown as they come."""
     _, question, reference, index, k, room = compared.asked
     pieces: list[str] = []
@@ -72,7 +72,7 @@ def ask_arm(compared: Comparison, arm: Arm, place: Any) -> None:
         compared.results[arm.name] = error
 
 
-def show_result(compared: Comparison, name: str) -> None:
+def show_result(compared: SideBySide, name: str) -> None:
     """The answer, how it failed, or what there was of it when it was stopped."""
     found = compared.results.get(name)
     if isinstance(found, Exception):
@@ -109,8 +109,8 @@ def main() -> None:
         begun = st.button("Compare", type="primary", disabled=not (chosen and question.strip()))
         stop = st.empty()
     if begun:
-        st.session_state["compared"] = Comparison(asked)
-    compared: Comparison | None = st.session_state.get("compared")
+        st.session_state["compared"] = SideBySide(asked)
+    compared: SideBySide | None = st.session_state.get("compared")
     if compared is None or compared.asked != asked:
         if len(arms) <= 2:
             st.caption("Train a model, and its arms stand here too: see the page Training.")

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import Counter
 
 from rag_vs_ft.api.failures import plain
-from rag_vs_ft.serving import Message, Place, Receive, Send, is_known
+from rag_vs_ft.serving import Message, Receive, Send, ServerAddress, is_known
 
 TOKEN_VARIABLE = "RAG_VS_FT_TOKEN"
 MAX_BODY_BYTES = 1_000_000
@@ -24,7 +24,7 @@ TOO_LARGE = f"the request has over {MAX_BODY_BYTES:,} bytes"
 class Door:
     """ASGI middleware: known names, the token, and bodies of a size and pace that the service bears."""
 
-    def __init__(self, app: Callable[[Message, Receive, Send], Any], place: Place, requests: Counter) -> None:
+    def __init__(self, app: Callable[[Message, Receive, Send], Any], place: ServerAddress, requests: Counter) -> None:
         self._app = app
         self._names = frozenset(name.lower() for name in place.names)
         self._token = place.password.encode()

@@ -28,7 +28,7 @@ from rag_vs_ft.index.search import Filters, checked_k, checked_query
 from rag_vs_ft.models import extractive
 from rag_vs_ft.models.generation import Sampling
 from rag_vs_ft.records import Answer
-from rag_vs_ft.serving import Place
+from rag_vs_ft.serving import ServerAddress
 from rag_vs_ft.shelf import NotServed, Shelf
 
 
@@ -115,7 +115,7 @@ def _filters(service: str, path: str, since: str) -> Filters | None:
     return Filters(service, path, since) or None
 
 
-def create(shelf: Shelf, place: Place) -> FastAPI:
+def create(shelf: Shelf, place: ServerAddress) -> FastAPI:
     """The service over what `shelf` has, for a server at `place`."""
     service = Service(shelf, Metrics())
     app = FastAPI(title="rag-vs-ft", version=__version__, docs_url=None, redoc_url=None)

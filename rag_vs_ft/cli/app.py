@@ -37,10 +37,10 @@ def run(
     import os
 
     from rag_vs_ft import settings
-    from rag_vs_ft.serving import PASSWORD_VARIABLE, Place, serve
+    from rag_vs_ft.serving import PASSWORD_VARIABLE, ServerAddress, serve
 
     # Taken out of the environment, which the processes of long work inherit.
-    place = Place(port, address, tuple(host or ()), base_path, os.environ.pop(PASSWORD_VARIABLE, ""))
+    place = ServerAddress(port, address, tuple(host or ()), base_path, os.environ.pop(PASSWORD_VARIABLE, ""))
     check_free("app", port, address)
     settings.threads()  # a wrong setting is told here and not in a page
     settings.quiet_dependencies()

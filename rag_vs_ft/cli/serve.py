@@ -57,9 +57,9 @@ def serve(
         from rag_vs_ft.api.service import create
     except ImportError as error:
         raise _missing(error, "serve") from error
-    from rag_vs_ft.serving import Place
+    from rag_vs_ft.serving import ServerAddress
 
-    place = Place(port, address, tuple(host or ()), password=os.environ.pop(TOKEN_VARIABLE, ""), variable=TOKEN_VARIABLE)
+    place = ServerAddress(port, address, tuple(host or ()), password=os.environ.pop(TOKEN_VARIABLE, ""), variable=TOKEN_VARIABLE)
     check_free("serve", port, address)
     shelf = _shelf(model, engine, waiting, home)
     say(f"loading {', '.join(shelf.models)} ...")

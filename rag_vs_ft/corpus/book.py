@@ -32,7 +32,7 @@ _LISTED = re.compile("^" + _LINE, re.M | re.I)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BookPart:
     """One chapter, or one part of a book without chapters: a stable id, a title, its text as Markdown."""
 
     id: str
@@ -40,7 +40,7 @@ class Part:
     text: str
 
 
-def split(data: bytes, name: str) -> tuple[list[Part], list[str]]:
+def split(data: bytes, name: str) -> tuple[list[BookPart], list[str]]:
     """The parts of a book in order, and notices of what was done that a reader should know.
 
     Ids are `book-01/chapter-03` (`chapter-03` in a book without books); what stands before the first chapter is `front`.
@@ -68,7 +68,7 @@ def split(data: bytes, name: str) -> tuple[list[Part], list[str]]:
     return parts, notices
 
 
-def _chapters(body: str, title: str) -> list[Part]:
+def _chapters(body: str, title: str) -> list[BookPart]:
     """One part a heading that has text below it; a book's heading numbers the chapters below it."""
     headings = list(_HEADING.finditer(body))
     ends = [*(heading.start() for heading in headings[1:]), len(body)]
@@ -94,7 +94,7 @@ def _chapters(body: str, title: str) -> list[Part]:
     return [part for part in parts if part.text]
 
 
-def _fixed(body: str, title: str) -> list[Part]:
+def _fixed(body: str, title: str) -> list[BookPart]:
     """Parts of about PART_CHARACTERS, cut between paragraphs (a longer paragraph stays whole)."""
     groups: list[list[str]] = [[]]
     size = 0
@@ -108,8 +108,8 @@ def _fixed(body: str, title: str) -> list[Part]:
     return [_part(f"part-{number:03d}", f"{title}, part {number}", "\n\n".join(group)) for number, group in numbered]
 
 
-def _part(key: str, title: str, content: str) -> Part:
+def _part(key: str, title: str, content: str) -> BookPart:
     """A part whose text is its title as a heading and its paragraphs; no text when there are none."""
     lines = [escape_block_start(line.strip()) for line in content.strip().split("\n")]
     paragraphs = re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
-    return Part(key, title, f"# {title}\n\n{paragraphs}\n" if paragraphs else "")
+    return BookPart(key, title, f"# {title}\n\n{paragraphs}\n" if paragraphs else "")

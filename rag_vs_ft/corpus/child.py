@@ -20,7 +20,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import IO, Any
 
-from rag_vs_ft.corpus.readers import BY_KIND, Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import BY_KIND, Content, FileContext, LeftOut
 from rag_vs_ft.language import detect
 from rag_vs_ft.records import Heading, Place
 
@@ -53,7 +53,7 @@ def _receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
 # --- the parent ------------------------------------------------------------------------------------------------------
 
 
-def read(kind: str, data: bytes, context: Context) -> Content:
+def read(kind: str, data: bytes, context: FileContext) -> Content:
     """What the reader of `kind` makes of a file's bytes. Raises LeftOut. Safe to call from several threads at once."""
     try:
         child = _idle.get_nowait()
@@ -104,7 +104,7 @@ class _Child:
             with suppress(OSError):  # what was not sent yet has nowhere to go
                 stream.close()
 
-    def read(self, kind: str, data: bytes, context: Context) -> Content:
+    def read(self, kind: str, data: bytes, context: FileContext) -> Content:
         seconds = BY_KIND[kind].seconds + SECONDS_PER_MEGABYTE * len(data) // 1_000_000
         waited_out = threading.Event()
 
@@ -191,7 +191,7 @@ def _answer(request: dict[str, Any], data: bytes, sent: IO[bytes], received: IO[
         return body.decode("utf-8", "surrogatepass") if answer["found"] else None
 
     kind = request["kind"]
-    context = Context(request["path"], read, request["dialect"], request["include_faq"])
+    context = FileContext(request["path"], read, request["dialect"], request["include_faq"])
     try:
         content = BY_KIND[kind].read(data, context)
     except LeftOut as reason:

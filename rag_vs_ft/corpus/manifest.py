@@ -22,7 +22,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class CorpusCounts:
     """Size of a corpus. `source_bytes` is the size of the files that became documents; `tokens` are the embedding model's, None
     while its tokenizer has not been pulled."""
 
@@ -35,7 +35,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class CorpusManifest:
     """What `manifest.json` holds.
 
     `source` reads the same again; `dialect` is the Markdown dialect that the user chose for all of it (None: `dialects` were
@@ -55,7 +55,7 @@ class Manifest:
     table: str
     table_bytes: int
     table_sha256: str
-    counts: Counts
+    counts: CorpusCounts
     tokenizer: str | None
     skipped: Mapping[str, int]
     skipped_examples: Mapping[str, tuple[str, ...]]
@@ -80,7 +80,7 @@ class Manifest:
         told = {code: count for code, count in self.languages.items() if code}
         return max(sorted(told), key=lambda code: told[code], default="")
 
-    def same_content(self, other: Manifest) -> bool:
+    def same_content(self, other: CorpusManifest) -> bool:
         """Whether both say the same but for when and by which version they were written."""
         return all(getattr(self, name) == getattr(other, name) for name in _CONTENT)
 
@@ -88,7 +88,7 @@ class Manifest:
 _CONTENT = ("source", "commits", "table_sha256", "skipped", "notes", "dialect", "dialects", "include_faq", "language", "groups")
 
 
-def read_manifest(folder: Path) -> Manifest | None:
+def read_manifest(folder: Path) -> CorpusManifest | None:
     """The manifest of the corpus in `folder`; None when there is none. Raises CheckFailed when it is damaged."""
     path, hint = folder / MANIFEST, f"remove {folder} and add the corpus again"
     try:
@@ -111,7 +111,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 @cache
-def _reader() -> TypeAdapter[Manifest]:
+def _reader() -> TypeAdapter[CorpusManifest]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Manifest)
+    return TypeAdapter(CorpusManifest)

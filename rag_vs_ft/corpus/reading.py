@@ -17,7 +17,7 @@ from typing import Any
 
 from rag_vs_ft import __version__, files, settings
 from rag_vs_ft.corpus import child, readers
-from rag_vs_ft.corpus.readers import BY_ENDING, Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import BY_ENDING, Content, FileContext, LeftOut
 from rag_vs_ft.corpus.sources import RawFile, Reading
 from rag_vs_ft.corpus.text import normalise, one_line
 from rag_vs_ft.progress import Progress
@@ -53,7 +53,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class FileRead:
     """One file of the source, and what is kept of it.
 
     `document` is None when the file was left out, and when it is as it was: the corpus then has the document already.
@@ -161,15 +161,15 @@ def read(
     include_faq: bool,
     count_tokens: Callable[[list[str]], int] | None,
     progress: Progress,
-) -> Iterator[Read]:
+) -> Iterator[FileRead]:
     """Read the files of a source in order of id; what was left out and what was noted is counted in `reading`."""
     workers = max(1, min(settings.threads(), len(reading.files)))
     parts = _Files(reading)
-    waiting: deque[Future[Read]] = deque()
+    waiting: deque[Future[FileRead]] = deque()
     todo = iter(reading.files)
     done = 0
 
-    def work(file: RawFile) -> Read:
+    def work(file: RawFile) -> FileRead:
         found = _read(file, reading, before.known.get(file.path), parts, include_faq)
         if found.document and count_tokens:
             found = replace(found, known=replace(found.known, tokens=count_tokens([found.document.text])))
@@ -196,7 +196,7 @@ def read(
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(file: RawFile, reading: Reading, known: Known | None, parts: _Files, include_faq: bool) -> Read:
+def _read(file: RawFile, reading: Reading, known: Known | None, parts: _Files, include_faq: bool) -> FileRead:
     started = time.time_ns()
     size, changed = file.stamp or (0, 0)
     if changed > started - _SETTLED_NS:
@@ -211,14 +211,14 @@ def _read(file: RawFile, reading: Reading, known: Known | None, parts: _Files, i
     now = replace(now, facts=facts)
     alike = known is not None and (known.kind, known.dialect, known.facts) == (file.kind, file.dialect, facts)
     if alike and known and changed and (known.size, known.changed) == (size, changed) and _same_parts(known, parts):
-        return Read(file, known, None)
+        return FileRead(file, known, None)
     try:
         data = file.read()
     except LeftOut as reason:
         return _left_out(file, now, reason)
     sha256 = files.sha256(data)
     if alike and known and known.sha256 == sha256 and _same_parts(known, parts):
-        return Read(file, replace(known, size=size, changed=changed), None)
+        return FileRead(file, replace(known, size=size, changed=changed), None)
     try:
         groups = reading.access.of_document(file.path, file.kind, data)
     except LeftOut as reason:
@@ -234,7 +234,7 @@ def _read(file: RawFile, reading: Reading, known: Known | None, parts: _Files, i
         return reading.text_of(path)
 
     try:
-        content: Content | LeftOut = child.read(file.kind, data, Context(file.path, text_of, file.dialect, include_faq))
+        content: Content | LeftOut = child.read(file.kind, data, FileContext(file.path, text_of, file.dialect, include_faq))
     except LeftOut as reason:
         content = reason
     now = replace(now, sha256=sha256, parts=tuple(asked.items()))
@@ -245,15 +245,15 @@ def _read(file: RawFile, reading: Reading, known: Known | None, parts: _Files, i
     now = replace(now, notes=tuple(sorted(content.notes.items())))
     if not content.text.strip():
         return _left_out(file, now, LeftOut("empty"))
-    return Read(file, now, _document(file, content, groups))
+    return FileRead(file, now, _document(file, content, groups))
 
 
 def _same_parts(known: Known, parts: _Files) -> bool:
     return all(parts.part(path) == sha256 for path, sha256 in known.parts)
 
 
-def _left_out(file: RawFile, known: Known, reason: LeftOut) -> Read:
-    return Read(file, replace(known, left_out=reason.reason, detail=reason.detail), None)
+def _left_out(file: RawFile, known: Known, reason: LeftOut) -> FileRead:
+    return FileRead(file, replace(known, left_out=reason.reason, detail=reason.detail), None)
 
 
 def _document(file: RawFile, content: Content, groups: tuple[str, ...]) -> Document:

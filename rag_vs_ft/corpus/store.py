@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from rag_vs_ft import __version__, catalogue, files, groups, settings
 from rag_vs_ft import language as languages
 from rag_vs_ft.corpus import reading as readings
-from rag_vs_ft.corpus.manifest import MANIFEST, Counts, Manifest, read_manifest
-from rag_vs_ft.corpus.reading import Read
+from rag_vs_ft.corpus.manifest import MANIFEST, CorpusCounts, CorpusManifest, read_manifest
+from rag_vs_ft.corpus.reading import FileRead
 from rag_vs_ft.corpus.sources import Options, Reading, read_source
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.progress import Progress, silent
@@ -52,7 +52,7 @@ class CorpusInfo:
     """A corpus by its name and manifest; `changes` is set by `update`, whose `written` is False when nothing differed."""
 
     name: str
-    manifest: Manifest
+    manifest: CorpusManifest
     changes: Changes | None = None
     written: bool = True
 
@@ -69,7 +69,7 @@ class Corpus:
     may read. An index is built from all, and leaves passages out when it is searched.
     """
 
-    def __init__(self, name: str, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, name: str, folder: Path, manifest: CorpusManifest) -> None:
         self.name = name
         self.manifest = manifest
         self.reader = settings.reader()
@@ -223,7 +223,7 @@ def has_corpus(name: str, home: Home) -> bool:
 
 def list_corpora(home: Home) -> list[CorpusInfo]:
     """The corpora of this home by name. A damaged one is left out: opening it says what is wrong (`damaged_corpora`)."""
-    return [CorpusInfo(name, found) for name, found in _all(home) if isinstance(found, Manifest)]
+    return [CorpusInfo(name, found) for name, found in _all(home) if isinstance(found, CorpusManifest)]
 
 
 def damaged_corpora(home: Home) -> dict[str, CheckFailed]:
@@ -231,7 +231,7 @@ def damaged_corpora(home: Home) -> dict[str, CheckFailed]:
     return {name: found for name, found in _all(home) if isinstance(found, CheckFailed)}
 
 
-def _all(home: Home) -> Iterator[tuple[str, Manifest | CheckFailed | None]]:
+def _all(home: Home) -> Iterator[tuple[str, CorpusManifest | CheckFailed | None]]:
     for folder in sorted(home.corpora.iterdir()) if home.corpora.is_dir() else []:
         if folder.is_dir():
             try:
@@ -296,7 +296,7 @@ def _write(
                 reasons = "; ".join(f"{count} {reason}" for reason, count in sorted(reading.skipped.counts.items()))
                 raise UserError(f"no documents in {source}", f"left out: {reasons}" if reasons else "the source is empty")
             changes = _compare(old, table.marks) if old else None
-        manifest = Manifest(
+        manifest = CorpusManifest(
             source=reading.source,
             source_kind=reading.kind,
             include_faq=include_faq,
@@ -338,7 +338,7 @@ def _write(
             files.discard(folder)
 
 
-def _until_new(found: Iterator[Read]) -> list[Read]:
+def _until_new(found: Iterator[FileRead]) -> list[FileRead]:
     """The files up to the first that has a new document."""
     first = []
     for read in found:
@@ -348,7 +348,7 @@ def _until_new(found: Iterator[Read]) -> list[Read]:
     return first
 
 
-def _nothing_new(first: list[Read], old: Corpus, reading: Reading) -> bool:
+def _nothing_new(first: list[FileRead], old: Corpus, reading: Reading) -> bool:
     """Whether the documents are those that the corpus has."""
     if any(read.document for read in first) or dict(old.manifest.commits) != dict(reading.commits):
         return False
@@ -356,7 +356,7 @@ def _nothing_new(first: list[Read], old: Corpus, reading: Reading) -> bool:
 
 
 def _documents(
-    found: Iterable[Read], known: list[readings.Known], old: Corpus | None, language: str | None
+    found: Iterable[FileRead], known: list[readings.Known], old: Corpus | None, language: str | None
 ) -> Iterator[tuple[Document, readings.Known]]:
     """Each document in order of id, those that are as they were from the corpus; what is kept of each file goes to `known`."""
     before = old.all_documents() if old else iter(())
@@ -381,14 +381,14 @@ class _Table:
     sha256: str
     table_sha256: str
     table_bytes: int
-    counts: Counts
+    counts: CorpusCounts
     kinds: dict[str, int]
     languages: dict[str, int]
     restricted: dict[str, int]
     marks: dict[str, tuple[str, str]]
 
     @staticmethod
-    def of(manifest: Manifest) -> _Table:
+    def of(manifest: CorpusManifest) -> _Table:
         """The table of a corpus that is there."""
         counted = dict(manifest.kinds), dict(manifest.languages), dict(manifest.restricted)
         return _Table(manifest.sha256, manifest.table_sha256, manifest.table_bytes, manifest.counts, *counted, {})
@@ -430,7 +430,7 @@ def _write_table(path: Path, documents: Iterable[tuple[Document, readings.Known]
         sha256=files.sha256_text("".join(f"{key}\0{text}\n" for key, (text, _) in sorted(marks.items()))),
         table_sha256=files.sha256_file(path),
         table_bytes=path.stat().st_size,
-        counts=Counts(**totals, tokens=counts["tokens"] if tokens_counted else None),
+        counts=CorpusCounts(**totals, tokens=counts["tokens"] if tokens_counted else None),
         kinds=dict(sorted(kinds.items())),
         languages=dict(sorted(spoken.items())),
         restricted=dict(sorted(restricted.items())),

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from rag_vs_ft import __version__, files, settings
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.evaluation.contexts import CONTEXTS, Source, holds_answer
+from rag_vs_ft.evaluation.contexts import CONTEXTS, PassageSource, holds_answer
 from rag_vs_ft.evaluation.experiments import Arm
 from rag_vs_ft.evaluation.heuristics import VERSION as HEURISTICS_VERSION
 from rag_vs_ft.evaluation.heuristics import Given, Heuristic
@@ -62,7 +62,7 @@ def find_passages(arm: Arm, question: Question, index: Index | None, seed: int) 
     if context.passages is None or index is None:
         return Passages(None, 0.0, None)
     draw = random.Random(zlib.crc32(f"{seed} {question.id}".encode()))
-    hits = context.passages(Source(question, index, arm.k or 1, arm.retriever or settings.RETRIEVER, draw))
+    hits = context.passages(PassageSource(question, index, arm.k or 1, arm.retriever or settings.RETRIEVER, draw))
     cosines = [hit.dense_score for hit in hits if hit.dense_score is not None]
     best = max(cosines) if context.is_search and cosines else None
     ranked = hits if context.is_search else [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]

@@ -19,7 +19,7 @@ from rag_vs_ft.records import Chunk, Hit, Question
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PassageSource:
     """What passages are drawn from: a question, an index, and how to search it. `draw` is seeded for this question."""
 
     question: Question
@@ -46,7 +46,7 @@ class Context:
     uses_k: bool
     uses_retriever: bool
     is_probe: bool
-    passages: Callable[[Source], Sequence[Hit]] | None
+    passages: Callable[[PassageSource], Sequence[Hit]] | None
     shows: str
 
     @property
@@ -63,11 +63,11 @@ class Context:
 # --- passages ---------------------------------------------------------------------------------------------------------
 
 
-def _retrieved(source: Source) -> Sequence[Hit]:
+def _retrieved(source: PassageSource) -> Sequence[Hit]:
     return source.search(source.k)
 
 
-def _oracle(source: Source) -> list[Hit]:
+def _oracle(source: PassageSource) -> list[Hit]:
     question = source.question
     ranked: list[Hit] = []
     for document in question.gold_documents:
@@ -82,25 +82,25 @@ def _oracle(source: Source) -> list[Hit]:
     return list({hit.chunk.id: hit for hit in best}.values())
 
 
-def _among_distractors(source: Source) -> Sequence[Hit]:
+def _among_distractors(source: PassageSource) -> Sequence[Hit]:
     hits = _oracle(source)
     hits += _gold_removed(replace(source, k=max(source.k - len(hits), 1)))
     source.draw.shuffle(hits)
     return hits
 
 
-def _gold_removed(source: Source) -> list[Hit]:
+def _gold_removed(source: PassageSource) -> list[Hit]:
     gold = source.question.gold_documents
     chunks = sum(1 for _ in source.index.chunks_of(gold))
     hits = source.search(min(source.k + chunks, settings.MAX_HITS))
     return [hit for hit in hits if hit.chunk.document_id not in gold][: source.k]
 
 
-def _random(source: Source) -> Sequence[Hit]:
+def _random(source: PassageSource) -> Sequence[Hit]:
     return [Hit(0, chunk, 0.0) for chunk in _random_chunks(source)]
 
 
-def _random_chunks(source: Source) -> Iterator[Chunk]:
+def _random_chunks(source: PassageSource) -> Iterator[Chunk]:
     index, k = source.index, source.k
     readable = index.rows()
     all_rows = range(len(index)) if readable is None else readable.tolist()

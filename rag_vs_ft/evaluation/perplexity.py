@@ -37,7 +37,7 @@ PASSAGE_TOKENS = 256
 _ROWS_AT_ONCE = 128
 """Positions whose logits are turned into double precision at once."""
 
-Retrieve = Callable[[str, str], str]
+FindPassage = Callable[[str, str], str]
 """(query text, id of the document that must not be found) -> text of a passage; empty for none."""
 
 
@@ -170,7 +170,7 @@ def score(
 def score_with_retrieval(
     lm: LanguageModel,
     documents: Iterable[Document],
-    retrieve: Retrieve,
+    retrieve: FindPassage,
     *,
     stride: int,
     window: int | None = None,
@@ -249,7 +249,7 @@ def near_duplicates(documents: Iterable[Document], index: Index) -> dict[str, fr
     return found
 
 
-def passage_from(index: Index, documents: Iterable[Document], retriever: str = "bm25") -> Retrieve:
+def passage_from(index: Index, documents: Iterable[Document], retriever: str = "bm25") -> FindPassage:
     """The best passage of an index that comes neither from the scored document nor from a near duplicate of it.
 
     BM25 by default: what Ram et al. (2023) found best without training.

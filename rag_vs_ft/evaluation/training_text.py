@@ -12,7 +12,7 @@ from rag_vs_ft.evaluation.costs import lineage
 from rag_vs_ft.evaluation.experiments import Experiment, training_paths
 from rag_vs_ft.records import Document
 from rag_vs_ft.settings import Home
-from rag_vs_ft.training.record import Source
+from rag_vs_ft.training.record import RunInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class _Documents:
         return iter(self.corpus.documents())
 
 
-def _corpus(trained_on: Source, home: Home) -> tuple[Corpus | None, str]:
+def _corpus(trained_on: RunInput, home: Home) -> tuple[Corpus | None, str]:
     """The corpus of this name, and what has to be said: it is not there, or not as it was when it was trained on."""
     try:
         found = open_corpus(trained_on.name, home)

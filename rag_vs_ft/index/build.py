@@ -26,7 +26,7 @@ from rag_vs_ft.index import documents as whole
 from rag_vs_ft.index.chunking import Chunker, chunk_document, embedded_text
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
-from rag_vs_ft.index.manifest import CorpusState, Counts, Dense, Inputs, Manifest, Vectors
+from rag_vs_ft.index.manifest import CorpusState, DenseKind, IndexCounts, IndexManifest, Inputs, Vectors
 from rag_vs_ft.index.table import ChunkTable, ChunkWriter
 from rag_vs_ft.language import language
 from rag_vs_ft.progress import Progress, silent
@@ -63,7 +63,7 @@ class BuildResult:
 
     generation: Generation
     published: bool
-    counts: Counts
+    counts: IndexCounts
     seconds: dict[str, float]
 
     @property
@@ -162,7 +162,7 @@ def _build(
 
     work = folder / "work"
 
-    def write(target: Path) -> Manifest:
+    def write(target: Path) -> IndexManifest:
         import numpy as np
 
         old_table = _table_of(old)
@@ -189,10 +189,10 @@ def _build(
         in_order = itertools.chain.from_iterable(parts)
         whole.build(target / "documents", in_order, table.document_numbers(), vectors, analyzer, bm25)
         timed("documents")
-        return Manifest(
+        return IndexManifest(
             code_version=__version__,
             inputs=inputs,
-            dense=Dense(kind),
+            dense=DenseKind(kind),
             languages=dict(sorted(Counter(table.languages()).items())),
             counts=counts,
             seconds=seconds,
@@ -216,7 +216,7 @@ def _same(one: Inputs, other: Inputs) -> bool:
     return not one.embedder.differences(other.embedder) and replace(one, embedder=other.embedder) == other
 
 
-def _seconds_in_all(old: Generation | None, counts: Counts, seconds: float) -> float | None:
+def _seconds_in_all(old: Generation | None, counts: IndexCounts, seconds: float) -> float | None:
     """What the index has cost when this build took `seconds`; None when vectors are from a build whose time nobody knows."""
     if not counts.reused:
         return round(seconds, 3)
@@ -266,11 +266,11 @@ def _write_chunks(
     return writer.finish(documents), documents
 
 
-def _counts(table: ChunkTable, documents: dict[str, bytes], old: ChunkTable | None, unique: int, reused: int) -> Counts:
+def _counts(table: ChunkTable, documents: dict[str, bytes], old: ChunkTable | None, unique: int, reused: int) -> IndexCounts:
     import pyarrow.compute as pc
 
     kept = pc.sum(pc.is_in(table.arrow.column("id"), old.arrow.column("id"))).as_py() if old is not None else 0
-    return Counts(
+    return IndexCounts(
         documents=len(documents),
         chunks=len(table),
         chunks_kept=kept,

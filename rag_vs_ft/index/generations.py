@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rag_vs_ft import files
 from rag_vs_ft.errors import CheckFailed, UserError
-from rag_vs_ft.index.manifest import FileRecord, Manifest
+from rag_vs_ft.index.manifest import FileRecord, IndexManifest
 from rag_vs_ft.settings import Home, check_name
 
 KEEP = 2
@@ -35,7 +35,7 @@ class Generation:
     """One whole index on disk and its manifest."""
 
     folder: Path
-    manifest: Manifest
+    manifest: IndexManifest
 
     @property
     def name(self) -> str:
@@ -72,7 +72,7 @@ def building(folder: Path) -> Iterator[None]:
         yield
 
 
-def publish(folder: Path, write: Callable[[Path], Manifest]) -> Generation:
+def publish(folder: Path, write: Callable[[Path], IndexManifest]) -> Generation:
     """Let `write` fill a temporary folder and return its manifest, then make that the generation that answers.
 
     The caller holds the lock. When `write` raises, nothing has changed.
@@ -210,7 +210,7 @@ def rollback(folder: Path) -> Generation:
 
 
 def _read(folder: Path) -> Generation:
-    manifest = Manifest.read(folder / "manifest.json")
+    manifest = IndexManifest.read(folder / "manifest.json")
     hint = f"rag-vs-ft index rollback {folder.parent.name}, or build the index again"
     for name, expected in manifest.files.items():
         try:

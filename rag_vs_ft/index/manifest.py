@@ -56,14 +56,14 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Dense:
+class DenseKind:
     """The kind of vector index (`index.dense.KINDS`)."""
 
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class IndexCounts:
     """What a build found: documents, chunks (against the generation before), tokens; texts that were taken over or embedded."""
 
     documents: int
@@ -86,7 +86,7 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class IndexManifest:
     """The manifest of one generation. `generations.publish` fills in `generation`, `created` (ISO 8601) and `files`.
 
     `seconds` are of this build alone. `seconds_in_all` adds those of the generations whose vectors it took over: what the index
@@ -96,8 +96,8 @@ class Manifest:
 
     code_version: str
     inputs: Inputs
-    dense: Dense
-    counts: Counts
+    dense: DenseKind
+    counts: IndexCounts
     seconds: dict[str, float]
     threads: int
     seconds_in_all: float | None = None
@@ -142,7 +142,7 @@ class Manifest:
         }
 
     @staticmethod
-    def read(path: Path) -> Manifest:
+    def read(path: Path) -> IndexManifest:
         """The manifest in the file `path`; CheckFailed, naming the file and the next step, when it is not one."""
         hint = f"rag-vs-ft index rollback {path.parent.parent.name}, or build the index again"
         try:
@@ -165,10 +165,10 @@ class Manifest:
 
 
 @cache
-def _adapter() -> TypeAdapter[Manifest]:
+def _adapter() -> TypeAdapter[IndexManifest]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Manifest)
+    return TypeAdapter(IndexManifest)
 
 
 def _reason(error: ValueError) -> str:

@@ -27,7 +27,7 @@ _LEAST_DOCUMENTS = {"service": 6, "role": 2}
 
 
 @dataclass(slots=True)
-class Member:
+class PoolMember:
     """A span that may be a choice: its size if it has one, and the documents and folders that hold it."""
 
     size: float | None
@@ -77,7 +77,7 @@ def folder(document_id: str) -> str:
 class Pool:
     """The spans of one form; in order of size where they have one."""
 
-    def __init__(self, form: str, members: Mapping[str, Member], counts: Mentions) -> None:
+    def __init__(self, form: str, members: Mapping[str, PoolMember], counts: Mentions) -> None:
         least = _LEAST_DOCUMENTS.get(form.split(":")[0], 1)
         kept = {text: member for text, member in members.items() if len(member.documents) >= least}
         self._counts = counts

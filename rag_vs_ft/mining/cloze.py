@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from rag_vs_ft.corpus.store import Corpus
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.funnel import Funnel
-from rag_vs_ft.mining.choices import CHOICES, Balance, Member, Mentions, Pool, count_mentions, folder
+from rag_vs_ft.mining.choices import CHOICES, Balance, Mentions, Pool, PoolMember, count_mentions, folder
 from rag_vs_ft.mining.common import GAP, Mined, guess_rate, guess_rates, question_id
 from rag_vs_ft.mining.sound import cell_fault, sentence_fault, span_fault, stems
 from rag_vs_ft.mining.spans import Span, spans, stated_in
@@ -59,7 +59,7 @@ class _Gathered:
     """What one pass over the corpus finds: candidates by document, and the spans of each form."""
 
     candidates: dict[str, list[_Candidate]]
-    pools: dict[str, dict[str, Member]]
+    pools: dict[str, dict[str, PoolMember]]
 
 
 def mine_cloze(
@@ -113,7 +113,7 @@ def mine_cloze(
 
 def _gather(corpus: Corpus, only: Container[str] | None, funnel: Funnel, report: Progress) -> _Gathered:
     """Sound candidates, with repeated texts made one and texts that have several answers left out."""
-    pools: dict[str, dict[str, Member]] = defaultdict(dict)
+    pools: dict[str, dict[str, PoolMember]] = defaultdict(dict)
     found: dict[tuple[str, ...], list[_Candidate]] = defaultdict(list)
     for done, document in enumerate(corpus.documents(), start=1):
         if done % 200 == 0:
@@ -124,7 +124,7 @@ def _gather(corpus: Corpus, only: Container[str] | None, funnel: Funnel, report:
         for statement in stated:
             in_text = spans(statement.text)
             for span in in_text:
-                member = pools[span.form].setdefault(span.text, Member(span.size))
+                member = pools[span.form].setdefault(span.text, PoolMember(span.size))
                 member.documents.add(document.id)
                 member.folders.add(folder(document.id))
             if not asked or not in_text:

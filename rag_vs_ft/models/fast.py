@@ -32,7 +32,7 @@ GROUP = 64
 """Weights along an input that share a scale; where the inputs cannot be divided so, all of an output share one."""
 READ_AT_ONCE = 512
 """Prompt tokens of one call: bounds the memory, and how long an interrupt waits."""
-CONTEXTS = 2
+KEPT_CONTEXTS = 2
 """Contexts kept after their answers, so that of a prompt with the same beginning only the rest is read."""
 KEPT_BYTES = 1 << 29
 """Keys and values above which a context is emptied after its answer instead of kept."""
@@ -86,17 +86,17 @@ class OpenVino:
         states = [node.get_output_partial_shape(0) for node in nodes if node.get_type_name() == "ReadValue"]
         self._kept_tokens = KEPT_BYTES // sum(4 * heads.get_length() * size.get_length() for _, heads, _, size in states)
         self._lock = threading.Lock()
-        self._contexts: list[Context] = []
+        self._contexts: list[OpenVinoCache] = []
 
     @contextmanager
-    def context(self, ids: Sequence[int]) -> Iterator[Context]:
+    def context(self, ids: Sequence[int]) -> Iterator[OpenVinoCache]:
         """A context for nobody else that has read as much of `ids`, less the last, as one kept from before; kept again after."""
         with self._lock:
             shared = [_shared(context.ids, ids) for context in self._contexts]
-            if shared and (len(shared) == CONTEXTS or 2 * max(shared) >= len(ids)):
+            if shared and (len(shared) == KEPT_CONTEXTS or 2 * max(shared) >= len(ids)):
                 context = self._contexts.pop(shared.index(max(shared)) if 2 * max(shared) >= len(ids) else 0)
             else:
-                context = Context(self._compiled.create_infer_request())
+                context = OpenVinoCache(self._compiled.create_infer_request())
         context.rewind(_shared(context.ids, ids[:-1]))
         try:
             yield context
@@ -104,10 +104,10 @@ class OpenVino:
             if len(context.ids) > self._kept_tokens:
                 context.rewind(0)
             with self._lock:
-                self._contexts = [*self._contexts, context][-CONTEXTS:]
+                self._contexts = [*self._contexts, context][-KEPT_CONTEXTS:]
 
 
-class Context:
+class OpenVinoCache:
     """Tokens that were read (`ids`), as keys and values."""
 
     def __init__(self, request: Any) -> None:

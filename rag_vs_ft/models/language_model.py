@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rag_vs_ft.models.served import Server
 
 
-class Context(Protocol):
+class KeyValueCache(Protocol):
     """Tokens that an engine has read (`ids`)."""
 
     @property
@@ -32,7 +32,7 @@ class Engine(Protocol):
     def name(self) -> str:
         """Engine and weights: "openvino int8"."""
 
-    def context(self, ids: Sequence[int]) -> AbstractContextManager[Context]:
+    def context(self, ids: Sequence[int]) -> AbstractContextManager[KeyValueCache]:
         """A context for the caller alone; it may have read a part of `ids` already, never the last of them."""
 
 

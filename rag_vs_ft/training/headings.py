@@ -28,7 +28,7 @@ ANSWER_SENTENCES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class HeadedText:
     """What stands under one heading ("" below the title): its sentences up to the first list of steps, code or table.
 
     `sentences` are plain text on one line each, inline code in backticks; `whole` says that nothing follows them.
@@ -40,7 +40,7 @@ class Section:
     whole: bool
 
 
-def sections(document: Document) -> Iterator[Section]:
+def sections(document: Document) -> Iterator[HeadedText]:
     """The sections of a document in order; a heading with nothing but other headings under it is none."""
     heading = ""
     sentences: list[str] = []
@@ -50,7 +50,7 @@ def sections(document: Document) -> Iterator[Section]:
     for position, token in enumerate(tokens):
         if token.type == "heading_open" and token.level == 0:
             if not empty:
-                yield Section(document, heading, tuple(sentences), whole)
+                yield HeadedText(document, heading, tuple(sentences), whole)
             title = _plain(tokens[position + 1])
             heading = "" if token.tag == "h1" and title == document.title else title
             sentences, whole, empty = [], True, True
@@ -64,7 +64,7 @@ def sections(document: Document) -> Iterator[Section]:
         elif token.type in ("ordered_list_open", "fence", "code_block", "table_open", "blockquote_open", "html_block"):
             whole = empty = False
     if not empty:
-        yield Section(document, heading, tuple(sentences), whole)
+        yield HeadedText(document, heading, tuple(sentences), whole)
 
 
 @cache
@@ -179,7 +179,7 @@ def from_headings(documents: Iterable[Document], held_out: HeldOut, *, seed: int
     return Built(records, funnel.counts(len(records)))
 
 
-def _answer(section: Section) -> tuple[str, str | None]:
+def _answer(section: HeadedText) -> tuple[str, str | None]:
     """The output of a section, or the rule by which it gives none."""
     low, high = ANSWER_WORDS
     if _BOILERPLATE.fullmatch(section.heading):

@@ -18,7 +18,7 @@ from rag_vs_ft.models.devices import has_bfloat16
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.progress import Progress
 from rag_vs_ft.training.data import Order, Rows, Sample, Windows, count_targets, load_instructions
-from rag_vs_ft.training.presets import Arm, Preset
+from rag_vs_ft.training.presets import Preset, TrainingArm
 from rag_vs_ft.training.record import Plan, duration
 from rag_vs_ft.training.tokenizers import CORPUS, GPT2, end_of_text, fingerprint, gpt2_tokenizer, load_tokenizer, train_tokenizer
 from rag_vs_ft.training.tokens import open_tokens, write_tokens
@@ -31,7 +31,7 @@ TOKENS_PER_PARAMETER = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Prepared:
     """Everything a Trainer needs, put together."""
 
     model: Any
@@ -43,7 +43,7 @@ class Job:
 
 
 def tokenizer_and_model(
-    arm: Arm, preset: Preset, folder: Path, corpus_name: str | None, where: settings.Home, device: str
+    arm: TrainingArm, preset: Preset, folder: Path, corpus_name: str | None, where: settings.Home, device: str
 ) -> tuple[Any, Any]:
     """The tokenizer and the model in its starting state, with the parameters to train marked."""
     if arm == "scratch":
@@ -230,7 +230,7 @@ def make_rows(
 
 
 def put_together(
-    arm: Arm,
+    arm: TrainingArm,
     preset: Preset,
     tokenizer: Any,
     model: Any,
@@ -239,7 +239,7 @@ def put_together(
     device: str,
     *,
     probe: bool,
-) -> Job:
+) -> Prepared:
     """The run's rows in order and its plan; `probe` times a few passes for it. Raises UserError when memory does not suffice."""
     import torch
 
@@ -284,10 +284,10 @@ def put_together(
         notes=tuple(notes),
         warnings=tuple(_warnings(arm, parameters, train_tokens, per_step * steps, epochs, seconds)),
     )
-    return Job(model, tokenizer, order, validation, facts, flops_per_token)
+    return Prepared(model, tokenizer, order, validation, facts, flops_per_token)
 
 
-def _warnings(arm: Arm, parameters: int, train_tokens: int, seen: int, epochs: float, seconds: float | None) -> list[str]:
+def _warnings(arm: TrainingArm, parameters: int, train_tokens: int, seen: int, epochs: float, seconds: float | None) -> list[str]:
     found = []
     if arm == "scratch" and seen < parameters * TOKENS_PER_PARAMETER / 10:
         found.append(

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 
-Arm = Literal["scratch", "finetune", "lora", "instruct"]
-ARMS: tuple[Arm, ...] = ("scratch", "finetune", "lora", "instruct")
+TrainingArm = Literal["scratch", "finetune", "lora", "instruct"]
+TRAINING_ARMS: tuple[TrainingArm, ...] = ("scratch", "finetune", "lora", "instruct")
 FOLDER = Path(__file__).with_name("presets")
 
 
@@ -80,17 +80,17 @@ def list_presets() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def checked_arm(name: str | None) -> Arm | None:
+def checked_arm(name: str | None) -> TrainingArm | None:
     """`name` if it is an arm, or None for None; raises UserError for anything else."""
     if name is None:
         return None
-    for arm in ARMS:
+    for arm in TRAINING_ARMS:
         if name == arm:
             return arm
-    raise UserError(f"there is no arm {name!r}", f"use one of: {', '.join(ARMS)}")
+    raise UserError(f"there is no arm {name!r}", f"use one of: {', '.join(TRAINING_ARMS)}")
 
 
-def load_preset(name: str, arm: Arm, overrides: Mapping[str, str]) -> Preset:
+def load_preset(name: str, arm: TrainingArm, overrides: Mapping[str, str]) -> Preset:
     """The settings of preset `name` (or a TOML file) for `arm`, with `overrides` (key -> value as typed) on top.
 
     Raises UserError naming the key or the arm that the preset does not have, or the value that is not allowed.
@@ -102,7 +102,7 @@ def load_preset(name: str, arm: Arm, overrides: Mapping[str, str]) -> Preset:
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}", "correct the file; it must be TOML, like the packaged presets") from error
-    there = [key for key in ARMS if isinstance(table.get(key), dict)]
+    there = [key for key in TRAINING_ARMS if isinstance(table.get(key), dict)]
     if arm not in there:
         raise UserError(f"preset {name!r} has no arm {arm!r}", f"it has: {', '.join(there) or 'none'}")
     merged = {key: value for key, value in table.items() if key not in there} | table[arm]
@@ -114,7 +114,7 @@ def load_preset(name: str, arm: Arm, overrides: Mapping[str, str]) -> Preset:
     return checked(merged, arm, f"preset {name!r}")
 
 
-def checked(values: Mapping[str, Any], arm: Arm, where: str) -> Preset:
+def checked(values: Mapping[str, Any], arm: TrainingArm, where: str) -> Preset:
     """The settings in `values`, complete and fit for the arm. Raises UserError, which names their source `where`, for others."""
     for key in values:
         if key not in Preset.model_fields:
@@ -132,7 +132,7 @@ def checked(values: Mapping[str, Any], arm: Arm, where: str) -> Preset:
     return preset
 
 
-def _require_arm(preset: Preset, arm: Arm, where: str) -> None:
+def _require_arm(preset: Preset, arm: TrainingArm, where: str) -> None:
     shape = ("tokenizer", "vocab_size", "layers", "heads", "width")
     needed = [*shape] if arm == "scratch" else ["base"]
     if arm == "lora":

@@ -11,16 +11,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from rag_vs_ft import files
 from rag_vs_ft.errors import CheckFailed, UserError
-from rag_vs_ft.training.presets import Arm
+from rag_vs_ft.training.presets import TrainingArm
 
 FORMAT = 1
 RECORD = "run.json"
 
-State = Literal["preparing", "training", "finished"]
+RunState = Literal["preparing", "training", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RunInput:
     """Something a run was made from: its name (for data: its file) and the SHA-256 of its contents."""
 
     sha256: str
@@ -66,7 +66,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How a run ended. Losses are nats per token on the validation side; `loads` is the checkpoint that loading the run by its
     name takes, and `why` says why. `seconds` run from start to end, including those before a checkpoint it was resumed from."""
 
@@ -90,18 +90,18 @@ class RunRecord:
     `base` is the model that was trained further (None for scratch); `template` the prompt that instructions were learned in.
     """
 
-    arm: Arm
+    arm: TrainingArm
     preset: str
     settings: dict[str, Any]
     versions: dict[str, str | None]
-    state: State
-    corpus: Source | None = None
-    base: Source | None = None
-    data: Source | None = None
+    state: RunState
+    corpus: RunInput | None = None
+    base: RunInput | None = None
+    data: RunInput | None = None
     template: str = ""
     created: str = ""
     plan: Plan | None = None
-    result: Outcome | None = None
+    result: RunOutcome | None = None
     format: int = field(default=FORMAT)
 
     def to_json(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3_600:.1f} h"
 
 
-def _named(source: Source | None) -> dict[str, str] | None:
+def _named(source: RunInput | None) -> dict[str, str] | None:
     return {"name": source.name, "sha256": source.sha256} if source else None
 
 

@@ -29,9 +29,9 @@ from rag_vs_ft.models.devices import choose_device
 from rag_vs_ft.models.loading import weights_sha256
 from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.training import plots, runs
-from rag_vs_ft.training.prepare import Job, make_rows, put_together, tokenizer_and_model, uses_bfloat16
-from rag_vs_ft.training.presets import Arm, Preset, checked, load_preset
-from rag_vs_ft.training.record import RECORD, Outcome, Plan, RunRecord, Source, read_record, write_record
+from rag_vs_ft.training.prepare import Prepared, make_rows, put_together, tokenizer_and_model, uses_bfloat16
+from rag_vs_ft.training.presets import Preset, TrainingArm, checked, load_preset
+from rag_vs_ft.training.record import RECORD, Plan, RunInput, RunOutcome, RunRecord, read_record, write_record
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 _FREE = ("batch_size", "device", "compile", "gradient_checkpointing", "keep_checkpoints")
@@ -46,7 +46,7 @@ class Request:
     settings of the preset as a user writes them: names and texts.
     """
 
-    arm: Arm | None = None
+    arm: TrainingArm | None = None
     preset: str | None = None
     corpus: str | None = None
     data: Path | None = None
@@ -62,7 +62,7 @@ class RunResult:
 
     name: str
     folder: Path
-    outcome: Outcome
+    outcome: RunOutcome
     plan: Plan | None
 
     def to_json(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def resume(
 class _Started:
     """What a run is started or resumed with, its settings checked."""
 
-    arm: Arm
+    arm: TrainingArm
     preset_name: str
     preset: Preset
     corpus: str | None
@@ -188,7 +188,7 @@ def plan(request: Request, home: settings.Home, *, progress: Progress = silent) 
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
-def _check_request(arm: Arm, corpus_name: str | None, data: Path | None, track: str | None) -> None:
+def _check_request(arm: TrainingArm, corpus_name: str | None, data: Path | None, track: str | None) -> None:
     if arm == "instruct":
         if data is None:
             raise UserError("the arm instruct needs records to learn from", "give an Alpaca JSON file with --data FILE")
@@ -237,9 +237,9 @@ def _describe(started: _Started, home: settings.Home) -> RunRecord:
         arm=started.arm,
         preset=started.preset_name,
         settings=preset.model_dump(),
-        base=Source(weights_sha256(preset.base, home), preset.base) if preset.base else None,
-        corpus=Source(corpus.sha256, started.corpus or "") if corpus else None,
-        data=Source(files.sha256_file(data), file=str(data)) if data else None,
+        base=RunInput(weights_sha256(preset.base, home), preset.base) if preset.base else None,
+        corpus=RunInput(corpus.sha256, started.corpus or "") if corpus else None,
+        data=RunInput(files.sha256_file(data), file=str(data)) if data else None,
         template="alpaca" if started.arm == "instruct" else "",
         versions={"rag-vs-ft": __version__, "commit": git_commit(), **packages},
         state="preparing",
@@ -351,7 +351,7 @@ def _leave(world: int) -> None:
 
 
 def _run(
-    job: Job,
+    job: Prepared,
     preset: Preset,
     folder: Path,
     device: str,
@@ -464,7 +464,7 @@ def _finish(folder: Path, stopped_early: bool, seconds: float, tell: Progress) -
         why += f"; stopped at step {last_step}, {record.settings['patience']} evaluations without gain"
     elif best_step == last_step:
         why += ", the last"
-    outcome = Outcome(
+    outcome = RunOutcome(
         steps=last_step,
         best_step=best_step,
         best_loss=checks[best_step]["validation_loss"],

@@ -29,7 +29,7 @@ from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index import build
 from rag_vs_ft.index.build import Recipe
-from rag_vs_ft.serving import Place
+from rag_vs_ft.serving import ServerAddress
 from rag_vs_ft.shelf import Shelf
 
 DOCUMENTS = {
@@ -68,7 +68,7 @@ class Served:
     def __init__(self, home: settings.Home, *, password: str = "", waiting: int = 8) -> None:
         self.port = free_port()
         self.shelf = Shelf(home, (str(home.root / "llama"), "extractive"), engine="transformers", waiting=waiting)
-        self.app = create(self.shelf, Place(self.port, password=password))
+        self.app = create(self.shelf, ServerAddress(self.port, password=password))
         self.server = uvicorn.Server(
             uvicorn.Config(self.app, port=self.port, log_level="error", h11_max_incomplete_event_size=65_536)
         )
@@ -281,7 +281,7 @@ def test_the_list_of_routes_loads_nothing(served):
 
 def test_a_token_opens_every_route(place):
     with pytest.raises(UserError, match=door.TOKEN_VARIABLE):
-        Place(8765, "0.0.0.0", variable=door.TOKEN_VARIABLE)
+        ServerAddress(8765, "0.0.0.0", variable=door.TOKEN_VARIABLE)
     server = Served(place, password=TOKEN)
     try:
         routes = [(path, method) for path, methods in server.app.openapi()["paths"].items() for method in methods]

@@ -13,7 +13,7 @@ import pytest
 from made_files import deck, epub, notebook, pdf, places, read, word_xml, workbook
 
 from rag_vs_ft.corpus import child
-from rag_vs_ft.corpus.readers import BY_KIND, Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import BY_KIND, Content, FileContext, LeftOut
 
 # --- CSV ----------------------------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ def test_epub_titles_of_the_book_and_of_chapters() -> None:
 )
 def test_epub_that_cannot_be_read(data: bytes, reason: str) -> None:
     with pytest.raises(LeftOut, match=reason):
-        child.read("epub", data, Context("a.epub", lambda _: None))
+        child.read("epub", data, FileContext("a.epub", lambda _: None))
 
 
 def test_notebook_cells_and_outputs() -> None:
@@ -289,7 +289,7 @@ def test_text(data: bytes, text: str) -> None:
 def test_what_is_no_text_at_all(kind: str) -> None:
     for data in (b"", b"\0" * 50, bytes(range(256)) * 4):
         try:
-            content = BY_KIND[kind].read(data, Context("a.x", lambda _: None, include_faq=True))
+            content = BY_KIND[kind].read(data, FileContext("a.x", lambda _: None, include_faq=True))
         except LeftOut as left_out:
             assert left_out.reason
         else:
@@ -341,7 +341,7 @@ def test_random_cut_and_changed_files_are_text_or_a_reason(kind: str) -> None:
             for _ in range(rng.choice((1, 3, 20))):
                 data[rng.randrange(len(data))] = rng.choice(b"<>{}[]()|*_=#:.`\n\0 0123\xff")
         try:
-            content = child.read(kind, bytes(data), Context("a.x", lambda _: None, include_faq=True))
+            content = child.read(kind, bytes(data), FileContext("a.x", lambda _: None, include_faq=True))
         except LeftOut as left_out:
             assert not re.search("crashed|takes its reader|memory", left_out.reason), (case, left_out.reason)
         else:

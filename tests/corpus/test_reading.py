@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from rag_vs_ft.corpus import child, reading, store
-from rag_vs_ft.corpus.readers import BY_KIND, Context, LeftOut
+from rag_vs_ft.corpus.readers import BY_KIND, FileContext, LeftOut
 from rag_vs_ft.settings import Home
 
 Write = Callable[..., Path]
-CONTEXT = Context("a.md", lambda _: None)
+CONTEXT = FileContext("a.md", lambda _: None)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def read_paths(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     read = child.read
 
-    def counted(kind: str, data: bytes, context: Context) -> object:
+    def counted(kind: str, data: bytes, context: FileContext) -> object:
         paths.append(context.path)
         return read(kind, data, context)
 
@@ -160,5 +160,5 @@ def test_a_reader_reaches_files_of_the_source_alone() -> None:
         asked.append(path)
         return "Included \ud800 text.\n" if path == "p.md" else None
 
-    content = child.read("asciidoc", b"include::p.md[]\n\ninclude::../../etc/passwd[]\n", Context("a.adoc", others))
+    content = child.read("asciidoc", b"include::p.md[]\n\ninclude::../../etc/passwd[]\n", FileContext("a.adoc", others))
     assert content.text == "Included  text.\n" and asked == ["p.md", "../../etc/passwd"]

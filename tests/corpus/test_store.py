@@ -15,7 +15,7 @@ from filelock import FileLock
 import rag_vs_ft
 from rag_vs_ft.corpus import manifest as manifests
 from rag_vs_ft.corpus import store
-from rag_vs_ft.corpus.manifest import Counts
+from rag_vs_ft.corpus.manifest import CorpusCounts
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.files import sha256_text
 from rag_vs_ft.settings import Home
@@ -48,7 +48,7 @@ def test_add_and_read(write_files: Write, home: Home) -> None:
         corpus.get("c.md")
     lines = f"a.md\0{sha256_text(one.text)}\nb/two.md\0{sha256_text(two.text)}\n"
     assert corpus.sha256 == hashlib.sha256(lines.encode()).hexdigest() == info.manifest.sha256
-    assert info.manifest.counts == Counts(
+    assert info.manifest.counts == CorpusCounts(
         documents=2,
         source_bytes=sum(path.stat().st_size for path in root.rglob("*.md")),
         bytes=len((one.text + two.text).encode()),
@@ -352,7 +352,9 @@ def test_every_field_of_a_manifest_is_checked(write_files: Write, home: Home) ->
     whole = json.loads(path.read_text())
     # Manifests of an earlier version lack what was added since.
     later = {
-        field.name for field in fields(manifests.Manifest) if field.default is not MISSING or field.default_factory is not MISSING
+        field.name
+        for field in fields(manifests.CorpusManifest)
+        if field.default is not MISSING or field.default_factory is not MISSING
     }
     for field in whole:
         path.write_text(json.dumps({key: value for key, value in whole.items() if key != field}))

@@ -434,14 +434,14 @@ def test_a_question_that_is_too_long_counts_as_wrong_and_is_shown(world, tmp_pat
 
 def test_the_cost_of_a_run_includes_the_runs_it_was_trained_on(tmp_path):
     from rag_vs_ft.evaluation.costs import TrainingCost, training_cost
-    from rag_vs_ft.training.record import Outcome, Plan, RunRecord, write_record
+    from rag_vs_ft.training.record import Plan, RunOutcome, RunRecord, write_record
 
     home = settings.home(tmp_path)
     plan = Plan(
         "lora", "cpu", 9, 9, 9, 9, 9, tokens_per_step=64, steps=100, epochs=1.0, flops=1e12, seconds=None, notes=(), warnings=()
     )
     for name, base, steps, seconds in (("first", "gpt2", 100, 10.0), ("second", "first", 50, 6.0)):
-        ended = Outcome(steps, steps, 1.0, 1.0, 1.0, 1.0, False, "best", "", seconds, 1.0)
+        ended = RunOutcome(steps, steps, 1.0, 1.0, 1.0, 1.0, False, "best", "", seconds, 1.0)
         record = RunRecord("lora", "nano", {"base": base}, {}, "finished", plan=plan, result=ended)
         write_record(home.runs / name, record)
         (home.runs / name / "best").mkdir()
@@ -521,7 +521,7 @@ def test_the_same_question_in_dev_and_in_test_is_refused_before_anything_is_open
 def test_a_run_trained_on_a_corpus_that_holds_the_questions_is_flagged(world, tmp_path, tiny_embedder):
     import shutil
 
-    from rag_vs_ft.training.record import RunRecord, Source, write_record
+    from rag_vs_ft.training.record import RunInput, RunRecord, write_record
 
     home = settings.home(tmp_path / "home")
     shutil.copytree(world / "home" / "corpora", home.corpora)
@@ -533,7 +533,7 @@ def test_a_run_trained_on_a_corpus_that_holds_the_questions_is_flagged(world, tm
     store.add("faq", str(docs), home=home)
     sha256 = store.open_corpus("faq", home).sha256
     shutil.copytree(world / "other", home.runs / "base")
-    write_record(home.runs / "base", RunRecord("finetune", "nano", {}, {}, "finished", corpus=Source(sha256, "faq")))
+    write_record(home.runs / "base", RunRecord("finetune", "nano", {}, {}, "finished", corpus=RunInput(sha256, "faq")))
     shutil.copytree(world / "other", home.runs / "instructed")
     write_record(home.runs / "instructed", RunRecord("instruct", "nano", {"base": "base"}, {}, "finished"))
     path = edited(world, tmp_path / "e.toml", ("k = [1, 2]", "k = [1]"), ('["pmi", "sum"]', '["sum"]'))

@@ -89,8 +89,8 @@ def test_the_window_bounds_the_answer(fast_lm: LanguageModel) -> None:
 def test_only_what_differs_is_read_again(fast_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = replace(fast_lm, engine=fast.OpenVino(fast._converted(fast_lm), 1))
     read: list[int] = []
-    whole = fast.Context.read
-    monkeypatch.setattr(fast.Context, "read", lambda self, ids: (read.append(len(ids)), whole(self, ids))[1])
+    whole = fast.OpenVinoCache.read
+    monkeypatch.setattr(fast.OpenVinoCache, "read", lambda self, ids: (read.append(len(ids)), whole(self, ids))[1])
     first = continue_text(lm, "Open the valve before you start the pump. Wait for the tank.")
     other = continue_text(lm, "Open the valve before you start the pump. Press the red key.")
     apart = continue_text(lm, "When the tank is full")
@@ -101,7 +101,7 @@ def test_only_what_differs_is_read_again(fast_lm: LanguageModel, monkeypatch: py
     begun = [count for count in read if count > 1 or read.index(count) == 0]
     assert warm[:3] == cold[:3] and warm[3] == cold[1]
     assert begun[:2] == [len(first.token_ids), len(other.token_ids) - same] and len(apart.token_ids) in begun
-    assert len(lm.engine._contexts) == fast.CONTEXTS
+    assert len(lm.engine._contexts) == fast.KEPT_CONTEXTS
     monkeypatch.setattr(lm.engine, "_kept_tokens", 3)
     texts(lm, first, max_new_tokens=5)
     assert lm.engine._contexts[-1].ids == [], "a context over the bound is emptied"
@@ -139,7 +139,7 @@ def test_two_at_once_do_not_mix(fast_lm: LanguageModel) -> None:
     while running:
         running = [pieces for pieces in running if next(pieces, None) is not None]
     assert [replace(stream.completion, seconds=0) for stream in streams] == alone
-    assert len(fast_lm.engine._contexts) <= fast.CONTEXTS
+    assert len(fast_lm.engine._contexts) <= fast.KEPT_CONTEXTS
 
 
 @needs_openvino

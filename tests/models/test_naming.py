@@ -12,7 +12,7 @@ from rag_vs_ft.evaluation.costs import TrainingCost, training_cost
 from rag_vs_ft.models import naming
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.settings import Home
-from rag_vs_ft.training.record import Outcome, Plan, RunRecord, write_record
+from rag_vs_ft.training.record import Plan, RunOutcome, RunRecord, write_record
 from rag_vs_ft.training.tokenizers import load_tokenizer
 
 
@@ -29,7 +29,7 @@ def world(gpt2_folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def add_run(home: Home, name: str, model: Path, base: str = "") -> None:
     shutil.copytree(model, home.runs / name / "last")
     plan = Plan("lora", "cpu", 9, 9, 9, 9, 9, 4, 10, epochs=1.0, flops=1e9, seconds=None, notes=(), warnings=())
-    ended = Outcome(10, 10, 1.0, 1.0, 1.0, 1.0, False, "last", "", 5.0, 1.0)
+    ended = RunOutcome(10, 10, 1.0, 1.0, 1.0, 1.0, False, "last", "", 5.0, 1.0)
     write_record(home.runs / name, RunRecord("lora", "nano", {"base": base}, {}, "finished", plan=plan, result=ended))
 
 

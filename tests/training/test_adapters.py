@@ -21,7 +21,7 @@ from rag_vs_ft.models.loading import load
 from rag_vs_ft.models.prompting import alpaca
 from rag_vs_ft.training import runs
 from rag_vs_ft.training.presets import FOLDER
-from rag_vs_ft.training.record import Source, read_record
+from rag_vs_ft.training.record import RunInput, read_record
 from rag_vs_ft.training.train import RunResult
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -56,7 +56,7 @@ def test_the_record_names_the_weights_it_began_with_and_others_are_not_resumed_o
     over = {"base": str(copied), "steps": "2", "eval_every": "2"}
     result = train("lora", "docs", base_preset_file, "copied-lora", overrides=over, home=base_home)
     record = read_record(result.folder)
-    assert record.base == Source(load(str(copied), settings.home(base_home)).weights_sha256, str(copied))
+    assert record.base == RunInput(load(str(copied), settings.home(base_home)).weights_sha256, str(copied))
     assert record.base.sha256 != load("copied-lora", settings.home(base_home)).weights_sha256
     assert record.versions["commit"] == git_commit()
     changed = load_file(copied / "model.safetensors")

@@ -9,10 +9,13 @@ import pytest
 import yaml
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.training.presets import ARMS, FOLDER, list_presets, load_preset
+from rag_vs_ft.training.presets import FOLDER, TRAINING_ARMS, list_presets, load_preset
 
 SHIPPED = [
-    (path.stem, arm) for path in sorted(FOLDER.glob("*.toml")) for arm in ARMS if arm in tomllib.loads(path.read_text("utf-8"))
+    (path.stem, arm)
+    for path in sorted(FOLDER.glob("*.toml"))
+    for arm in TRAINING_ARMS
+    if arm in tomllib.loads(path.read_text("utf-8"))
 ]
 
 
@@ -27,7 +30,7 @@ def test_shipped_preset_is_sound(name: str, arm: str) -> None:
 
 def test_what_is_shipped() -> None:
     assert list_presets() == ["gpt2", "gpt2-124m", "nano", "open-llama-3b", "smollm2-135m-instruct"]
-    assert {arm for _, arm in SHIPPED} == set(ARMS)
+    assert {arm for _, arm in SHIPPED} == set(TRAINING_ARMS)
     nano = load_preset("nano", "scratch", {})
     assert (nano.layers, nano.width, nano.window, nano.vocab_size) == (4, 256, 256, 8192)
     gpt2 = load_preset("gpt2-124m", "scratch", {})

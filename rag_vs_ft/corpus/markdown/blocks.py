@@ -8,7 +8,9 @@ from typing import Literal
 
 from rag_vs_ft.corpus.text import one_line
 
-Kind = Literal["heading", "paragraph", "code", "table", "list", "quote", "rule", "label", "tab", "tabs-end", "zone", "zone-end"]
+BlockKind = Literal[
+    "heading", "paragraph", "code", "table", "list", "quote", "rule", "label", "tab", "tabs-end", "zone", "zone-end"
+]
 """The last five are marks that a dialect's `arrange` resolves: a label is what the block after it is ("Note"), a tab and a zone
 name the alternative that the blocks after it belong to."""
 
@@ -21,7 +23,7 @@ class Block:
     a bulleted one; `linked` how many characters of a paragraph are link text; `info` the language of code or the kind of a mark.
     """
 
-    kind: Kind
+    kind: BlockKind
     text: str = ""
     level: int = 0
     plain: str = ""

@@ -20,6 +20,7 @@ from markdown_it.token import Token
 from rag_vs_ft.corpus.front_matter import split_front_matter
 from rag_vs_ft.corpus.markdown.blocks import Block, cell_text, code_block, code_span, table
 from rag_vs_ft.corpus.markdown.html import ELEMENTS, HtmlTree, alternative, parse_tag
+from rag_vs_ft.corpus.readers import Read
 from rag_vs_ft.corpus.text import normalise, one_line
 
 MAX_INCLUDE_DEPTH = 5
@@ -28,9 +29,6 @@ MAX_PARSES = 20
 """Directives in directives (and includes) whose content is still read as Markdown; what is deeper stays as it is written."""
 MAX_INLINE_FOOTNOTE = 300
 """Characters up to which a footnote of one paragraph stands in parentheses where it is called."""
-
-Read = Callable[[str], str | None]
-"""POSIX path below the root of the source -> the text of that file, or None."""
 
 
 _ATTRIBUTE = r"""(?:[#.][^\s{}"'=]+|[\w-]+=(?:"[^"{}\n]*"|'[^'{}\n]*'|[^\s{}"']+))"""
@@ -228,7 +226,7 @@ class Builder:
             elif kind == "verbatim":
                 line.verbatim(child.content, child.content)
             elif kind in ("softbreak", "hardbreak"):
-                line.parts.append(Part("\n"))
+                line.parts.append(InlinePart("\n"))
             elif kind == "text":
                 line.add(self._without_attributes(child.content, after))
             elif kind == "image":
@@ -236,7 +234,7 @@ class Builder:
             elif kind == "html_inline":
                 self._tag(child.content, line)
             elif kind == "directive":
-                line.parts.append(Part(self.syntax.inline_directive(child, page, self)))
+                line.parts.append(InlinePart(self.syntax.inline_directive(child, page, self)))
             elif kind == "footnote_ref":
                 line.add(self._call(child.content, page))
             elif kind in ("link_open", "link_close"):
@@ -278,9 +276,9 @@ class Builder:
         elif name == "img":
             line.add(alternative(tag.attributes.get("alt", ""), self.notes))
         elif name == "li" and not tag.closing:
-            line.parts.append(Part("\n- "))
+            line.parts.append(InlinePart("\n- "))
         elif name == "br" or (name in ("p", "div", "ul", "ol", "summary", "dt", "dd") and tag.closing):
-            line.parts.append(Part("\n"))
+            line.parts.append(InlinePart("\n"))
         elif name == "sup" and not tag.closing:
             line.add("^")
 
@@ -331,7 +329,7 @@ class Builder:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class InlinePart:
     """A piece of a line: its text, the same without markup, and whether its spaces matter."""
 
     text: str
@@ -346,17 +344,17 @@ class Part:
 class Line:
     """Inline text while it is put together; `linked` counts the characters that are link text."""
 
-    parts: list[Part] = field(default_factory=list)
+    parts: list[InlinePart] = field(default_factory=list)
     linked: int = 0
     opened: dict[str, int] = field(default_factory=dict)
 
     def add(self, text: str) -> None:
         """Text on one line, also where an entity stands for a line end."""
-        self.parts.append(Part(normalise(text).replace("\n", " ")))
+        self.parts.append(InlinePart(normalise(text).replace("\n", " ")))
 
     def verbatim(self, text: str, plain: str) -> None:
         """Code or a formula."""
-        self.parts.append(Part(text, plain, verbatim=True))
+        self.parts.append(InlinePart(text, plain, verbatim=True))
 
     @property
     def text(self) -> str:
@@ -368,7 +366,7 @@ class Line:
         """The same without the marks of code."""
         return self._joined(lambda part: part.plain)
 
-    def _joined(self, of: Callable[[Part], str]) -> str:
+    def _joined(self, of: Callable[[InlinePart], str]) -> str:
         runs = []
         for verbatim, parts in groupby(self.parts, key=lambda part: part.verbatim):
             run = "".join(map(of, parts))

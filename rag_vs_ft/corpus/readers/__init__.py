@@ -18,7 +18,7 @@ Read = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class FileContext:
     """What a reader knows of a file besides its bytes.
 
     `path` is where it lies below the root of its source (POSIX), `read` opens other files of that source and nothing else,
@@ -79,7 +79,7 @@ class Format:
     max_bytes: int = 8_000_000
     seconds: int = 30
 
-    def read(self, data: bytes, context: Context) -> Content:
+    def read(self, data: bytes, context: FileContext) -> Content:
         """Read one file. Raises LeftOut."""
         return import_module(f"{__name__}.{self.kind}").read(data, context)
 

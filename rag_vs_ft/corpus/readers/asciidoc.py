@@ -8,7 +8,7 @@ import textwrap
 from collections import Counter
 
 from rag_vs_ft.corpus.markdown.blocks import Block, code_block, code_span, table
-from rag_vs_ft.corpus.readers import Content, Context
+from rag_vs_ft.corpus.readers import Content, FileContext
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
 from rag_vs_ft.corpus.readers.text import text_of
 
@@ -48,7 +48,7 @@ _CODE = re.compile(r"(?<![\w`])(``?)\+?(?!\s)(.+?)(?<!\s)\+?\1(?![\w`])")
 _MARKS = re.compile(r"(?<![\w*_#])([*_#])(?![\s*_#])(.+?)(?<!\s)\1(?![\w*_#])|(\*\*|__|##)(.+?)\3")
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """The document with its includes; comments, conditions that do not hold and navigation are left out."""
     text, notes = text_of(data)
     reader = _Reader(context, notes)
@@ -69,7 +69,7 @@ def _page(target: str) -> str:
 
 
 class _Reader:
-    def __init__(self, context: Context, notes: Counter[str]) -> None:
+    def __init__(self, context: FileContext, notes: Counter[str]) -> None:
         self.context = context
         self.notes = notes
         self.attributes = {

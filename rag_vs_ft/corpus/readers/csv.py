@@ -6,14 +6,14 @@ import csv
 import io
 
 from rag_vs_ft.corpus.markdown.blocks import table
-from rag_vs_ft.corpus.readers import Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
 from rag_vs_ft.corpus.readers.assemble import assemble
 from rag_vs_ft.corpus.readers.text import text_of
 
 MAX_ROWS = 200_000
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """One table; its first row is the header, which every passage repeats."""
     text, notes = text_of(data)
     sample = text[:8_192]

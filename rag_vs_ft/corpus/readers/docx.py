@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from rag_vs_ft.corpus.markdown.blocks import Block, code_block, table
-from rag_vs_ft.corpus.readers import Content, Context
+from rag_vs_ft.corpus.readers import Content, FileContext
 from rag_vs_ft.corpus.readers.archive import Archive
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
 
@@ -23,7 +23,7 @@ _CODE_SIGNS = re.compile(r"[{}();=<>$#\\_|]|^\s{2}")
 _CODE_FONTS = re.compile(r"courier|consolas|mono|menlo|source code", re.I)
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """The body in order. Comments and deleted text are left out and counted; headers and footers are left out."""
     archive = Archive(data, "Word")
     return _Word(archive, macros=context.path.lower().endswith(".docm")).content()

@@ -8,14 +8,14 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from rag_vs_ft.corpus.markdown.blocks import Block
-from rag_vs_ft.corpus.readers import Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
 from rag_vs_ft.corpus.readers.archive import Archive
 from rag_vs_ft.corpus.readers.assemble import assemble
 from rag_vs_ft.corpus.readers.html import blocks_of, main_content
 from rag_vs_ft.corpus.readers.text import text_of
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """The pages that the book's spine lists; each chapter is a place."""
     archive = Archive(data, "EPUB")
     if "META-INF/encryption.xml" in archive and b"EncryptedData" in archive.read("META-INF/encryption.xml"):

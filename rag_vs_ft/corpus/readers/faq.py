@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rag_vs_ft.corpus.markdown.learn import faq_to_markdown
-from rag_vs_ft.corpus.readers import Content, Context, LeftOut, markdown
+from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut, markdown
 from rag_vs_ft.corpus.readers.text import text_of
 
 
@@ -13,7 +13,7 @@ def is_faq(data: bytes) -> bool:
     return first.replace(" ", "").strip() == "###YamlMime:FAQ"
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """Each question as a heading above its answer."""
     if not is_faq(data):
         raise LeftOut("YAML other than FAQ")

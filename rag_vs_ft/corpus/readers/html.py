@@ -9,7 +9,7 @@ from html import unescape
 
 from rag_vs_ft.corpus.markdown.blocks import Block
 from rag_vs_ft.corpus.markdown.html import HtmlTree, Tag, pieces, visible
-from rag_vs_ft.corpus.readers import Content, Context
+from rag_vs_ft.corpus.readers import Content, FileContext
 from rag_vs_ft.corpus.readers.assemble import assemble
 from rag_vs_ft.corpus.readers.text import text_of
 
@@ -31,7 +31,7 @@ _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([\w-]{2,40})", re
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.S | re.I)
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """The blocks of a page's main content."""
     declared = _CHARSET.search(data[:4_096])
     source, notes = text_of(data, declared[1].decode("ascii", "replace") if declared else "")

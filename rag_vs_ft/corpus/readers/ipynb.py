@@ -8,7 +8,7 @@ from typing import Any
 
 from rag_vs_ft.corpus.markdown.blocks import Block, code_block
 from rag_vs_ft.corpus.markdown.dialect import Dialect
-from rag_vs_ft.corpus.readers import Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
 from rag_vs_ft.corpus.readers.text import text_of
 from rag_vs_ft.corpus.text import headings_of, one_line
 
@@ -16,7 +16,7 @@ MAX_OUTPUT = 2_000
 """Characters that are kept of what a cell printed."""
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """The cells in order; pictures and tracebacks are left out, and long output is cut."""
     text, notes = text_of(data)
     try:
@@ -34,7 +34,7 @@ def read(data: bytes, context: Context) -> Content:
     return Content(whole, first.text if first else "", headings, notes=notes)
 
 
-def _cell(cell: dict[str, Any], language: str, notes: Counter[str], context: Context) -> list[str]:
+def _cell(cell: dict[str, Any], language: str, notes: Counter[str], context: FileContext) -> list[str]:
     source = _joined(cell.get("source", cell.get("input")))
     if cell.get("cell_type") == "heading":  # of notebooks before version 4
         level = cell.get("level")

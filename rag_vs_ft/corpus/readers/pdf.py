@@ -16,7 +16,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from rag_vs_ft.corpus.markdown.blocks import Block, table
-from rag_vs_ft.corpus.readers import Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
 from rag_vs_ft.records import Place
 
@@ -73,7 +73,7 @@ class _Page:
     lines: list[_Line]
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """The pages in order, each a place."""
     import pdfplumber
     from pdfminer.pdfdocument import PDFPasswordIncorrect

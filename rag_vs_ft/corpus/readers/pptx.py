@@ -8,14 +8,14 @@ from functools import cache
 from typing import Any
 
 from rag_vs_ft.corpus.markdown.blocks import Block, repeat_below, table
-from rag_vs_ft.corpus.readers import Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
 from rag_vs_ft.corpus.readers.archive import Archive
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
 
 MAX_DEPTH = 10
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """The slides in order, each a place; shapes are read from top to bottom, then from left to right."""
     Archive(data, "PowerPoint")
     from pptx import Presentation

@@ -6,7 +6,7 @@ import posixpath
 import re
 from typing import Any
 
-from rag_vs_ft.corpus.readers import Content, Context
+from rag_vs_ft.corpus.readers import Content, FileContext
 from rag_vs_ft.corpus.readers.assemble import assemble
 from rag_vs_ft.corpus.readers.html import blocks_of
 from rag_vs_ft.corpus.readers.text import text_of
@@ -24,7 +24,7 @@ _LITERAL = re.compile(r'<span class="docutils literal">((?:[^<]|<span class="pre
 _TARGET = re.compile(r"^(.*?)\s*(?<!\\)<([^<>]+)>$", re.S)
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """The document; tables of contents and indexes are left out, included files are put in."""
     text, notes = text_of(data)
     from docutils.core import publish_parts

@@ -7,14 +7,14 @@ import io
 from collections import Counter
 
 from rag_vs_ft.corpus.markdown.blocks import Block, repeat_below, table
-from rag_vs_ft.corpus.readers import Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
 
 MAX_ROWS = 200_000
 MAX_COLUMNS = 200
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """The sheets in order, each a place; rows with an empty row between them are tables of their own.
 
     A cell that is merged over rows stands in each of them.

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from contextlib import suppress
 
-from rag_vs_ft.corpus.readers import Content, Context, LeftOut
+from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
 from rag_vs_ft.corpus.text import NotText, decode, headings_of, normalise
 
 
@@ -40,7 +40,7 @@ def _looks_like(data: bytes) -> str:
     return best.encoding if best else ""
 
 
-def read(data: bytes, context: Context) -> Content:
+def read(data: bytes, context: FileContext) -> Content:
     """The text, with headings where it happens to be Markdown."""
     raw, notes = text_of(data)
     text = raw.strip("\n") + "\n" if raw.strip() else ""
