@@ -70,12 +70,17 @@ class Turn:
     @staticmethod
     def of_json(record: Mapping[str, Any]) -> Turn:
         """The Turn of such an object; fields of another version are left out. Raises KeyError, TypeError or ValueError."""
-        hits = tuple(_made(Hit, {**hit, "chunk": _made(Chunk, hit["chunk"])}) for hit in record["hits"])
+        hits = tuple(_made(Hit, {**hit, "chunk": _chunk(hit["chunk"])}) for hit in record["hits"])
         answer = None
         if record["answer"] is not None:
             listed = {key: tuple(record["answer"][key]) for key in ("citations", "notices")}
             answer = _made(Answer, {**record["answer"], **listed, "hits": hits})
         return _made(Turn, {**record, "hits": hits, "answer": answer, "notices": tuple(record["notices"])})
+
+
+def _chunk(values: Mapping[str, Any]) -> Chunk:
+    chunk: Chunk = _made(Chunk, {**values, "groups": tuple(values.get("groups", ()))})
+    return chunk
 
 
 def _made(kind: type[Any], values: Mapping[str, Any]) -> Any:

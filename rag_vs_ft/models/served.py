@@ -585,14 +585,14 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class TextScore:
+class ContinuationScore:
     """Sum of the natural log-probabilities of a text's tokens after a prompt, and how many there are."""
 
     logprob: float
     tokens: int
 
 
-def score(server: Server, prompt: str, continuations: Sequence[str]) -> list[TextScore]:
+def score(server: Server, prompt: str, continuations: Sequence[str]) -> list[ContinuationScore]:
     """How likely the model finds each continuation of one prompt. As in `likelihood.split_continuations`, the boundary stands
     before the first token that is not the same for all. Raises UserError when the server gives no log-probabilities."""
     echoes = [server.echo(prompt + text) for text in continuations]
@@ -609,5 +609,5 @@ def score(server: Server, prompt: str, continuations: Sequence[str]) -> list[Tex
     found = []
     for echo in echoes:
         values = [value for value in (echo.logprobs[first:] if echo else ()) if value is not None]
-        found.append(TextScore(sum(values), len(values)))
+        found.append(ContinuationScore(sum(values), len(values)))
     return found
