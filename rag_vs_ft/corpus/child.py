@@ -95,14 +95,15 @@ class _Child:
         return self._process.poll() is None
 
     def end(self) -> None:
+        with suppress(OSError):  # what was not sent yet has nowhere to go
+            self._to.close()  # a child that waits ends by that
         try:
             self._process.wait(1)  # one that ended by itself says why
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for stream in (self._to, self._from):
-            with suppress(OSError):  # what was not sent yet has nowhere to go
-                stream.close()
+        with suppress(OSError):
+            self._from.close()
 
     def read(self, kind: str, data: bytes, context: FileContext) -> Content:
         seconds = BY_KIND[kind].seconds + SECONDS_PER_MEGABYTE * len(data) // 1_000_000

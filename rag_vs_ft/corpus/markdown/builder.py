@@ -30,6 +30,16 @@ MAX_PARSES = 20
 MAX_INLINE_FOOTNOTE = 300
 """Characters up to which a footnote of one paragraph stands in parentheses where it is called."""
 
+_EMOJI = {
+    "heavy_check_mark": "✔",
+    "white_check_mark": "✅",
+    "x": "❌",
+    "warning": "⚠",
+    "information_source": "ℹ",
+    "bulb": "💡",
+}
+"""The short names of GitHub's emoji that stand for a word, as in tables of what is supported."""
+_EMOJI_NAME = re.compile(rf":({'|'.join(_EMOJI)}):")
 
 _ATTRIBUTE = r"""(?:[#.][^\s{}"'=]+|[\w-]+=(?:"[^"{}\n]*"|'[^'{}\n]*'|[^\s{}"']+))"""
 _ATTRIBUTES = re.compile(rf"\{{:?[ ]*{_ATTRIBUTE}(?:[ ]+{_ATTRIBUTE}){{0,20}}[ ]*\}}")
@@ -228,7 +238,8 @@ class Builder:
             elif kind in ("softbreak", "hardbreak"):
                 line.parts.append(InlinePart("\n"))
             elif kind == "text":
-                line.add(self._without_attributes(child.content, after))
+                text = self._without_attributes(child.content, after)
+                line.add(_EMOJI_NAME.sub(lambda found: _EMOJI[found[1]], text) if ":" in text else text)
             elif kind == "image":
                 line.add(alternative(child.content, self.notes))
             elif kind == "html_inline":

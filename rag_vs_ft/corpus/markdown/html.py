@@ -360,6 +360,7 @@ def _table(rows: list[list[_Cell]], beside: list[Block]) -> list[Block]:
         return [*beside, *(block for cell in cells for block in cell.blocks)]
     grid: list[list[str]] = []
     above: dict[int, tuple[int, str]] = {}
+    named = False
     for row in rows:
         line: list[str] = []
         following: dict[int, tuple[int, str]] = {}
@@ -376,8 +377,13 @@ def _table(rows: list[list[_Cell]], beside: list[Block]) -> list[Block]:
                 following.update({len(line) + number: (left - 1, repeated if number == 0 else "") for number in range(span)})
             line += [text] + [""] * (span - 1)
         above = following
-        if line:
+        # A cell above the whole row, as in tables of options, is the name of the row below it, whose first cell is empty.
+        if named and len(line) == 2 and not line[0]:
+            line = [grid.pop()[0], line[1]]
+            grid += [line] if grid else [["", ""], line]  # a row of its own, which is no header
+        elif line:
             grid.append(line)
+        named = len(row) == 1 and row[0].columns == len(line) == 2
     return [*beside, *([table(grid)] if any(any(line) for line in grid) else [])]
 
 

@@ -232,7 +232,9 @@ class _Shortcodes:
         if name in ("tab", "tabs", "tabpane", "tabbed-content"):
             if not code.closing:
                 title = one_line(code.get("name", "header", "title", "tabName", "0"))
-                return (f"{{{{|tab {title}|}}}}" if name == "tab" else "{{|end |}}"), True
+                file = code.get("include")
+                inside = f"\n\n{{{{|include {file}|}}}}" if file else ""
+                return (f"{{{{|tab {title}|}}}}{inside}" if name == "tab" else "{{|end |}}"), True
             return ("{{|end |}}" if name == "tab" else "{{|tabs-end |}}"), True
         if name in _SAMPLES:
             file = code.get("file", "0")

@@ -193,3 +193,15 @@ def test_link_definitions_that_nothing_calls_are_text_or_counted() -> None:
     found = cleaned(raw)
     assert found.text == "See here and foo: fine.\n\n\\[x]: word\n"
     assert found.notes == {"link definitions that nothing calls dropped": 2}
+
+
+def test_a_cell_above_a_row_names_it() -> None:
+    rows = "".join(f"<tr><td colspan=2>--{name}<tr><td><td>Sets {name}." for name in ("a", "b"))
+    assert text(f"<table>{rows}<tr><td colspan=2>alone<tr><td>c<td>d</table>") == (
+        "|  |  |\n| --- | --- |\n| --a | Sets a. |\n| --b | Sets b. |\n| alone |  |\n| c | d |\n"
+    )
+
+
+def test_emoji_that_stand_for_a_word() -> None:
+    raw = "Applies to: :heavy_check_mark: Linux :x: Windows, `:x:` and a:b:c\n\n| a |\n| --- |\n| :white_check_mark: |\n"
+    assert text(raw) == "Applies to: ✔ Linux ❌ Windows, `:x:` and a:b:c\n\n| a |\n| --- |\n| ✅ |\n"

@@ -163,3 +163,13 @@ def test_templates_of_other_programs_stay() -> None:
 @pytest.mark.parametrize("raw", ["{{< note", "{{<", '{{< a b="c >}}', "{{</ >}}", "{{% %}}", "{{< note >}}" * 50])
 def test_broken_shortcodes_are_text(raw: str) -> None:
     cleaned(raw + "\n\nAfter.\n").text.index("After.")
+
+
+def test_a_tab_that_is_another_file() -> None:
+    files = {"docs/concepts/generated/a.md": "---\ntitle: x\n---\nRuns one phase.\n"}
+    tabs = "".join(
+        f'{{{{< tab name="{name}" include="{file}" />}}}}\n' for name, file in (("phase", "generated/a.md"), ("gone", "b.md"))
+    )
+    found = cleaned(f'## Phases\n\n{{{{< tabs name="t" >}}}}\n{tabs}{{{{< /tabs >}}}}\n', files)
+    assert found.text == "## Phases\n\n### phase\n\nRuns one phase.\n"
+    assert found.notes["includes resolved"] == found.notes["unresolved includes"] == 1
