@@ -16,6 +16,7 @@ from typing import Any
 import streamlit as st
 
 from rag_vs_ft import files, settings
+from rag_vs_ft.catalogue import GGUF
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index import generations
 from rag_vs_ft.index.search import Index
@@ -112,6 +113,13 @@ class SharedModel:
 def model_names() -> list[str]:
     """Models that can be loaded now: those pulled, then our runs; the default first."""
     return sorted(naming.available(home()), key=lambda name: name != settings.LANGUAGE_MODEL)
+
+
+def with_typed_model(names: list[str], key: str) -> list[str]:
+    """`names` and what the visitor typed or the address names under `key`, where that is a server or a GGUF file."""
+    typed = st.query_params.get(key) or st.session_state.get(key) or ""
+    named = isinstance(typed, str) and (served.is_address(typed) or typed.lower().endswith(GGUF))
+    return [*names, typed] if named and typed not in names else names
 
 
 def load_model(name: str) -> SharedModel:

@@ -26,6 +26,7 @@ from resources import (
     plain,
     show_failure,
     shown_errors,
+    with_typed_model,
 )
 
 from rag_vs_ft import conversations, settings
@@ -41,13 +42,21 @@ SHOWN_TURNS = 20
 _BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
+MODEL_HELP = "A model from the list. Or type the address of a server (http://127.0.0.1:8080/v1#NAME) or the path of a GGUF file."
+
+
 def choose_settings(indexes: list[str], models: list[str]) -> dict[str, Any]:
     """The settings; their values are in the address, so that it can be kept or shared."""
     mode = st.segmented_control("Mode", MODES, default=MODES[0], required=True, key="mode", bind="query-params")
     searching = mode == SEARCH or not models
     passages = searching or st.toggle("Answer from passages", value=True, key="passages", help="Off: the bare model.", **_BOUND)
     chosen: dict[str, Any] = {"mode": "search" if searching else "answer", "passages": passages}
-    chosen["model"] = "" if searching else choose("Model", models, "model", persist_state="session")
+    if searching:
+        chosen["model"] = ""
+    else:
+        # Others can be typed: the address of a server, as in http://127.0.0.1:8080/v1#NAME, or the path of a GGUF file.
+        known = with_typed_model(models, "model")
+        chosen["model"] = choose("Model", known, "model", help=MODEL_HELP, accept_new_options=True, persist_state="session")
     off = not passages
     chosen["index"] = choose("Index", indexes, "index", "sample", disabled=off, persist_state="session")
     with st.expander("Search", icon=":material/search:"):
@@ -262,7 +271,8 @@ def show_prompt(turn: Turn, answer: Answer) -> None:
     if not answer.prompt:
         st.caption("The model was not asked, so there is no prompt.")
         return
-    with st.expander(f"Prompt: {answer.prompt_tokens:,} of {turn.window:,} tokens", icon=":material/input:"):
+    of = f" of {turn.window:,}" if turn.window else ""
+    with st.expander(f"Prompt: {answer.prompt_tokens:,}{of} tokens", icon=":material/input:"):
         if answer.dropped_hits:
             st.caption(f"{answer.dropped_hits} passages did not fit.")
         st.code(answer.prompt, language=None, wrap_lines=True)

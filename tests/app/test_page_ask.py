@@ -358,3 +358,16 @@ def test_feedback_is_listed_and_exported_in_the_page(built, open_page) -> None:
     at.get("feedback")[0].set_value(1).run()
     at = open_page("feedback")
     assert list(at.dataframe[0].value["question"]) == ["What is the port?"]
+
+
+def test_a_server_can_be_the_model(built, open_page) -> None:
+    from stub_server import says, serving
+
+    with serving(says("A deleted key vault is kept for 90 days.")) as stub:
+        at = open_page(model=f"{stub.url}#tiny")
+        assert at.sidebar.selectbox(key="model").value == f"{stub.url}#tiny"
+        ask(at, "How long is a deleted key vault kept?")
+        assert "A deleted key vault is kept for 90 days." in texts(at)
+        assert "11 + 3 tokens" in " ".join(caption.value for caption in at.caption).replace("\\", "")
+    ask(at, "And a deleted key?")
+    assert "nothing answers there" in at.error[0].value, at.error[0].value
