@@ -243,6 +243,11 @@ def list_models() -> list[dict[str, Any]]:
 
 def info(name: str) -> dict[str, Any]:
     """What is known of the model `name`, as JSON values; `state` is "ready", "damaged" or "not pulled"."""
+    if name.lower().endswith(GGUF) and (path := settings.user_path(name).resolve()).is_file():
+        converted = converted_files().get(str(path))
+        if converted is None:
+            raise UserError(f"{path} has not been converted yet", "it is when it is first used: rag-vs-ft ask --model FILE")
+        return _record(Entry(str(path), "language", "", ()), converted)
     entry = find(name.removeprefix(PULLED))
     return _record(entry, entry.folder)
 

@@ -339,7 +339,10 @@ def test_a_file_is_a_model_by_its_name(tmp_path: Path, monkeypatch: pytest.Monke
     assert naming.resolve("copy.gguf", home).base == naming.resolve("tiny.gguf", home).base, "by content, not by name"
     assert naming.available(home) == [str(source)]
     (row,) = [row for row in catalogue.list_models() if row["name"] == str(source)]
-    assert row["state"] == "ready" and row["kind"] == "language"
+    assert row["state"] == "ready" and row["kind"] == "language" and row == catalogue.info("./tiny.gguf")
+    with pytest.raises(UserError, match="has not been converted yet"):
+        (tmp_path / "other.gguf").write_bytes(b"GGUF")
+        catalogue.info("other.gguf")
     adapter = save_adapter(tmp_path / "adapter", naming.resolve("tiny.gguf", home).base, str(source))
     assert load(str(adapter), home, device="cpu", threads=1).adapter == str(adapter), "an adapter may name a file as its base"
     source.unlink()

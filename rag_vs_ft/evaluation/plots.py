@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec
 
 from rag_vs_ft.evaluation.figures import ArmFigures, PairFigures
+from rag_vs_ft.evaluation.statistics import Interval
 from rag_vs_ft.evaluation.verdict import LEVEL, can_be_given, named
 
 P = ParamSpec("P")
@@ -158,6 +160,40 @@ def quality_and_cost(arms: Sequence[ArmFigures]) -> Any:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("seconds per question")
+    axes.set_ylabel("questions right, %")
+    _legend(axes)
+    return figure
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line of `by_size`: (numbers in the model, share of questions right, its interval) for each size."""
+
+    name: str
+    points: tuple[tuple[int, float, Interval], ...]
+
+
+@_drawn
+def by_size(curves: Sequence[Curve]) -> Any:
+    """Questions right against the size of the model (logarithmic), with intervals."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure, axes = _axes(7.5, 4.4)
+    for number, curve in enumerate(curves):
+        colour = _COLOURS[number % 8]
+        shift = 1.0 + 0.02 * (number - len(curves) / 2)  # so that intervals of one size do not cover each other
+        sizes = [size / 1e6 * shift for size, *_ in curve.points]
+        for size, (_, _, interval) in zip(sizes, curve.points, strict=True):
+            if interval:
+                axes.plot([size] * 2, [bound * _POINTS for bound in interval], color=colour, linewidth=1.2)
+        shares = [share * _POINTS for _, share, _ in curve.points]
+        axes.plot(sizes, shares, f"{_MARKERS[number % 7]}-", color=colour, markersize=7, label=curve.name)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("numbers in the model, millions")
     axes.set_ylabel("questions right, %")
     _legend(axes)
     return figure
