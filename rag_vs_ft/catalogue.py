@@ -305,6 +305,24 @@ def _problem(place: Path) -> str | None:
     return None
 
 
+def verify(name: str) -> list[str]:
+    """Compare every file of a pulled model with the manifest; the faults, each naming its file.
+
+    Raises UserError when there is no such model, or it has not been pulled.
+    """
+    entry = find(name.removeprefix(PULLED))
+    place = entry.folder
+    if not place.is_dir():
+        raise UserError(f"the model {entry.name} is not on this machine", f"run: rag-vs-ft models pull {entry.name}")
+    record = manifest(place)
+    if record is None:
+        return [f"{place / MANIFEST} is missing or is not what was written"]
+    faults = [problem for file in record.files if (problem := files.damage(place, {file: record.files[file]}))]
+    there = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+    faults += [f"{file} is not in the manifest" for file in sorted(there - set(record.files) - {MANIFEST})]
+    return [f"{place}: {fault}" for fault in faults]
+
+
 def fingerprint(weights: Mapping[str, str]) -> str:
     """One SHA-256 for weight files given as name -> SHA-256: that of the file when there is one, else of the sorted list."""
     if len(weights) == 1:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from rag_vs_ft import database
+from rag_vs_ft import database, files
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.records import Answer, Chunk, Hit
 from rag_vs_ft.settings import Home
@@ -113,6 +113,11 @@ def database_path(home: Home) -> Path:
     return home.root / "conversations.sqlite"
 
 
+def verify(home: Home) -> list[str]:
+    """What is wrong with the kept conversations, row by row."""
+    return database.verify(database_path(home), {"conversations": "id", "turns": "id"})
+
+
 def new_id() -> str:
     """An id that nobody can guess: whoever has it can read the conversation."""
     return secrets.token_urlsafe(12)
@@ -120,7 +125,7 @@ def new_id() -> str:
 
 def save(home: Home, conversation: str, turn: Turn) -> None:
     """Keep a turn as it is now; the conversation is made with its first one and named by its question."""
-    record = json.dumps(turn.to_json(), ensure_ascii=False)
+    record = json.dumps(files.sealed(turn.to_json()), ensure_ascii=False)
     said = f"{turn.question}\n{turn.answer.answer if turn.answer else turn.text}"
     with database.transaction(database_path(home), _SCHEMA) as opened:
         name = " ".join(turn.question.split())[:MAX_NAME]
@@ -130,6 +135,8 @@ def save(home: Home, conversation: str, turn: Turn) -> None:
             "ON CONFLICT(id) DO UPDATE SET said = excluded.said, record = excluded.record",
             (turn.id, conversation, turn.time, said, record),
         )
+        database.seal(opened, "conversations", "id", conversation)
+        database.seal(opened, "turns", "id", turn.id)
 
 
 def load(home: Home, conversation: str) -> Conversation:
@@ -141,7 +148,7 @@ def load(home: Home, conversation: str) -> Conversation:
     turns, unreadable = [], 0
     for row in database.rows(path, "SELECT record FROM turns WHERE conversation = ? ORDER BY time", (conversation,)):
         try:
-            turns.append(Turn.of_json(json.loads(row["record"])))
+            turns.append(Turn.of_json(files.unsealed(json.loads(row["record"]))))
         except (KeyError, TypeError, ValueError, AttributeError):
             unreadable += 1
     return Conversation(conversation, found[0]["name"], tuple(turns), unreadable)
@@ -171,11 +178,15 @@ def rename(home: Home, conversation: str, name: str) -> None:
         raise UserError("a conversation needs a name", "type one")
     with database.transaction(database_path(home), _SCHEMA) as opened:
         opened.execute("UPDATE conversations SET name = ? WHERE id = ?", (name, conversation))
+        database.seal(opened, "conversations", "id", conversation)
 
 
 def delete(home: Home, conversation: str) -> None:
     """Remove a conversation and its turns; what people said of its answers stays in the feedback."""
     with database.transaction(database_path(home), _SCHEMA) as opened:
+        for row in opened.execute("SELECT id FROM turns WHERE conversation = ?", (conversation,)).fetchall():
+            database.unseal(opened, "turns", row["id"])
+        database.unseal(opened, "conversations", conversation)
         opened.execute("DELETE FROM turns WHERE conversation = ?", (conversation,))
         opened.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
+
+_SEALS = """
+CREATE TABLE IF NOT EXISTS seals (
+  place TEXT NOT NULL, id TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (place, id)
+) STRICT
+"""
 
 
 @contextmanager
@@ -25,6 +33,50 @@ def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
             yield database
     except (sqlite3.Error, OSError) as error:
         raise UserError(f"cannot use {path}: {error}", "check that the folder can be written and the disk is not full") from error
+
+
+def seal(database: sqlite3.Connection, table: str, key: str, value: Any) -> None:
+    """Keep a hash of the row of `table` whose column `key` is `value`; SQLite itself does not notice a changed letter."""
+    row = database.execute(f"SELECT * FROM {table} WHERE {key} = ?", (value,)).fetchone()
+    database.execute(_SEALS)
+    database.execute("INSERT OR REPLACE INTO seals VALUES (?, ?, ?)", (table, str(value), _hash(row)))
+
+
+def unseal(database: sqlite3.Connection, table: str, value: Any) -> None:
+    """Forget the hash of a row that is removed."""
+    database.execute(_SEALS)
+    database.execute("DELETE FROM seals WHERE place = ? AND id = ?", (table, str(value)))
+
+
+def verify(path: Path, tables: Mapping[str, str]) -> list[str]:
+    """What is wrong with a database: what SQLite finds, and the rows that are not what was sealed.
+
+    `tables` names the column that identifies a row of each table. Rows of earlier versions have no seal.
+    """
+    if not path.is_file():
+        return []
+    if not path.stat().st_size:
+        return [f"{path}: it is empty"]
+    try:
+        faults = [str(row["integrity_check"]) for row in rows(path, "PRAGMA integrity_check") if row["integrity_check"] != "ok"]
+        if not rows(path, "SELECT name FROM sqlite_master WHERE name = 'seals'"):
+            return [f"{path}: {fault}" for fault in faults]
+        seals = {(row["place"], row["id"]): row["sha256"] for row in rows(path, "SELECT * FROM seals")}
+        for table, key in tables.items():
+            there = set()
+            for row in rows(path, f"SELECT * FROM {table}"):
+                there.add(str(row[key]))
+                if seals.get((table, str(row[key])), _hash(row)) != _hash(row):
+                    faults.append(f"{table}: the row {row[key]!r} is not what was written")
+            lost = [id for place, id in seals if place == table and id not in there]
+            faults += [f"{table}: the row {id!r} is missing" for id in lost]
+    except UserError as error:
+        return [error.message]
+    return [f"{path}: {fault}" for fault in faults]
+
+
+def _hash(row: Any) -> str:
+    return files.sha256_text(json.dumps(list(dict(row).values())))
 
 
 def rows(path: Path, query: str, values: tuple[Any, ...] = ()) -> list[dict[str, Any]]:

@@ -93,12 +93,21 @@ def store_feedback(
     )
     with _open(home) as opened:
         opened.execute(f"INSERT OR REPLACE INTO feedback VALUES ({', '.join('?' * len(values))})", values)
+        database.seal(opened, "feedback", "answer_id", answer_id)
 
 
 def read_feedback(home: Home) -> list[dict[str, Any]]:
-    """All feedback, oldest first; `chunk_ids` and `settings` as JSON values."""
+    """All feedback, oldest first; `chunk_ids` and `settings` as JSON values. Raises UserError for a damaged file."""
     rows = _read(home, "SELECT * FROM feedback ORDER BY time")
-    return [{**row, "chunk_ids": json.loads(row["chunk_ids"]), "settings": json.loads(row["settings"])} for row in rows]
+    try:
+        return [{**row, "chunk_ids": json.loads(row["chunk_ids"]), "settings": json.loads(row["settings"])} for row in rows]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{database_path(home)} is damaged: {error}", "rag-vs-ft doctor names the rows") from error
+
+
+def verify(home: Home) -> list[str]:
+    """What is wrong with the kept feedback and ratings, row by row."""
+    return database.verify(database_path(home), {"feedback": "answer_id", "ratings": "id"})
 
 
 def as_json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -111,11 +120,12 @@ def store_rating(home: Home, question: str, arms: tuple[str, str], answers: tupl
     if verdict not in get_args(Verdict) or arms[0] == arms[1]:
         raise UserError(f"{verdict!r} of {arms[0]!r} and {arms[1]!r} is no rating", f"use one of: {', '.join(get_args(Verdict))}")
     with _open(home) as opened:
-        opened.execute(
+        added = opened.execute(
             "INSERT INTO ratings (time, question, first_arm, second_arm, first_answer, second_answer, verdict) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
             (_now(), question, *arms, *answers, verdict),
         )
+        database.seal(opened, "ratings", "id", added.lastrowid)
 
 
 def rated_questions(home: Home, arms: tuple[str, str]) -> set[str]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Python's own JSON reader recurses; nothing that is written here is nested deeper.
 MAX_DEPTH = 100
+SEAL = "content_sha256"
+"""The last key of what `write_json` writes: a hash of all the others, so that a changed digit is noticed."""
 
 
 def sha256(data: bytes) -> str:
@@ -157,9 +159,9 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
-    """Write a JSON file in one step; the keys keep their order."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+def write_json(path: Path, value: dict[str, Any], *, indent: int | None = 1) -> None:
+    """Write a JSON object in one step, with its seal; the keys keep their order."""
+    write_text(path, json.dumps(sealed(value), ensure_ascii=False, indent=indent) + "\n")
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
@@ -339,7 +341,38 @@ def json_object(text: str, where: str, hint: str) -> dict[str, Any]:
         raise CheckFailed(f"cannot read {where}: it is a JSON {_kind(value)}, not an object", hint)
     if _deeper(value, MAX_DEPTH):
         raise CheckFailed(f"cannot read {where}: it is nested more than {MAX_DEPTH} deep", hint)
-    return value
+    try:
+        return unsealed(value)
+    except ValueError as error:
+        raise CheckFailed(f"{where} is damaged: {error}", hint) from error
+
+
+def content_sha256(record: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of a JSON object, whatever the order of its keys and its layout."""
+    return sha256_text(json.dumps(json.loads(json.dumps(record)), sort_keys=True, separators=(",", ":")))
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """`record` with its seal as the last key."""
+    return {**record, SEAL: content_sha256(record)}
+
+
+def unsealed(record: dict[str, Any]) -> dict[str, Any]:
+    """`record` without its seal; one of an earlier version has none and is taken as it is.
+
+    Raises ValueError when the content is not what was sealed.
+    """
+    *_, last = record or [""]
+    content = {key: value for key, value in record.items() if key != last}
+    if SEAL in record:
+        content = {key: value for key, value in record.items() if key != SEAL}
+        if record[SEAL] != content_sha256(content):
+            raise ValueError("its content is not what was written")
+    elif isinstance(seal := record.get(last), str) and len(seal) == 64 and seal == content_sha256(content):
+        raise ValueError("the name of its checksum has changed")
+    else:
+        return record
+    return content
 
 
 def _kind(value: Any) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rag_vs_ft import files, settings
-from rag_vs_ft.errors import UserError
+from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.settings import Home
 
 JobState = Literal["running", "stopping", "finished", "failed", "cancelled", "died"]
@@ -113,7 +113,8 @@ def start(home: Home, work: str, title: str, arguments: Mapping[str, Any] | None
                     start_new_session=True,  # the terminal's Ctrl-C ends the server, not the work
                 )
             _CHILDREN.append(process)
-            files.write_text(path, json.dumps({**task, "pid": process.pid, "created": _created(process.pid)}) + "\n")
+            first = {**task, "pid": process.pid, "created": _created(process.pid)}
+            files.write_text(path, json.dumps(files.sealed(first)) + "\n")
         except OSError as error:
             raise files.unusable(error) from error
         assert process.stdin is not None
@@ -124,11 +125,28 @@ def start(home: Home, work: str, title: str, arguments: Mapping[str, Any] | None
 
 
 def list_jobs(home: Home) -> list[Job]:
-    """All jobs, the newest first. Files that cannot be read are left out."""
+    """All jobs, the newest first. Files that cannot be read are left out: `damaged` names them."""
     found = []
     for path in sorted(folder(home).glob("*.jsonl"), reverse=True):
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, CheckFailed, ValueError, KeyError, TypeError):
             found.append(read(path))
+    return found
+
+
+def damaged(home: Home) -> dict[str, str]:
+    """What is wrong with each job whose file is not what was written, by id."""
+    found = {}
+    for path in sorted(folder(home).glob("*.jsonl")):
+        try:
+            read(path)
+            # A line that is cut off at the end was being written when the process died.
+            lines = path.read_bytes().split(b"\n")[:-1]
+            for number, line in enumerate(lines, start=1):
+                files.json_object(line.decode("utf-8", "replace"), f"{path}:{number}", "")
+        except CheckFailed as error:
+            found[path.stem] = error.message
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            found[path.stem] = f"{path}: {error or type(error).__name__}"
     return found
 
 
@@ -147,15 +165,15 @@ def latest(home: Home, *work: str, title: str = "") -> Job | None:
 
 
 def read(path: Path) -> Job:
-    """The job of a file. Raises OSError, ValueError, KeyError or TypeError for a file that is none."""
+    """The job of a file. Raises OSError, CheckFailed, ValueError, KeyError or TypeError for a file that is none."""
     with path.open("rb") as file:
-        first = json.loads(file.readline())
+        first = files.json_object(file.readline().decode("utf-8", "replace"), str(path), f"remove {path}")
         file.seek(max(file.tell(), path.stat().st_size - _TAIL))
         lines = file.read().decode("utf-8", "replace").splitlines()
     last: dict[str, Any] = {}
     for line in reversed(lines):  # the last line may be half written
-        with suppress(ValueError):
-            last = json.loads(line)
+        with suppress(CheckFailed):
+            last = files.json_object(line, str(path), "")
             break
     known = {key: value for key, value in {**first, **last}.items() if key in _FIELDS}
     job = Job(**{**known, "notes": tuple(known.get("notes", ()))})
@@ -273,7 +291,7 @@ class Reporter:
         self._write(state=state, notes=list(notes), hint=hint, seconds=round(seconds, 2), stage=self._stage, detail=self._detail)
 
     def _write(self, **values: Any) -> None:
-        files.append_text(self._path, json.dumps(values) + "\n", flush=False)
+        files.append_text(self._path, json.dumps(files.sealed(values)) + "\n", flush=False)
 
 
 def run(path: Path, task: Mapping[str, Any], home: Home) -> None:

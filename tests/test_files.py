@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -23,7 +22,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), files.replacing(target) as temporary:
         temporary.write_text("half")
         raise RuntimeError
-    assert json.loads(target.read_text()) == {"is": "old"}
+    assert files.read_json(target, "") == {"is": "old"}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 

@@ -20,7 +20,7 @@ LAYERS = (
     ("demo",),
     ("work",),
     ("jobs", "serving", "shelf"),
-    ("api", "assistant_tools"),
+    ("api", "assistant_tools", "doctor"),
     ("cli",),
     ("__main__",),
 )

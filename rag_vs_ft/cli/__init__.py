@@ -14,7 +14,21 @@ import typer
 
 from rag_vs_ft import __version__, files
 from rag_vs_ft.cli import app as app_verb
-from rag_vs_ft.cli import ask, corpus, evaluation, feedback, index, jobs, models, questions, serve, training
+from rag_vs_ft.cli import (
+    ask,
+    corpus,
+    doctor,
+    evaluation,
+    feedback,
+    index,
+    jobs,
+    models,
+    questions,
+    results,
+    runs,
+    serve,
+    training,
+)
 from rag_vs_ft.cli.common import make_output_safe, say
 from rag_vs_ft.errors import UserError
 
@@ -27,9 +41,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for single in (ask, evaluation, training, app_verb, serve):
+for single in (ask, evaluation, training, app_verb, serve, doctor):
     app.add_typer(single.app)
-for group in (corpus, index, models, questions, jobs, feedback):
+for group in (corpus, index, models, questions, runs, results, jobs, feedback):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

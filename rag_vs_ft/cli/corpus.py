@@ -112,6 +112,20 @@ def corpus_info(name: str, as_json: JsonOption = False, home: HomeOption = None)
     _show_corpus(store.CorpusInfo(corpus.name, corpus.manifest), as_json)
 
 
+@app.command("verify")
+def corpus_verify(name: str, as_json: JsonOption = False, home: HomeOption = None) -> None:
+    """Compare every file of a corpus with what was written; exits with 1 when one differs.
+
+    Example: rag-vs-ft corpus verify docs
+    """
+    from rag_vs_ft.cli.doctor import show_faults
+    from rag_vs_ft.corpus import store
+
+    place = settings.home(home)
+    hint = f"rag-vs-ft corpus update {name}; where that does not mend it, remove {place.corpora / name} and add it again"
+    show_faults("corpus", name, store.verify(name, place), as_json, hint)
+
+
 @app.command("list")
 def corpus_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """The corpora of this home.

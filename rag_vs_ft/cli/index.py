@@ -99,8 +99,7 @@ def index_verify(name: str, as_json: JsonOption = False, home: HomeOption = None
     from rag_vs_ft.index import generations
 
     folder = generations.index_folder(name, settings.home(home))
-    faults = [fault for generation in generations.all_generations(folder) for fault in generations.verify(generation)]
-    faults += generations.unreadable(folder)
+    faults = generations.verify_all(folder)
     current = generations.current(folder).name
     if as_json:
         show({"index": name, "generation": current, "ok": not faults, "faults": faults})

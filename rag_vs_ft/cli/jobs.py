@@ -22,6 +22,8 @@ def jobs_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
     from rag_vs_ft import jobs
 
     found = jobs.list_jobs(settings.home(home))
+    for reason in jobs.damaged(settings.home(home)).values():
+        say(f"damaged: {reason}")
     if as_json:
         show({"jobs": [job.to_json() for job in found]})
         return

@@ -51,6 +51,19 @@ def models_pull(
         print(f"{name}: {pulling.pull(name, source=source, progress=bar)}")
 
 
+@app.command("verify")
+def models_verify(name: str, as_json: JsonOption = False) -> None:
+    """Compare every file of a pulled model with its SHA-256; exits with 1 when one differs.
+
+    Example: rag-vs-ft models verify smollm2-135m-instruct
+    """
+    from rag_vs_ft import catalogue
+    from rag_vs_ft.cli.doctor import show_faults
+
+    hint = f"remove {catalogue.find(name).folder}, then: rag-vs-ft models pull {name}"
+    show_faults("model", name, catalogue.verify(name), as_json, hint)
+
+
 @app.command("info")
 def models_info(name: str, as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Where a model comes from, where it is, and how it would run here.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import __version__, files, settings
 from rag_vs_ft.corpus import child, readers
@@ -22,6 +22,9 @@ from rag_vs_ft.corpus.sources import RawFile, Reading
 from rag_vs_ft.corpus.text import normalise, one_line
 from rag_vs_ft.progress import Progress
 from rag_vs_ft.records import Document
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FILES = "files.parquet"
 _WINDOW = 8
@@ -83,7 +86,7 @@ class Before:
 
         try:
             table = pq.read_table(folder / FILES, page_checksum_verification=True)
-            if (table.schema.metadata or {}).get(b"belongs to", b"").decode() != _belongs_to(table_sha256, include_faq):
+            if _stated(table, b"belongs to") != _belongs_to(table_sha256, include_faq) or _is_changed(table):
                 return Before({})
             rows = [
                 Known(**{**row, "parts": tuple(map(_pair, row["parts"])), "notes": tuple(map(_pair, row["notes"]))})
@@ -102,16 +105,43 @@ def save(folder: Path, known: list[Known], table_sha256: str, include_faq: bool)
     part = pa.list_(pa.struct([("name", pa.string()), ("value", pa.string())]))
     note = pa.list_(pa.struct([("name", pa.string()), ("value", pa.int64())]))
     kinds = {"parts": part, "notes": note} | dict.fromkeys(("size", "changed", "tokens"), pa.int64())
-    schema = pa.schema(
-        [(name, kinds.get(name, pa.string())) for name in Known.__dataclass_fields__],
-        metadata={"belongs to": _belongs_to(table_sha256, include_faq)},
-    )
     rows = [
         asdict(row) | {name: [{"name": key, "value": value} for key, value in getattr(row, name)] for name in ("parts", "notes")}
         for row in known
     ]
+    schema = pa.schema(
+        [(name, kinds.get(name, pa.string())) for name in Known.__dataclass_fields__],
+        metadata={"belongs to": _belongs_to(table_sha256, include_faq), "rows": files.sha256_text(repr(rows))},
+    )
     with files.replacing(folder / FILES) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd", write_page_checksum=True)
+
+
+def damage(folder: Path, table_sha256: str) -> str | None:
+    """What is wrong with what `save` wrote, or None. It costs time only: the next update reads every file again."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(folder / FILES, page_checksum_verification=True)
+        if _is_changed(table):
+            return "its content is not what was written"
+        belongs = _stated(table, b"belongs to").partition(" ")[0]
+    except FileNotFoundError:
+        return "it is missing"
+    except (OSError, ValueError, pa.ArrowException) as error:
+        return f"it cannot be read: {str(error).splitlines()[0]}"
+    return None if belongs == table_sha256 else "it is of other documents"
+
+
+def _is_changed(table: pa.Table) -> bool:
+    """Whether the rows are other ones than were written; what an earlier version wrote has no hash of them."""
+    stated = _stated(table, b"rows")
+    return bool(stated) and stated != files.sha256_text(repr(table.to_pylist()))
+
+
+def _stated(table: pa.Table, key: bytes) -> str:
+    return str((table.schema.metadata or {}).get(key, b"").decode("utf-8", "replace"))
 
 
 def _pair(row: dict[str, Any]) -> tuple[str, Any]:

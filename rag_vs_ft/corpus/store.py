@@ -226,6 +226,11 @@ def list_corpora(home: Home) -> list[CorpusInfo]:
     return [CorpusInfo(name, found) for name, found in _all(home) if isinstance(found, CorpusManifest)]
 
 
+def names(home: Home) -> list[str]:
+    """Names of the corpora of this home, whole or damaged."""
+    return [name for name, found in _all(home) if found is not None]
+
+
 def damaged_corpora(home: Home) -> dict[str, CheckFailed]:
     """What is wrong with each corpus of this home whose manifest cannot be read, by name."""
     return {name: found for name, found in _all(home) if isinstance(found, CheckFailed)}
@@ -235,7 +240,10 @@ def _all(home: Home) -> Iterator[tuple[str, CorpusManifest | CheckFailed | None]
     for folder in sorted(home.corpora.iterdir()) if home.corpora.is_dir() else []:
         if folder.is_dir():
             try:
-                yield folder.name, read_manifest(folder)
+                found = read_manifest(folder)
+                if found is None and any(folder.glob("documents-*.parquet")):
+                    raise CheckFailed(f"{folder / MANIFEST} is missing", f"rag-vs-ft corpus add {folder.name} SOURCE")
+                yield folder.name, found
             except CheckFailed as error:
                 yield folder.name, error
 
@@ -247,6 +255,23 @@ class Chosen:
     dialect: str | None
     language: str | None
     groups: tuple[str, ...]
+
+
+def verify(name: str, home: Home) -> list[str]:
+    """Compare every file of a corpus with what was written; the faults, each naming its file.
+
+    Raises UserError when there is no such corpus.
+    """
+    folder = home.corpora / check_name("corpus", name)
+    try:
+        corpus = open_corpus(name, home)
+        read = sum(1 for _ in corpus.documents())
+    except (CheckFailed, Busy) as error:
+        return [error.message]
+    faults = [] if read == len(corpus) else [f"{corpus.manifest.table}: {read} documents, the manifest says {len(corpus)}"]
+    if problem := readings.damage(folder, corpus.manifest.table_sha256):
+        faults.append(f"{folder / readings.FILES}: {problem}; the next corpus update reads every file again and mends it")
+    return faults
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ from rag_vs_ft.evaluation.manifest import (
     read_manifest,
     write_manifest,
 )
-from rag_vs_ft.evaluation.predictions import Prediction, Store
+from rag_vs_ft.evaluation.predictions import PREDICTIONS, Prediction, Store
 from rag_vs_ft.evaluation.retrieval import evaluate_retrieval
 from rag_vs_ft.evaluation.settling import Frozen, Tried
 from rag_vs_ft.evaluation.summary import Table, question_scores, summarise
@@ -361,7 +361,9 @@ def _write(opened: _Opened, settled: _Settled, answers: _Answers, result: _Resul
     try:
         opened.world.store.finish(settled.rows, test, question_scores(result.table), failed)
         files.write_json(folder / SUMMARY, result.summary.to_json())
-        write_manifest(folder, result.manifest)
+        written = files.listed(folder)
+        kept = {name: written[name] for name in (PREDICTIONS, SUMMARY)}
+        write_manifest(folder, replace(result.manifest, files=kept))
         report.write(folder, result.summary, result.manifest, result.table)
     except OSError as error:
         raise files.unusable(error) from error

@@ -76,11 +76,21 @@ def record_opening(
     if not any((opening.run, opening.configuration) == (line.run, line.configuration) for opening in mine):
         try:
             files.drop_half_line(path)
-            files.append_text(path, json.dumps(line.to_json()) + "\n")
+            files.append_text(path, json.dumps(files.sealed(line.to_json())) + "\n")
         except OSError as error:
             raise files.unusable(error) from error
         mine.append(line)
     return Openings(len(mine), len({opening.configuration for opening in mine}))
+
+
+def verify(results: Path, runs: Collection[str] = ()) -> list[str]:
+    """What is wrong with the ledger of a results folder: its first line that is not what was written, and which of `runs`, that
+    have opened their questions, are not in it."""
+    try:
+        there = {opening.run for opening in _read(results / LEDGER)}
+    except CheckFailed as error:
+        return [error.message]
+    return [f"{results / LEDGER}: the opening of run {name!r} is missing" for name in sorted(set(runs) - there)]
 
 
 def _read(path: Path) -> Iterator[Opening]:

@@ -151,7 +151,8 @@ class RunManifest:
 
 @dataclass(frozen=True, slots=True)
 class FinishedManifest(RunManifest):
-    """And what came of the run. `failed` holds the traceback of each arm that failed."""
+    """And what came of the run. `failed` holds the traceback of each arm that failed; `files` size and SHA-256 of what was
+    written before this (empty in manifests of earlier versions)."""
 
     openings: Openings
     finished: str
@@ -161,6 +162,7 @@ class FinishedManifest(RunManifest):
     answered_ids: tuple[str, ...]
     predictions: PredictionCounts
     failed: Mapping[str, str]
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def write_manifest(folder: Path, manifest: RunManifest) -> None:

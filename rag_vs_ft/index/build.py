@@ -149,7 +149,7 @@ def _build(
         vectors=Vectors(embedding.VERSION),
     )
     old = _answering(folder)
-    if old is not None and _same(old.manifest.inputs, inputs):
+    if old is not None and _same(old.manifest.inputs, inputs) and not generations.verify(old):
         generations.mend(folder, old)
         files.discard(folder / "work")
         return BuildResult(old, False, replace(old.manifest.counts, embedded=0), {"total": 0.0})

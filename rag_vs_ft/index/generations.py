@@ -188,6 +188,19 @@ def verify(generation: Generation) -> list[str]:
     return faults
 
 
+def verify_all(folder: Path) -> list[str]:
+    """The faults of an index: of each of its generations, and of what says which one answers."""
+    faults = [fault for generation in all_generations(folder) for fault in verify(generation)] + unreadable(folder)
+    names, pointed, rejected = _names(folder), _pointed(folder), _lines(folder / "REJECTED")
+    if pointed not in names:
+        faults.append(f"{folder / 'CURRENT'}: it names {pointed!r}, which is not there")
+    for name in names:
+        if pointed in names and name > pointed and name not in rejected:
+            faults.append(f"{folder / 'CURRENT'}: it names {pointed}, and {name} is newer and was not rolled back from")
+    faults += [f"{folder / 'REJECTED'}: {line!r} names no generation" for line in rejected if not _GENERATION.fullmatch(line)]
+    return faults
+
+
 def rollback(folder: Path) -> Generation:
     """Point to the newest whole generation before the one that answers, and reject that one; the caller holds the lock.
 

@@ -77,28 +77,33 @@ def lock(folder: Path) -> AbstractContextManager[None]:
 
 def append_metrics(folder: Path, row: dict[str, Any]) -> None:
     """Add one line to the metrics."""
-    files.append_text(folder / METRICS, json.dumps(row) + "\n")
+    files.append_text(folder / METRICS, json.dumps(files.sealed(row)) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of the metrics, up to the first that is cut off or damaged."""
     path = folder / METRICS
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in _lines(folder):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = files.json_object(line, str(path), "")
+        except CheckFailed:
             break
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        if not isinstance(row.get("step"), int):
             break
         rows.append(row)
     return rows
 
 
+def _lines(folder: Path) -> list[str]:
+    path = folder / METRICS
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+
+
 def rewind_metrics(folder: Path, step: int) -> None:
     """Remove what was logged after `step`, which a resumed run will log again."""
     rows = [row for row in read_metrics(folder) if row["step"] <= step]
-    files.write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+    files.write_text(folder / METRICS, "".join(json.dumps(files.sealed(row)) + "\n" for row in rows))
 
 
 def checkpoint_name(step: int) -> str:
@@ -142,6 +147,36 @@ def check_checkpoint(place: Path) -> str | None:
         return "it has no manifest"
     except (OSError, KeyError, TypeError, AttributeError, CheckFailed) as error:
         return f"its manifest cannot be read: {error}"
+
+
+def verify(folder: Path) -> list[str]:
+    """Compare every file of a run with what was written; the faults, each naming its file. UserError when there is no run."""
+    try:
+        record = read_record(folder)
+    except CheckFailed as error:
+        return [error.message]
+    faults = []
+    lines = _lines(folder)
+    if len(rows := read_metrics(folder)) < len(lines):
+        faults.append(f"{folder / METRICS}:{len(rows) + 1}: it is not what was written, and nothing from there on is read")
+    tokens = folder / "tokens"
+    if tokens.is_dir():
+        try:
+            header = files.read_json(tokens / "header.json", "")
+            if problem := files.damage(tokens, header.get("files", {})):
+                faults.append(f"{tokens}: {problem}")
+        except FileNotFoundError:
+            faults.append(f"{tokens / 'header.json'}: it is missing")
+        except CheckFailed as error:
+            faults.append(error.message)
+    for place in _checkpoints(folder):
+        if problem := check_checkpoint(place):
+            faults.append(f"{place}: {problem}")
+    if has_checkpoint(folder) or record.state == "finished":
+        faults += [f"{folder / name}: it leads to no checkpoint" for name in ("best", "last") if not (folder / name).is_dir()]
+    if record.result and (rows[-1]["step"] if rows else 0) < record.result.steps:
+        faults.append(f"{folder / METRICS}: it ends before step {record.result.steps}")
+    return faults
 
 
 def has_checkpoint(folder: Path) -> bool:

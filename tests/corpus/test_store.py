@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 import rag_vs_ft
+from rag_vs_ft import files
 from rag_vs_ft.corpus import manifest as manifests
 from rag_vs_ft.corpus import store
 from rag_vs_ft.corpus.manifest import CorpusCounts
@@ -258,7 +259,7 @@ def test_one_flipped_bit_is_noticed(write_files: Write, home: Home) -> None:
 def test_another_format_is_refused(write_files: Write, home: Home) -> None:
     store.add("docs", str(write_files({"a.md": "x"})), home=home)
     path = home.corpora / "docs" / "manifest.json"
-    path.write_text(path.read_text().replace(f'"format": {manifests.FORMAT}', '"format": 99'))
+    files.write_json(path, files.read_json(path, "") | {"format": 99})
     with pytest.raises(UserError, match="99"):
         store.open_corpus("docs", home)
 
@@ -349,7 +350,7 @@ def test_a_manifest_of_another_shape_is_named_and_hides_no_other(text: str, writ
 def test_every_field_of_a_manifest_is_checked(write_files: Write, home: Home) -> None:
     store.add("docs", str(write_files({"a.md": "x"})), home=home)
     path = home.corpora / "docs" / "manifest.json"
-    whole = json.loads(path.read_text())
+    whole = files.read_json(path, "")
     # Manifests of an earlier version lack what was added since.
     later = {
         field.name
@@ -376,7 +377,7 @@ def test_a_table_of_an_earlier_version_opens(write_files: Write, home: Home) -> 
     pq.write_table(pq.read_table(table).drop_columns(["kind", "places"]), table)
     path = home.corpora / "docs" / "manifest.json"
     changed = {"table_bytes": table.stat().st_size, "table_sha256": hashlib.sha256(table.read_bytes()).hexdigest()}
-    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    files.write_json(path, files.read_json(path, "") | changed)
     (document,) = store.open_corpus("docs", home).documents()
     assert (document.kind, document.places) == ("markdown", ())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rag_vs_ft import settings
+from rag_vs_ft import files, settings
 from rag_vs_ft.cli import main
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.compare import compare_runs, read_report
@@ -78,7 +78,7 @@ ADDED = {
 
 
 def test_summary_json_has_the_keys_that_it_had(finished):
-    old, new = (key_paths(json.loads((folder / "summary.json").read_text())) for folder in (OLD, finished.folder))
+    old, new = (key_paths(files.read_json(folder / "summary.json", "")) for folder in (OLD, finished.folder))
     assert old - new == GONE and new - old <= ADDED
     assert key_paths(json.loads(json.dumps(finished.to_json()))) == new | {"folder"}
 

@@ -63,7 +63,7 @@ def test_a_run_leaves_everything_that_is_promised(finished, world):
         "report.html",
     }
     assert (run.folder / "experiment.toml").read_text() == (world / "experiment.toml").read_text()
-    assert json.loads((run.folder / "summary.json").read_text()) == json.loads(json.dumps(run.summary.to_json()))
+    assert files.read_json(run.folder / "summary.json", "") == json.loads(json.dumps(run.summary.to_json()))
     arms = {arm["arm"]: arm for arm in run.summary.to_json()["arms"]}
     assert set(arms) == {"alone", "retrieval", "oracle"} and not run.failed and not run.skipped
     for arm in arms.values():
