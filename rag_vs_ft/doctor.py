@@ -35,7 +35,7 @@ def examine(home: Home, progress: Progress = silent) -> list[Finding]:
     """Compare every file that is kept with what was written. A thing that cannot be read does not hide the others."""
     found = []
     for kind, look in KINDS.items():
-        progress("check", detail=f"checking {kind}")
+        progress(f"checking {kind}")
         try:
             found += list(look(home))
         except UserError as error:

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Python's own JSON reader recurses; nothing that is written here is nested deeper.
 MAX_DEPTH = 100
 SEAL = "content_sha256"
-"""The last key of what `write_json` writes: a hash of all the others, so that a changed digit is noticed."""
+"""The last key of what `write_record` writes: a hash of all the others, so that a changed digit is noticed."""
 
 
 def sha256(data: bytes) -> str:
@@ -48,9 +48,19 @@ def sha256_file(path: Path) -> str:
 
 # --- the steps that touch the disk: all that follows is made of these -------------------------------------------------
 
+fault: Callable[[str, Path], None] | None = None
+"""Tests put a function here that is called before each step ("write", "fsync", "rename", "unlink", "mkdir", "link") with its
+path. It may raise what a disk raises, or end the process."""
+
+
+def _step(what: str, path: Path) -> None:
+    if fault is not None:
+        fault(what, path)
+
 
 def fsync(path: Path) -> None:
     """Flush a file or a folder to the disk. Windows cannot open a folder; there the file system is trusted."""
+    _step("fsync", path)
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:
@@ -69,12 +79,16 @@ def fsync(path: Path) -> None:
 
 def rename(source: Path, target: Path) -> None:
     """Give a file, link or folder another name on the same disk in one step; a file or link called `target` is replaced."""
+    _step("rename", target)
     source.replace(target)
     fsync(target.parent)
 
 
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder with all that is in it; nothing to do when it is absent."""
+    if not os.path.lexists(path):
+        return
+    _step("unlink", path)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -83,15 +97,15 @@ def remove(path: Path) -> None:
 
 def discard(path: Path) -> None:
     """Remove what nobody needs any more, as far as the system lets it go."""
-    if path.is_dir() and not path.is_symlink():
+    with suppress(OSError):
+        remove(path)
+    if path.is_dir() and not path.is_symlink():  # one file of it could not be removed: the others still can
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
 
 
 def cut(path: Path, size: int) -> None:
     """Drop what a file has beyond `size` bytes."""
+    _step("write", path)
     with path.open("r+b") as file:
         file.truncate(size)
 
@@ -103,9 +117,15 @@ def append_bytes(path: Path, data: bytes, *, flush: bool = True) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), path.open("ab") as out:
+        if fault is not None:  # half of it stands there when the process dies
+            out.write(data[: len(data) // 2])
+            out.flush()
+            _step("write", path)
+            data = data[len(data) // 2 :]
         out.write(data)
         if flush:
             out.flush()
+            _step("fsync", path)
             os.fsync(out.fileno())
 
 
@@ -133,6 +153,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with naming(path):
+            _step("write", temporary)
             yield temporary
             publish(temporary, path)
     except BaseException:
@@ -159,9 +180,14 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: dict[str, Any], *, indent: int | None = 1) -> None:
-    """Write a JSON object in one step, with its seal; the keys keep their order."""
-    write_text(path, json.dumps(sealed(value), ensure_ascii=False, indent=indent) + "\n")
+def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write a JSON file in one step; the keys keep their order."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+
+
+def write_record(path: Path, record: Mapping[str, Any], *, indent: int | None = 1) -> None:
+    """Write a JSON object with a seal, which `read_json` checks: for what no manifest has a hash of."""
+    write_json(path, sealed(record), indent=indent)
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
@@ -212,6 +238,7 @@ def publishing(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f"{final.name}.tmp")
     discard(temporary)
+    _step("mkdir", temporary)
     temporary.mkdir()
     try:
         yield temporary
@@ -228,6 +255,7 @@ def point(link: Path, folder: Path) -> None:
     """
     temporary = link.with_name(f".{link.name}.tmp")
     remove(temporary)
+    _step("link", link)
     try:
         temporary.symlink_to(folder.relative_to(link.parent), target_is_directory=True)
     except OSError:
@@ -285,6 +313,7 @@ def lock(path: Path, busy: str, hint: str = "wait for it, or stop it") -> Iterat
     try:
         with suppress(OSError):  # Who holds it is a courtesy: a full disk must not stop a rollback.
             since = datetime.now(UTC).isoformat(timespec="seconds")
+            _step("write", holder)
             holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}), encoding="utf-8")
         yield
     finally:

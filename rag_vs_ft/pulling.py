@@ -104,7 +104,7 @@ def _content(source: Path, notes: Path) -> str:
     entry = known.get(str(source))
     if not (isinstance(entry, dict) and entry.get("state") == state and isinstance(entry.get("sha256"), str)):
         entry = {"state": state, "sha256": files.sha256_file(source)}
-        files.write_json(notes, known | {str(source): entry})
+        files.write_record(notes, known | {str(source): entry})
     return str(entry["sha256"])
 
 
@@ -284,7 +284,7 @@ def _write_manifest(name: str, staging: Path, origin: Mapping[str, str]) -> None
     found = files.listed(staging)
     weights = {file: str(facts["sha256"]) for file, facts in found.items() if file.endswith(".safetensors")}
     record = {"format": 1, "name": name, **origin, "weights_sha256": fingerprint(weights), "files": found}
-    files.write_json(staging / MANIFEST, record)
+    files.write_record(staging / MANIFEST, record)
 
 
 def _check_hashes(known: Mapping[str, str], place: Path) -> None:

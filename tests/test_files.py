@@ -18,7 +18,7 @@ from rag_vs_ft.errors import Busy, CheckFailed
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "a.json"
-    files.write_json(target, {"is": "old"})
+    files.write_record(target, {"is": "old"})
     with pytest.raises(RuntimeError), files.replacing(target) as temporary:
         temporary.write_text("half")
         raise RuntimeError

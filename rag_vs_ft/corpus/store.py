@@ -350,12 +350,12 @@ def _write(
         if written:
             if temporary.exists():
                 files.publish(temporary, folder / manifest.table)
-            files.write_json(folder / MANIFEST, manifest.to_json())
+            files.write_record(folder / MANIFEST, manifest.to_json())
         if written or known != list(before.known.values()):
             with suppress(OSError):  # without it everything is read again, no more
                 readings.save(folder, known, table.table_sha256, include_faq)
-        if written:
-            _sweep(folder, manifest.table)
+        # Also when nothing differed: a process that was killed after its manifest has swept nothing.
+        _sweep(folder, manifest.table)
         return CorpusInfo(name, manifest if written or old is None else old.manifest, changes, written)
     finally:
         files.discard(temporary)

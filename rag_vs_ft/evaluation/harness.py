@@ -360,7 +360,7 @@ def _write(opened: _Opened, settled: _Settled, answers: _Answers, result: _Resul
     test = [answers.asked.rows[arm.name][question.id] for arm in answers.arms for question in answers.questions]
     try:
         opened.world.store.finish(settled.rows, test, question_scores(result.table), failed)
-        files.write_json(folder / SUMMARY, result.summary.to_json())
+        files.write_record(folder / SUMMARY, result.summary.to_json())
         written = files.listed(folder)
         kept = {name: written[name] for name in (PREDICTIONS, SUMMARY)}
         write_manifest(folder, replace(result.manifest, files=kept))

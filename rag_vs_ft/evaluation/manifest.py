@@ -167,7 +167,7 @@ class FinishedManifest(RunManifest):
 
 def write_manifest(folder: Path, manifest: RunManifest) -> None:
     """Write manifest.json of a run."""
-    files.write_json(folder / MANIFEST, manifest.to_json())
+    files.write_record(folder / MANIFEST, manifest.to_json())
 
 
 def read_manifest(folder: Path) -> RunManifest:

@@ -91,7 +91,7 @@ def publish(folder: Path, write: Callable[[Path], IndexManifest]) -> Generation:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             files={name: FileRecord(path.stat().st_size, files.sha256_file(path)) for name, path in written.items()},
         )
-        files.write_json(temporary / "manifest.json", manifest.to_json())
+        files.write_record(temporary / "manifest.json", manifest.to_json())
     _point_to(folder, final.name)
     sweep(folder)
     return Generation(final, manifest)

@@ -60,5 +60,5 @@ def _remembered(path: Path) -> str:
         return str(entry.get("sha256"))
     known[path.name] = {"state": state, "sha256": files.sha256_file(path)}
     with suppress(OSError):  # a read-only folder: computed anew each time
-        files.write_json(notes, known)
+        files.write_record(notes, known)
     return str(known[path.name]["sha256"])

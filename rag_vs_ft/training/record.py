@@ -135,7 +135,7 @@ def read_record(folder: Path) -> RunRecord:
 
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write the record in one step."""
-    files.write_json(folder / RECORD, record.to_json())
+    files.write_record(folder / RECORD, record.to_json())
 
 
 def duration(seconds: float) -> str:

@@ -129,7 +129,7 @@ def save_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> P
         with files.publishing(place) as temporary:
             write(temporary)
             manifest = {"format": FORMAT, "step": step, "files": files.listed(temporary)}
-            files.write_json(temporary / MANIFEST, manifest)
+            files.write_record(temporary / MANIFEST, manifest)
     except (OSError, SafetensorError) as error:
         kept = [f"the last good one is {path.name}" for path in _checkpoints(folder)] or ["none was written before"]
         raise UserError(

@@ -90,7 +90,7 @@ def write_tokens(folder: Path, documents: Iterable[Document], tokenizer: Any, sp
                 **summary,
                 "files": files.listed(temporary),
             }
-            files.write_json(temporary / "header.json", header, indent=None)
+            files.write_record(temporary / "header.json", header, indent=None)
     except OSError as error:
         raise UserError(f"cannot write the token file {folder}: {error.strerror}", "free some space and start again") from error
 

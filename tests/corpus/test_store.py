@@ -259,7 +259,7 @@ def test_one_flipped_bit_is_noticed(write_files: Write, home: Home) -> None:
 def test_another_format_is_refused(write_files: Write, home: Home) -> None:
     store.add("docs", str(write_files({"a.md": "x"})), home=home)
     path = home.corpora / "docs" / "manifest.json"
-    files.write_json(path, files.read_json(path, "") | {"format": 99})
+    files.write_record(path, files.read_json(path, "") | {"format": 99})
     with pytest.raises(UserError, match="99"):
         store.open_corpus("docs", home)
 
@@ -377,7 +377,7 @@ def test_a_table_of_an_earlier_version_opens(write_files: Write, home: Home) -> 
     pq.write_table(pq.read_table(table).drop_columns(["kind", "places"]), table)
     path = home.corpora / "docs" / "manifest.json"
     changed = {"table_bytes": table.stat().st_size, "table_sha256": hashlib.sha256(table.read_bytes()).hexdigest()}
-    files.write_json(path, files.read_json(path, "") | changed)
+    files.write_record(path, files.read_json(path, "") | changed)
     (document,) = store.open_corpus("docs", home).documents()
     assert (document.kind, document.places) == ("markdown", ())
 
