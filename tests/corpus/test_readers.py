@@ -243,6 +243,10 @@ def test_rst_includes_reach_the_source_alone() -> None:
             "= Pump manual\nAda L <a@x.org>\n:v: 12\n\nOpen valve {v} *slowly*, see xref:a.adoc[the list].\n",
             "# Pump manual\n\nOpen valve 12 slowly, see the list.\n",
         ),
+        (
+            "See {url-org}/docs/issues/1[issue #1^] and {url-org}[the site^], version {v}, <{host}> [1].\n",
+            "See issue #1 and the site, version {v}, <{host}> [1].\n",
+        ),
         ("[source,python]\n----\nx = [1] # <1>\n----\n<1> A list.\n", "```python\nx = [1]\n```\n\n1. A list.\n"),
         (
             "* one\n** deeper\n* two\n+\nmore of two\n\n. first\n. second\n",

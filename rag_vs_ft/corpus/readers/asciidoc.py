@@ -32,7 +32,11 @@ _MACROS = (
         re.compile(r"(?<![\w`])(?:link|xref|mailto):([^\s\[\]]+)\[((?:[^\]\\]|\\.)*)\]"),
         lambda found: _link_text(found[2]) or _page(found[1]),
     ),
-    (re.compile(r"((?:https?|ftp|irc)://[^\s\[\]<>]+)\[((?:[^\]\\]|\\.)*)\]"), lambda found: _link_text(found[2]) or found[1]),
+    # An address may begin with an attribute of the site, such as `{url-project}/issues[...]`.
+    (
+        re.compile(r"((?:(?:https?|ftp|irc)://|\{[\w-]+\})[^\s\[\]<>]*)\[((?:[^\]\\]|\\.)*)\]"),
+        lambda found: _link_text(found[2]) or found[1],
+    ),
     (re.compile(r"<<([^,<>]+),\s*([^<>]+)>>"), r"\2"),
     (re.compile(r"<<([^<>]+)>>"), r"\1"),
     (re.compile(r"\b(?:kbd|btn):\[([^\]]*)\]"), r"\1"),
