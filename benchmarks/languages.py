@@ -4,8 +4,9 @@
 
 Reads `formats/mkdocs/docs/LANGUAGE` and prints, for each language and all of them in one index, the share of titles whose page is
 among the first three (what a search reads: file name, title, headings and text), and of headings whose page is among the first
-three when the text alone is searched, without titles and headings. `--ways` adds other ways to make terms; those that need a
-library that is not installed are left out. No language model and no vectors are used.
+three when the text alone is searched, without titles and headings. `--ways` adds other ways to make terms, and Thai on the 24
+passages and questions of `thai.tsv`, which were written for it; ways that need a library that is not installed are left out. No
+language model and no vectors are used.
 """
 
 from __future__ import annotations
@@ -84,9 +85,15 @@ def _janome() -> Callable[[str], Iterable[str]]:
     return lambda run: tokenizer.tokenize(run, wakati=True)
 
 
+def _pythainlp() -> Callable[[str], Iterable[str]]:
+    tokenize = import_module("pythainlp.tokenize")
+    return lambda run: tokenize.word_tokenize(run, engine="newmm")
+
+
 SEGMENTERS: dict[str, dict[str, Callable[[], Callable[[str], Iterable[str]]]]] = {
     "ja": {"budoux": lambda: _budoux("ja"), "janome": _janome},
     "zh": {"budoux": lambda: _budoux("zh"), "jieba": _jieba},
+    "th": {"pythainlp": _pythainlp},
 }
 """Libraries that find words, where they are installed."""
 
@@ -100,7 +107,7 @@ def other_ways(code: str) -> dict[str, Terms]:
         no_pairs = replace(ANALYZER, pairs=False)
         ways["German, without pairs of words"] = lambda text: no_pairs.terms(text, "de")
         return ways
-    if code not in ("ja", "zh"):
+    if code not in SEGMENTERS:
         return ways
 
     def with_runs(make: Callable[[str], Iterable[str]]) -> Terms:
@@ -172,6 +179,17 @@ def among(code: str, chunks: Sequence[Chunk], documents: Sequence[Document], cod
         print(f"    {name:28s} {share(headings, names, peer(text, other_ways(code)[name]))}")
 
 
+def thai() -> None:
+    """Print how the questions of `thai.tsv` find their passages."""
+    pairs = [line.split("\t") for line in Path(__file__).with_name("thai.tsv").read_text(encoding="utf-8").splitlines()]
+    texts, names = [passage for passage, _ in pairs], [str(number) for number in range(len(pairs))]
+    questions = [(question, {name}) for (_, question), name in zip(pairs, names, strict=True)]
+    print(f"\nth: {len(pairs)} passages and questions")
+    print(f"  {'the product':32s} {share(questions, names, product(texts, ['th'] * len(texts)))}")
+    for name, terms in other_ways("th").items():
+        print(f"  {name:32s} {share(questions, names, peer(texts, terms))}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("RAG_VS_FT_SHARED", "../shared")))
@@ -198,6 +216,8 @@ def main() -> None:
         measure("all four in one index", all_chunks, everything, codes, False)
         for code in ("ja", "zh") if arguments.ways else ():
             among(code, all_chunks, [document for document in everything if codes[document.id] == code], codes)
+    if arguments.ways:
+        thai()
 
 
 if __name__ == "__main__":
