@@ -15,7 +15,7 @@ from rag_vs_ft import conversations
 from rag_vs_ft.ask import AskRequest, ask
 from rag_vs_ft.conversations import Turn
 from rag_vs_ft.index.search import Filters, Index, checked_query
-from rag_vs_ft.models import reranking
+from rag_vs_ft.models import follow_ups, reranking
 from rag_vs_ft.models.generation import Sampling
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.records import Answer, Hit, Reranker
@@ -121,7 +121,8 @@ class Answering:
         index = self._open_index() if chosen["passages"] else None
         if not is_loaded(chosen["model"]):
             if index is not None:  # the passages are there before the model is
-                hits = index.search(query, chosen["k"], retriever=chosen["retriever"], filters=self._filters())
+                searched = follow_ups.joined(turn.earlier, query)
+                hits = index.search(searched, chosen["k"], retriever=chosen["retriever"], filters=self._filters())
                 self._found(index, query, hits)
             self._stage(f"Loading the model {chosen['model']}, once")
         loading = time.perf_counter()
@@ -172,6 +173,7 @@ class Answering:
                     rerank=self._reranker(shared.lm) if index is not None else None,
                     max_new_tokens=chosen["max_new_tokens"],
                     sampling=Sampling(chosen["temperature"]),
+                    earlier=turn.earlier,
                 ),
                 index,
                 on_text=written,

@@ -11,7 +11,7 @@ from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index.search import Filters, Index, checked_query
 from rag_vs_ft.language import language
-from rag_vs_ft.models import extractive
+from rag_vs_ft.models import extractive, follow_ups
 from rag_vs_ft.models.generation import GREEDY, Sampling, answer_question
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import language_of
@@ -67,7 +67,9 @@ def search(request: SearchRequest, index: Index) -> Found:
 @dataclass(frozen=True, slots=True)
 class AskRequest:
     """A question and how it is to be answered: the search (`k` to `rerank_depth`), the prompt's template, and the decoding, which
-    also ends before any of `stop`."""
+    also ends before any of `stop`. `earlier` are the questions of the conversation before it, oldest first; `cite` asks
+    the model for the numbers of the passages.
+    """
 
     question: str
     k: int = settings.ASK_K
@@ -79,6 +81,8 @@ class AskRequest:
     max_new_tokens: int = settings.MAX_NEW_TOKENS
     sampling: Sampling = GREEDY
     stop: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
+    cite: bool = False
 
 
 def ask(
@@ -98,10 +102,12 @@ def ask(
     generation.
     """
     started = time.perf_counter()
+    asked = follow_ups.joined(request.earlier, request.question)
+    told = (f"read as: {asked}",) if asked != request.question else ()
     hits: list[Hit] | None = None
     if index is not None:
         hits = index.search(
-            request.question,
+            asked,
             request.k,
             retriever=request.retriever,
             filters=request.filters,
@@ -124,20 +130,21 @@ def ask(
                 model=lm.name if lm else extractive.NAME,
                 index_generation=index.generation.name,
                 finish="not relevant",
-                notices=("no passage is close enough to the question, so the model was not asked",),
+                notices=(*told, "no passage is close enough to the question, so the model was not asked"),
             )
     read = distinct(hits) if hits is not None else None
     if lm is None:
-        answer = _extracted(request.question, read, on_text)
+        answer = _extracted(asked, read, on_text)
     else:
         answer = answer_question(
             lm,
-            request.question,
+            asked,
             read,
             template=request.template,
             max_new_tokens=request.max_new_tokens,
             sampling=request.sampling,
             stop=request.stop,
+            cite=request.cite,
             on_text=on_text,
         )
     return replace(
@@ -145,6 +152,7 @@ def ask(
         hits=tuple(hits or ()),
         seconds=time.perf_counter() - started,
         index_generation=index.generation.name if index is not None else None,
+        notices=(*told, *answer.notices),
     )
 
 

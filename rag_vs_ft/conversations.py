@@ -39,13 +39,15 @@ PRAGMA foreign_keys = ON;
 class Turn:
     """A question and what has come of it so far.
 
-    `text` is what was written until now, `answer` the whole of it once it is finished. `failure` and `hint` say what went wrong.
-    `chosen` are the page's settings. `loading_seconds` were spent before the question could be asked, `seconds` in all.
-    `matched` has the query's terms that each chunk holds.
+    `earlier` are the questions before it, oldest first, for one that refers to them. `text` is what was written until now,
+    `answer` the whole of it once it is finished. `failure` and `hint` say what went wrong. `chosen` are the page's settings.
+    `loading_seconds` were spent before the question could be asked, `seconds` in all. `matched` has the query's terms that each
+    chunk holds.
     """
 
     question: str
     chosen: dict[str, Any]
+    earlier: tuple[str, ...] = ()
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
     state: TurnState = "answering"
@@ -75,7 +77,16 @@ class Turn:
         if record["answer"] is not None:
             listed = {key: tuple(record["answer"][key]) for key in ("citations", "notices")}
             answer = _made(Answer, {**record["answer"], **listed, "hits": hits})
-        return _made(Turn, {**record, "hits": hits, "answer": answer, "notices": tuple(record["notices"])})
+        return _made(
+            Turn,
+            {
+                **record,
+                "hits": hits,
+                "answer": answer,
+                "notices": tuple(record["notices"]),
+                "earlier": tuple(record.get("earlier", ())),
+            },
+        )
 
 
 def _chunk(values: Mapping[str, Any]) -> Chunk:

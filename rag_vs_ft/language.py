@@ -37,10 +37,12 @@ _OPENERS = "\"'(`[«“„‘¿¡"
 class PromptWords:
     """The words of a prompt: the task with passages, the labels of its parts, and two examples (passage, question, answer).
 
-    `nothing_relevant` is said where no passage is close enough to a question.
+    `cite` asks for the numbers of the passages that an answer rests on. `nothing_relevant` is said where no passage is close
+    enough to a question.
     """
 
     task: str
+    cite: str
     passages: str
     question: str
     answer: str

@@ -38,6 +38,8 @@ from rag_vs_ft.records import Answer
 
 SEARCH = "Search only"
 MODES = ("Answer", SEARCH)
+EARLIER_QUESTIONS = 6
+"""That a question may refer to."""
 SHOWN_TURNS = 20
 _BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
@@ -388,7 +390,7 @@ def main() -> None:
         show_turns(current, ended)
     if asked and asked.strip() and running is None:
         id = current.id if current else conversations.new_id()
-        turn = Turn(asked.strip(), chosen)
+        turn = Turn(asked.strip(), chosen, tuple(turn.question for turn in turns[-EARLIER_QUESTIONS:]))
         with shown_errors("Asking"):
             running = begin(home(), id, turn)
             enter_conversation(id)

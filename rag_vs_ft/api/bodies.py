@@ -42,6 +42,7 @@ class AskBody(_Body):
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = settings.SEED
+    cite: bool = Field(False, description="Ask the model to cite passages as [1].")
 
 
 class _Text(BaseModel):
@@ -86,6 +87,7 @@ class ChatBody(BaseModel):
     user: str | None = None
     metadata: dict[str, str] | None = None
     store: Literal[False] | None = False
+    cite: bool = Field(False, description="Ask the model to cite passages as [1].")
     sources: bool = Field(True, description="Write the passages that the answer rests on below it.")
 
     @property

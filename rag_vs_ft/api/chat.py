@@ -32,9 +32,11 @@ class Chat:
                 seed=settings.SEED if body.seed is None else body.seed,
             ),
             stop=body.stops,
+            cite=body.cite,
+            earlier=tuple(message.text for message in body.messages[:-1] if message.role == "user"),
         )
-        earlier = len(body.messages) - 1
-        self.notices = (f"{earlier} earlier messages were not read: each question is answered by itself",) if earlier else ()
+        others = sum(message.role in ("system", "developer") for message in body.messages)
+        self.notices = (f"{others} system messages were not read: the service has instructions of its own",) if others else ()
 
     def sources(self, answer: Answer) -> str:
         """The passages that an answer rests on, as lines below it."""

@@ -180,6 +180,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             filters=_filters(body.service, body.path, body.since),
             max_new_tokens=body.max_new_tokens,
             sampling=Sampling(body.temperature, body.top_p, seed=body.seed),
+            cite=body.cite,
         )
         return service.ask(request, body.index, body.model or service.shelf.models[0]).to_json()
 

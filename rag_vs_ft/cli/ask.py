@@ -124,6 +124,7 @@ def ask(
         str,
         typer.Option("--engine", help="auto, transformers or openvino [default: $RAG_VS_FT_ENGINE or auto]."),
     ] = "",
+    cite: Annotated[bool, typer.Option("--cite", help="Ask the model to cite passages as [1]; small ones cannot.")] = False,
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Print exactly what the model saw.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = None,
@@ -154,6 +155,7 @@ def ask(
         template=template,
         max_new_tokens=max_new_tokens,
         sampling=Sampling(temperature, top_p, seed=seed),
+        cite=cite,
     )
     opened = open_index(index, home) if CONTEXTS[context].is_search else None
     say_hidden(opened.hidden if opened else 0, "passages")

@@ -25,8 +25,9 @@ from rag_vs_ft.evaluation.predictions import Outcome, Passage, Prediction
 from rag_vs_ft.evaluation.questions import gold_answer
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.chat import opens_thinking, without_thinking
+from rag_vs_ft.models.citing import citations
 from rag_vs_ft.models.extractive import extract
-from rag_vs_ft.models.generation import citations, generate_batch
+from rag_vs_ft.models.generation import generate_batch
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.likelihood import Score, continuation_logprobs, split_continuations
 from rag_vs_ft.models.prompting import Prompt, build_prompt, encode

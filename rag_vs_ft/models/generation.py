@@ -7,7 +7,6 @@ whatever else is in the batch.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.language import content_words, language
+from rag_vs_ft.models import citing
 from rag_vs_ft.models.chat import answer_so_far, opens_thinking, without_thinking
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt
@@ -412,16 +411,19 @@ def answer_question(
     max_new_tokens: int = settings.MAX_NEW_TOKENS,
     sampling: Sampling = GREEDY,
     stop: Sequence[str] = (),
+    cite: bool = False,
     on_text: Callable[[str], None] | None = None,
     index_generation: str | None = None,
 ) -> Answer:
     """Ask `lm` with the passages of `hits` (None: without any); `on_text` gets the answer piece by piece.
 
-    Raises UserError as `build_prompt` and `generate` do. An answer that was cut off or began to loop says so in `notices`.
+    `cite` asks for the numbers of the passages as [n]. Those that the answer has are checked, asked for or not: one that names no
+    passage, or one that does not hold its sentence, is told in `notices`, as is an answer that was cut off or began to loop.
+    Raises UserError as `build_prompt` and `generate` do.
     """
     shown_hits, refused = hits, 0
     while True:
-        prompt = build_prompt(lm, question, shown_hits, template=template, max_new_tokens=max_new_tokens)
+        prompt = build_prompt(lm, question, shown_hits, template=template, max_new_tokens=max_new_tokens, cite=cite)
         opened = opens_thinking(prompt.text)
         try:
             stream = generate(lm, prompt, max_new_tokens=max_new_tokens, sampling=sampling, stop=stop)
@@ -447,9 +449,10 @@ def answer_question(
     if not text:
         reasoned = done.text and done.finish == "length"
         notices.append("the model reasoned and came to no answer" if reasoned else "the model gave an empty answer")
+    notices += citing.faults(text, prompt.hits)
     return Answer(
         answer=text,
-        citations=citations(text, prompt.hits, question),
+        citations=citing.citations(text, prompt.hits, question),
         hits=tuple(hits or ()),
         prompt_tokens=read,
         completion_tokens=done.completion_tokens,
@@ -478,26 +481,3 @@ def _written(stream: Stream, opened: bool, on_text: Callable[[str], None] | None
 
 _MOST_CHARACTERS = 12
 """Characters of a token, at most, in a text of any length: with more, tokens must be missing."""
-CITED_SHARE = 0.5
-"""Share of an answer's content words that a passage must hold for the answer to rest on it."""
-_CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
-
-
-def citations(answer: str, hits: Sequence[Hit], question: str = "") -> tuple[int, ...]:
-    """Ranks of the passages that `answer` rests on, in order.
-
-    By words: of the answer's content words (no stop words; those that the question does not have, if there are any), the
-    passages that hold the greatest share, when it is at least `CITED_SHARE`. Those it names itself as [n] count instead where
-    one of them is among these, or no passage holds so much: a small model echoes the "[1]" of its prompt while it copies another
-    passage. This says where to look, not that the answer is right.
-    """
-    numbers = {int(number) for found in _CITATION.findall(answer) for number in found.split(",")}
-    named = numbers & {hit.rank for hit in hits}
-    spoken = language(hits[0].chunk.language if hits else "")
-    said = content_words(_CITATION.sub(" ", answer), spoken)
-    said = said - content_words(question, spoken) or said
-    held = {hit.rank: content_words(f"{hit.chunk.breadcrumb} {hit.chunk.text}", spoken) for hit in hits}
-    shares = {rank: len(said & words) / len(said) for rank, words in held.items()} if said else {}
-    best = max(shares.values(), default=0.0)
-    by_words = {rank for rank, share in shares.items() if share == best >= CITED_SHARE}
-    return tuple(sorted(named if named & by_words or not by_words else by_words))

@@ -59,14 +59,16 @@ def build_prompt(
     template: str = "auto",
     max_new_tokens: int = settings.MAX_NEW_TOKENS,
     spoken: str | None = None,
+    cite: bool = False,
 ) -> Prompt:
     """Put `question` and the passages of `hits` (None: ask the bare model) into at most `lm.window - max_new_tokens` tokens.
 
     Passages are numbered by the rank of their hit. Those that do not fit are dropped from the last rank up; a first passage
-    that is too long by itself is cut after a sentence or line. `auto` is the template that a run of ours was finetuned on, else
-    the chat template where the tokenizer has one, else `plain`. `spoken` is the ISO 639-1 code of the language to ask in: by
-    default that of most passages, without any the question's. Raises UserError for an empty question, one that does not fit, or
-    a template the model does not have.
+    that is too long by itself is cut after a sentence or line. `auto` is the template that a run was finetuned on, else the chat
+    template where the tokenizer has one, else `plain`. `spoken` is the ISO 639-1 code of the language to ask in: by default that
+    of most passages, without any the question's. `cite` asks for the numbers of passages in the answer.
+
+    Raises UserError for an empty question, one that does not fit, or a template the model does not have.
     """
     asked = _clean(question)
     if not asked:
@@ -79,6 +81,8 @@ def build_prompt(
         raise UserError(f"the tokenizer of {lm.name} has no chat template", "use --template plain, few-shot or alpaca")
     style = (lm.template or ("chat" if lm.chat else "plain")) if template == "auto" else template
     asked_in = language(spoken or language_of(hits or ()) or detect(asked))
+    if cite:
+        asked_in = replace(asked_in, prompt=replace(asked_in.prompt, task=f"{asked_in.prompt.task} {asked_in.prompt.cite}"))
     if lm.server:
         return _served_prompt(lm, style, asked, hits or (), asked_in, max_new_tokens)
     budget = lm.window - max_new_tokens

@@ -177,10 +177,12 @@ def test_an_answer_ends_before_a_stop_text(served):
     assert cut.choices[0].message.content == text[: text.index(mark)]
 
 
-def test_what_a_message_says_of_earlier_ones_is_told(served):
-    messages = [{"role": "system", "content": "Be brief."}, *question()]
-    answer = served.openai.chat.completions.create(model="docs@extractive", messages=messages)
-    assert any("earlier messages were not read" in notice for notice in answer.model_extra["rag_vs_ft"]["notices"])
+def test_a_follow_up_is_read_with_the_question_before_it(served):
+    messages = [{"role": "system", "content": "Be brief."}, *question("What is the port of the vault?")]
+    messages += [{"role": "assistant", "content": "443"}, *question("And how long is it kept?")]
+    about = served.openai.chat.completions.create(model="docs@extractive", messages=messages).model_extra["rag_vs_ft"]
+    assert "read as: What is the port of the vault? And how long is it kept?" in about["notices"]
+    assert any("1 system messages were not read" in notice for notice in about["notices"])
 
 
 @pytest.mark.parametrize(

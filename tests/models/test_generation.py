@@ -8,7 +8,8 @@ from tiny import make_hits
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models import generation
-from rag_vs_ft.models.generation import Sampling, answer_question, citations, generate, generate_batch
+from rag_vs_ft.models.citing import citations
+from rag_vs_ft.models.generation import Sampling, answer_question, generate, generate_batch
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.prompting import Prompt, build_prompt, continue_text, encode
 

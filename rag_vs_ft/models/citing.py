@@ -1,0 +1,56 @@
+"""Which passages an answer rests on, and whether the numbers that it gives itself are right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rag_vs_ft.language import content_words, language, split_sentences
+from rag_vs_ft.records import Hit
+
+CITED_SHARE = 0.5
+"""Share of an answer's content words that a passage must hold for the answer to rest on it."""
+_CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+
+
+def citations(answer: str, hits: Sequence[Hit], question: str = "") -> tuple[int, ...]:
+    """Ranks of the passages that `answer` rests on, in order.
+
+    By words: of the answer's content words (no stop words; those that the question does not have, if there are any), the
+    passages that hold the greatest share, when it is at least `CITED_SHARE`. Those it names itself as [n] count instead where
+    one of them is among these, or no passage holds so much: a small model echoes the "[1]" of its prompt while it copies another
+    passage. This says where to look, not that the answer is right.
+    """
+    numbers = {int(number) for found in _CITATION.findall(answer) for number in found.split(",")}
+    named = numbers & {hit.rank for hit in hits}
+    spoken = language(hits[0].chunk.language if hits else "")
+    said = content_words(_CITATION.sub(" ", answer), spoken)
+    said = said - content_words(question, spoken) or said
+    held = {hit.rank: content_words(f"{hit.chunk.breadcrumb} {hit.chunk.text}", spoken) for hit in hits}
+    shares = {rank: len(said & words) / len(said) for rank, words in held.items()} if said else {}
+    best = max(shares.values(), default=0.0)
+    by_words = {rank for rank, share in shares.items() if share == best >= CITED_SHARE}
+    return tuple(sorted(named if named & by_words or not by_words else by_words))
+
+
+def faults(answer: str, hits: Sequence[Hit]) -> list[str]:
+    """What is wrong with the [n] of an answer: numbers of no passage, and passages that do not hold the sentence before them.
+
+    A passage holds a sentence when it has `CITED_SHARE` of its content words: a sign of where to look, and no proof.
+    """
+    shown = {hit.rank: hit for hit in hits}
+    spoken = language(hits[0].chunk.language if hits else "")
+    unknown: set[int] = set()
+    unheld: set[int] = set()
+    # A mark after the full stop belongs to the sentence before it.
+    for sentence in split_sentences(re.sub(r"([.!?])(\s*(?:\[[\d,\s]+\]\s*)+)", r"\2\1 ", answer), spoken):
+        said = content_words(_CITATION.sub(" ", sentence), spoken)
+        for number in {int(number) for found in _CITATION.findall(sentence) for number in found.split(",")}:
+            if number not in shown:
+                unknown.add(number)
+            elif said:
+                held = content_words(f"{shown[number].chunk.breadcrumb} {shown[number].chunk.text}", spoken)
+                if len(said & held) < CITED_SHARE * len(said):
+                    unheld.add(number)
+    told = [f"the answer cites [{number}], which is no passage that the model was shown" for number in sorted(unknown)]
+    return told + [f"passage [{number}] does not hold the words that the answer cites it for" for number in sorted(unheld)]

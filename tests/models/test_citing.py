@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import tiny
+
+from rag_vs_ft.models import citing
+
+HITS = tiny.make_hits("The pump stops when the tank is full.", "Press the red key twice and wait 30 seconds.")
+NO_PASSAGE = "the answer cites [{}], which is no passage that the model was shown"
+NOT_HELD = "passage [{}] does not hold the words that the answer cites it for"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("The pump stops when the tank is full [1].", []),
+        ("The pump stops when the tank is full. [1]", []),
+        ("The pump stops when the tank is full. [1] Press the red key twice. [2]", []),
+        ("The pump stops when the tank is full [2].", [NOT_HELD.format(2)]),
+        ("The pump stops when the tank is full. [2] Press the red key twice [1].", [NOT_HELD.format(1), NOT_HELD.format(2)]),
+        ("The pump stops when the tank is full [1, 7].", [NO_PASSAGE.format(7)]),
+        ("The tank holds nine hundred litres of paraffin [1].", [NOT_HELD.format(1)]),
+        ("The pump stops when the tank is full.", []),
+        ("[1]", []),
+        ("", []),
+        ("Use a[0] and b[12].", [NO_PASSAGE.format(0), NO_PASSAGE.format(12)]),
+    ],
+)
+def test_the_numbers_of_an_answer_are_checked(answer, said):
+    assert citing.faults(answer, HITS) == said
+
+
+def test_the_numbers_are_asked_for_in_the_language_of_the_passages(tmp_path):
+    from rag_vs_ft import settings
+    from rag_vs_ft.models.loading import load
+    from rag_vs_ft.models.prompting import build_prompt
+
+    lm = load(str(tiny.save_llama(tmp_path / "llama", window=2048)), settings.home(tmp_path))
+    german = [replace(hit, chunk=replace(hit.chunk, language="de")) for hit in HITS]
+    assert "like [1]" in build_prompt(lm, "When?", HITS, cite=True).text
+    assert "like [1]" not in build_prompt(lm, "When?", HITS).text
+    assert "etwa [1]" in build_prompt(lm, "Wann?", german, cite=True).text
