@@ -85,10 +85,10 @@ def _results(home: Home) -> Iterator[Finding]:
 
 
 def _ledger(home: Home) -> Iterator[Finding]:
-    finished = checks.list_results(home).finished
-    if finished or (home.results / ledger.LEDGER).exists():
+    counted = {name: summary.openings.times for name, summary in checks.list_results(home).finished.items()}
+    if counted or (home.results / ledger.LEDGER).exists():
         todo = "restore that line from a copy, or move the file away: the openings in it are then no longer counted"
-        yield _finding("ledger", ledger.LEDGER, partial(ledger.verify, home.results, finished), todo)
+        yield _finding("ledger", ledger.LEDGER, partial(ledger.verify, home.results, counted), todo)
 
 
 def _conversations(home: Home) -> Iterator[Finding]:

@@ -144,7 +144,8 @@ def export(folder: Path) -> None:
     from rag_vs_ft.index.sentence_model import SentenceModel
 
     os.environ["RAG_VS_FT_CACHE"] = str(folder / "cache")
-    exported(SentenceModel.open(str(MODELS / "embedder" / "model")), "fp32")
+    place = MODELS / "embedder" / "model"
+    exported(SentenceModel.read(str(place), place), "fp32")
 
 
 PRESET = """
@@ -454,7 +455,7 @@ def forked(work: Callable[[], None], said: Path) -> int:
             os.dup2(out.fileno(), 2)
         try:
             work()
-        except UserError as error:
+        except (UserError, OSError) as error:  # what the command line makes a sentence of
             print(error, file=sys.stderr, flush=True)
             os._exit(2)
         except BaseException:

@@ -7,7 +7,7 @@ part of one, does not start from zero.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -83,14 +83,20 @@ def record_opening(
     return Openings(len(mine), len({opening.configuration for opening in mine}))
 
 
-def verify(results: Path, runs: Collection[str] = ()) -> list[str]:
-    """What is wrong with the ledger of a results folder: its first line that is not what was written, and which of `runs`, that
-    have opened their questions, are not in it."""
+def verify(results: Path, runs: Mapping[str, int]) -> list[str]:
+    """What is wrong with the ledger of a results folder: the first line that is not what was written, or missing openings.
+
+    `runs` names the finished runs and how many openings each one counted.
+    """
+    path = results / LEDGER
     try:
-        there = {opening.run for opening in _read(results / LEDGER)}
+        there = [opening.run for opening in _read(path)]
     except CheckFailed as error:
         return [error.message]
-    return [f"{results / LEDGER}: the opening of run {name!r} is missing" for name in sorted(set(runs) - there)]
+    faults = [f"{path}: the opening of run {name!r} is missing" for name in sorted(set(runs) - set(there))]
+    if not faults and len(there) < (most := max(runs.values(), default=0)):
+        faults = [f"{path}: {len(there)} openings, and a run counted {most}"]
+    return faults
 
 
 def _read(path: Path) -> Iterator[Opening]:

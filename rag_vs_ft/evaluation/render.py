@@ -97,6 +97,8 @@ def large(value: float) -> str:
 
 # --- Markdown and HTML ------------------------------------------------------------------------------------------------
 
+POLICY = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
+"""A report loads nothing and runs nothing, whatever a document or an answer in it says."""
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --line: #ddd; --strong: #888; --soft: #f5f5f5 }
 @media (prefers-color-scheme: dark) {
@@ -152,7 +154,7 @@ def html(title: str, sections: Sequence[Section]) -> str:
     """The sections as one HTML page; the first paragraph is its verdict."""
     body = "\n".join([f"<h1>{escape(title)}</h1>", *map(html_section, sections)]).replace("<p>", '<p class="verdict">', 1)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{POLICY}<title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
     )
 

@@ -99,6 +99,7 @@ def _scratch_tokenizer(preset: Preset, folder: Path, corpus: Corpus, where: sett
     files.discard(kept)  # what is left of one that lost its tokenizer.json
     with files.publishing(kept) as temporary:
         tokenizer.save_pretrained(temporary)
+        files.write_record(temporary / "manifest.json", {"files": files.listed(temporary)})
     return tokenizer
 
 

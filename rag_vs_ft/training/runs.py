@@ -159,16 +159,15 @@ def verify(folder: Path) -> list[str]:
     lines = _lines(folder)
     if len(rows := read_metrics(folder)) < len(lines):
         faults.append(f"{folder / METRICS}:{len(rows) + 1}: it is not what was written, and nothing from there on is read")
-    tokens = folder / "tokens"
-    if tokens.is_dir():
-        try:
-            header = files.read_json(tokens / "header.json", "")
-            if problem := files.damage(tokens, header.get("files", {})):
-                faults.append(f"{tokens}: {problem}")
-        except FileNotFoundError:
-            faults.append(f"{tokens / 'header.json'}: it is missing")
-        except CheckFailed as error:
-            faults.append(error.message)
+    for place, manifest in ((folder / "tokens", "header.json"), (folder / "tokenizer", MANIFEST)):
+        if place.is_dir():
+            try:
+                if problem := files.damage(place, files.read_json(place / manifest, "").get("files", {})):
+                    faults.append(f"{place}: {problem}")
+            except FileNotFoundError:
+                faults.append(f"{place / manifest}: it is missing")
+            except CheckFailed as error:
+                faults.append(error.message)
     for place in _checkpoints(folder):
         if problem := check_checkpoint(place):
             faults.append(f"{place}: {problem}")
