@@ -3,7 +3,7 @@
 A third of the cases are random bytes, some behind the beginning of a real file; a sixth are real files cut off; the rest are
 real files with changed bytes, of zip archives as often in a part as in the file itself. Real files are those of `../shared`, up
 to a size. Prints, for each kind, how many cases gave text, none, or a reason; how many ended their process (a crash, time or
-memory); how many raised anything but a reason here, which is a fault of ours; and the slowest case. `--keep FOLDER` writes the
+memory); how many raised anything but a reason here, a fault of the readers; and the slowest case. `--keep FOLDER` writes the
 cases that ended their process, and the faults, there.
 """
 
@@ -124,7 +124,7 @@ def fuzz(kind: str, count: int, seed: int, keep: Path | None) -> str:
                 print(f"  {kind} case {number}: {left_out.reason}", flush=True)
                 if keep:
                     (keep / f"{kind}-{number}{BY_KIND[kind].endings[0]}").write_bytes(data)
-        except Exception as error:  # a fault of ours: it is what this script looks for
+        except Exception as error:  # the fault that this script looks for
             found["fault"] += 1
             print(f"  {kind} case {number}: {type(error).__name__}: {error}", flush=True)
             if keep:

@@ -18,7 +18,8 @@ from machine import describe
 from rag_vs_ft import settings
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.index import lexical
-from rag_vs_ft.index.search import RETRIEVERS, Index
+from rag_vs_ft.index.search import Index
+from rag_vs_ft.records import RETRIEVERS
 
 
 def main() -> None:

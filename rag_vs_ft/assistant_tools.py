@@ -5,7 +5,7 @@ Passages are returned as data: they are documents, and whatever they say is noth
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -17,6 +17,7 @@ from rag_vs_ft.ask import AskRequest, SearchRequest
 from rag_vs_ft.ask import ask as answer_from
 from rag_vs_ft.ask import search as search_in
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.records import Retriever
 from rag_vs_ft.shelf import Shelf
 
 IndexName = Annotated[str, Field(description="Name of an index that list_indexes names; empty: the default one.")]
@@ -42,7 +43,7 @@ def create(shelf: Shelf, index: str) -> MCPServer[Any]:
         question: str,
         index: IndexName = "",
         k: Annotated[int, Field(description="How many passages.", ge=1, le=settings.MAX_HITS)] = settings.K,
-        retriever: Literal["hybrid", "bm25", "dense"] = "hybrid",
+        retriever: Retriever = "hybrid",
     ) -> dict[str, Any]:
         """Find the passages of the user's documents that fit a question best."""
         return _told(lambda: search_in(SearchRequest(question, k, retriever), shelf.index(index or default)).to_json())

@@ -65,7 +65,7 @@ class Turn:
     notices: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The object that the database keeps; hits stand once, beside the answer."""
+        """The object that the database keeps; hits are kept once, beside the answer."""
         answer = {**asdict(self.answer), "hits": []} if self.answer else None
         return {**asdict(self), "answer": answer}
 
@@ -151,7 +151,7 @@ def save(home: Home, conversation: str, turn: Turn) -> None:
 
 
 def load(home: Home, conversation: str) -> Conversation:
-    """A conversation by its id. Raises UserError when there is none."""
+    """A conversation by its id. Raises UserError when it does not exist."""
     path = database_path(home)
     found = database.rows(path, "SELECT name FROM conversations WHERE id = ?", (conversation,))
     if not found:
@@ -203,7 +203,7 @@ def delete(home: Home, conversation: str) -> None:
 
 
 def as_markdown(turns: Sequence[Turn], name: str = "A conversation with rag-vs-ft") -> str:
-    """The conversation as a file to keep. Texts stand in fences: nothing in them is Markdown."""
+    """The conversation as a file to keep. Texts are fenced, so nothing in them is read as Markdown."""
 
     def fenced(text: str) -> str:
         fence = "~" * 3

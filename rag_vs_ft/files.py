@@ -347,7 +347,7 @@ def unusable(error: OSError) -> UserError:
 def read_json(path: Path, hint: str) -> dict[str, Any]:
     """The JSON object in a file of the product's own.
 
-    Raises FileNotFoundError when there is none, and CheckFailed with `hint` when it cannot be read, is not JSON, is nested
+    Raises FileNotFoundError when the file is missing, and CheckFailed with `hint` when it cannot be read, is not JSON, is nested
     deeper than `MAX_DEPTH` or is not an object.
     """
     try:

@@ -151,7 +151,7 @@ def damaged(home: Home) -> dict[str, str]:
 
 
 def find(home: Home, id: str) -> Job:
-    """The job of this id. Raises UserError when there is none."""
+    """The job of this id. Raises UserError when it does not exist."""
     path = folder(home) / f"{settings.check_name('job', id)}.jsonl"
     try:
         return read(path)

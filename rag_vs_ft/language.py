@@ -54,7 +54,7 @@ class PromptWords:
 class Language:
     """One entry of the table.
 
-    `stemmer` is an algorithm of Snowball ("" where there is none). `stop_words` are function words, which the analyzer drops;
+    `stemmer` is an algorithm of Snowball ("" without one). `stop_words` are function words, which the analyzer drops;
     `asking_words` are those that say how something is asked and not what. `articles` go before answers are compared.
     `abbreviations` end with a full stop that ends no sentence; with `ordinal_dot`, neither does one after a number ("3. Mai").
     `script` is the one that it is written in. `unspaced`: words are not parted by spaces, so pairs of letters stand for them.
@@ -226,7 +226,7 @@ def detect(text: str) -> str:
     """
     text = _CODE.sub(" ", text[:_EVIDENCE]).lower()
     letters = {script: len(pattern.findall(text)) for script, pattern in _LETTERS.items()}
-    # A letter of these scripts says as much as several of an alphabet: names in Latin letters stand in every text.
+    # A letter of these scripts says as much as several of an alphabet: names in Latin letters occur in every text.
     for script in ("japanese", "han", "hangul"):
         letters[script] *= 3
     if letters["japanese"] * 20 > letters["han"]:

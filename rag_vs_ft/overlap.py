@@ -1,4 +1,4 @@
-"""How much of one text stands in another, and questions that must not stand in training data."""
+"""How much of one text another contains, and questions that must not be in training data."""
 
 from __future__ import annotations
 

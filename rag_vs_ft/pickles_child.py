@@ -1,6 +1,7 @@
-"""Turns pickled weights into safetensors, in a process of its own without network; run by path, so it imports nothing of ours.
+"""Turns pickled weights into safetensors, in a process of its own without network.
 
-Standard output is a JSON object: `dropped` and `tensors`, or `error`. Nothing is unpickled but tensors (`weights_only`).
+It is run by path, so it imports nothing of this package. Standard output is a JSON object: `dropped` and `tensors`, or `error`.
+Nothing is unpickled but tensors (`weights_only`).
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""A manifest for tests of what surrounds an index; imported by the tests as `manifests`."""
+"""A manifest for tests of what surrounds an index, and what differs between repeated runs; imported as `manifests`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from rag_vs_ft.index.chunking import Chunker
 from rag_vs_ft.index.embedding import EmbedderId
 from rag_vs_ft.index.lexical import Analyzer, Bm25Settings
 from rag_vs_ft.index.manifest import CorpusState, DenseKind, IndexCounts, IndexManifest, Inputs, Vectors
+
+MEASURED = ("seconds_per_question", "seconds_per_right_answer", "peak_memory_bytes", "break_even", "cost")
+"""Keys of summary.json that hold measured time or memory: all others are the same whenever a run is repeated on a machine."""
 
 
 def a_manifest(mark: str) -> IndexManifest:

@@ -33,8 +33,7 @@ from rag_vs_ft import conversations, settings
 from rag_vs_ft.conversations import Conversation, Turn
 from rag_vs_ft.demo import NAME, QUESTIONS
 from rag_vs_ft.feedback import store_feedback
-from rag_vs_ft.index.search import RETRIEVERS
-from rag_vs_ft.records import Answer
+from rag_vs_ft.records import RETRIEVERS, Answer
 
 SEARCH = "Search only"
 MODES = ("Answer", SEARCH)

@@ -88,7 +88,7 @@ def being_trained(folder: Path) -> bool:
             return False
     except Busy:
         return True
-    except (UserError, OSError):  # a folder that cannot be written: nothing of ours trains there
+    except (UserError, OSError):  # a folder that cannot be written: no run of this home trains there
         return False
 
 

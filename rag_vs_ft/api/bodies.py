@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rag_vs_ft import settings
+from rag_vs_ft.records import Retriever
 
 
 class _Body(BaseModel):
@@ -19,7 +20,7 @@ class SearchBody(_Body):
     question: str
     index: str
     k: int = settings.K
-    retriever: Literal["hybrid", "bm25", "dense"] = "hybrid"
+    retriever: Retriever = "hybrid"
     fusion: Literal["rrf", "sum"] = "rrf"
     service: str = ""
     path: str = ""
@@ -34,7 +35,7 @@ class AskBody(_Body):
     index: str | None = Field(None, description="None asks the bare model.")
     model: str | None = Field(None, description="One of those that are served; None is the first.")
     k: int = settings.ASK_K
-    retriever: Literal["hybrid", "bm25", "dense"] = "hybrid"
+    retriever: Retriever = "hybrid"
     service: str = ""
     path: str = ""
     since: str = ""

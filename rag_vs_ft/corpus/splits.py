@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHINGLE_WORDS = 8
-"""Words in a row that count as the same text when they stand in two documents."""
+"""Words in a row that count as shared text when two documents have them."""
 NEAR_DUPLICATE = 0.5
-"""Share of the smaller document's shingles that also stand in the larger one, from which the two are near duplicates."""
+"""Share of the smaller document's shingles that the larger one must have for the two to be near duplicates."""
 MAX_SHINGLES = 8_000_000
 """Above this many shingles a fixed fraction of them, chosen by hash, stands for all (FracMinHash: Irber et al., 2022)."""
 
@@ -33,7 +33,7 @@ class Split:
     """Ids of the documents on each side, in order of id.
 
     `clusters` counts groups of near duplicates (a document alone is one), `largest_cluster` the documents of the largest.
-    `shared` is the share of the validation documents' runs of `SHINGLE_WORDS` words that also stand in training documents.
+    `shared` is the share of the validation documents' runs of `SHINGLE_WORDS` words that training documents also have.
     """
 
     train: tuple[str, ...]

@@ -17,8 +17,8 @@ from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.questions import sample_questions_path
+from rag_vs_ft.records import Retriever
 
-Retriever = Literal["hybrid", "bm25", "dense"]
 ChoiceScore = Literal["sum", "per_byte", "pmi"]
 SAMPLE = "sample"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"

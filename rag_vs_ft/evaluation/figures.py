@@ -30,8 +30,6 @@ AGAIN = "rag-vs-ft eval EXPERIMENT --resume writes it anew, from the predictions
 SUMMARY = "summary.json"
 UPDATES = "updates"
 """The tag of questions about facts that an update of the documents has changed."""
-MEASURED = ("seconds_per_question", "seconds_per_right_answer", "peak_memory_bytes", "break_even", "cost")
-"""Keys of summary.json that hold measured time or memory: all others are the same whenever a run is repeated on a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class AgainstBaseline:
     """Apart: the questions that the baseline had right, and the others.
 
     `destroyed` right answers became wrong, `gained` wrong ones right. Part of both is luck on questions that were guessed: the
-    accuracies on either side regress to the mean even for an arm that changes nothing but the guesses.
+    accuracies on either side regress to the mean even for an arm that only changes the guesses.
     """
 
     known: int

@@ -108,7 +108,7 @@ HEURISTICS = {
         Heuristic("majority", "the place that is right most often on dev questions", reads=False, choose=_majority),
     )
 }
-"""Every heuristic by the name that stands in the place of a model."""
+"""Every heuristic by the name that is given instead of a model's."""
 
 
 def places_of(questions: Sequence[Question]) -> tuple[int, ...]:

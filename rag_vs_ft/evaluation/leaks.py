@@ -1,6 +1,6 @@
 """What questions share with the text that models are trained on and searched in, found before anything is scored.
 
-That an answer stands in the documents is the point; that the question does is a leak: a model that has seen it word for word,
+That the documents hold the answer is the point; that they hold the question is a leak: a model that has seen it word for word,
 or a search that finds it, is scored on something else than it will be asked.
 """
 
@@ -134,7 +134,7 @@ class _Text:
 
 
 class _Search:
-    """Finds which of some questions stand in a text, by the hashes of their runs of words."""
+    """Finds which questions a text contains, by the hashes of their runs of words."""
 
     def __init__(self, questions: Sequence[Question]) -> None:
         import numpy as np
@@ -153,7 +153,7 @@ class _Search:
         self._needed = np.array([len(runs) - _RUN * edits for runs, edits in zip(near, self._edits, strict=True)])
 
     def standing_in(self, text: _Text) -> list[str]:
-        """Ids of the questions that stand in a text, in their order."""
+        """Ids of the questions that a text contains, in their order."""
         import numpy as np
 
         found = {name for name, phrase in self._short.items() if phrase in text.phrase}

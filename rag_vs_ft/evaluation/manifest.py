@@ -173,7 +173,7 @@ def write_manifest(folder: Path, manifest: RunManifest) -> None:
 def read_manifest(folder: Path) -> RunManifest:
     """The manifest of a run; a `FinishedManifest` when the run has finished.
 
-    Raises FileNotFoundError when there is none, and CheckFailed naming the file and the first faulty field for anything else
+    Raises FileNotFoundError when it is missing, and CheckFailed naming the file and the first faulty field for anything else
     than a manifest.
     """
     from pydantic import ValidationError

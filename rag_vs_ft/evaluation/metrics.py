@@ -103,7 +103,7 @@ def normalise_answer(text: str) -> str:
 
 
 def holds(text: str, answer: str) -> bool:
-    """Whether an answer stands in a text: its words and numbers in a row, each of them whole.
+    """Whether a text contains an answer: its words and numbers in a row, each of them whole.
 
     "5 GB" is in "up to 5GB." and "1-5 GB", but not in "15 GB" or "1.5 GB"; "no" is not in "node"; "v1.2" is not in "v1.27". Case,
     punctuation, articles and the comma between thousands do not count. An answer without a word or number is in no text.

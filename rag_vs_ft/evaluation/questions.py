@@ -98,7 +98,7 @@ def gold_answer(question: Question) -> str | None:
 def check_questions(path: Path, documents: Iterable[Document] | None = None) -> QuestionReport:
     """Check a question file: its format, the balance of its choices, its splits and, given documents, its truth to them.
 
-    With documents: every gold document exists, every evidence and every number of an answer stands in a gold document, and
+    With documents: every gold document exists, a gold document has every evidence and every number of an answer, and
     no question is worded as a document is. Raises UserError only when the file cannot be read.
     """
     numbered, faults, remarks = _read(path)
@@ -338,7 +338,7 @@ def _balance(questions: Sequence[Question]) -> tuple[dict[str, Any], list[Fault]
 
 
 def _odd_end(choices: Sequence[str]) -> int | None:
-    """The one choice that ends with a mark (or without one) while all others do not; None where there is none."""
+    """The one choice that ends with a mark (or without one) while all others do not; None if no choice is so."""
     ends = [choice[-1] in _ENDS for choice in choices]
     for kind in (True, False):
         if ends.count(kind) == 1 and len(ends) > 2:
@@ -419,7 +419,7 @@ def _check_against(numbered: Sequence[tuple[int, Question]], documents: Iterable
 
 
 def word_overlap(question: str, passage: str) -> float:
-    """Share of the question's distinct content words (`language.content_words`; stemmed) that stand in the passage, 0 to 1."""
+    """Share of the question's distinct content words (`language.content_words`; stemmed) that the passage has, 0 to 1."""
     english = language()
     stem = stemmer(english)
     asked = {stem(word) for word in words(question) if word not in english.stop_words | english.asking_words}

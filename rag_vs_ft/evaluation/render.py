@@ -116,7 +116,7 @@ figure { margin: 1rem 0 } svg { max-width: 100%; height: auto } .verdict { font-
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
-    """The sections as Markdown. Of the figures only those that can be drawn in characters: their numbers stand in the tables."""
+    """The sections as Markdown. Of the figures only those that can be drawn in characters: the tables have their numbers."""
     return "\n\n".join([f"# {title}", *map(markdown_section, sections)]) + "\n"
 
 

@@ -44,7 +44,7 @@ class Generation:
 
 
 def index_folder(name: str, home: Home, *, must_exist: bool = True) -> Path:
-    """The folder of an index; raises UserError with the command that builds it when there is none."""
+    """The folder of an index; raises UserError with the command that builds it when it does not exist."""
     folder = home.indexes / check_name("index", name)
     if must_exist and not folder.is_dir():
         known = ", ".join(list_indexes(home)) or "none yet"

@@ -250,7 +250,7 @@ def build(
 
         logging.getLogger("bm25s").setLevel(logging.WARNING)
         index = bm25s.BM25(method="lucene", k1=bm25.k1, b=bm25.b)
-        # bm25s cannot index a corpus without any term; one that no query contains stands in.
+        # bm25s cannot index a corpus without terms, so it gets one that no query contains.
         if rows and not vocabulary:
             rows[0] = array("i", [vocabulary.setdefault("\0", 0)])
         index.index((rows, vocabulary), show_progress=False)

@@ -20,14 +20,13 @@ from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.index.table import ChunkTable
-from rag_vs_ft.records import Chunk, Hit, Reranker
+from rag_vs_ft.records import RETRIEVERS, Chunk, Hit, Reranker
 from rag_vs_ft.settings import Home
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RETRIEVERS = ("hybrid", "bm25", "dense")
 FUSIONS = ("rrf", "sum")
 DEPTH = 300
 """Hits of each leg that are fused: some twenty chunks a document, so that each leg still speaks for dozens of documents."""

@@ -137,7 +137,7 @@ class ChunkTable:
                 yield _chunk(record)
 
     def row(self, chunk_id: str) -> int:
-        """The row of the chunk with this id; -1 when there is none."""
+        """The row of the chunk with this id; -1 when it is not in the table."""
         import pyarrow.compute as pc
 
         return pc.index(self.arrow.column("id"), chunk_id).as_py()

@@ -37,7 +37,7 @@ class PoolMember:
 
 @dataclass(frozen=True, slots=True)
 class Mentions:
-    """How often each possible choice stands in the corpus as a run of whole words, and in how many documents; code included."""
+    """How often each possible choice occurs in the corpus as a run of whole words, and in how many documents; code included."""
 
     mentions: Counter[str]
     documents: Counter[str]

@@ -31,7 +31,7 @@ _PLENTY = ("service",)
 
 @dataclass(slots=True)
 class _Candidate:
-    """A statement with the span that is asked for, the documents that state it word for word, and what may stand in its place."""
+    """A statement with the span that is asked for, the documents that state it word for word, and what may replace it."""
 
     statement: Statement
     span: Span

@@ -149,7 +149,7 @@ def mine_faq(corpus: str, home: Home, *, progress: Progress = silent) -> Mined:
 
 
 def _entries(data: bytes) -> list[tuple[str, str]] | None:
-    """The questions and answers of an FAQ file as they stand in it; None when it is no FAQ."""
+    """The questions and answers of an FAQ file as written; None when it is not an FAQ."""
     try:
         faq = load_yaml(normalise(decode(data)[0]))
     except (BrokenYaml, NotText):

@@ -1,6 +1,6 @@
 """Checkable spans: the kinds of words whose truth can be looked up (a quantity, a port, a flag, ...), found by pattern.
 
-A span's `form` says what may stand in its place: choices of one question are all of one form, so that none can be told from the
+A span's `form` says what may replace it: choices of one question are all of one form, so that none can be told from the
 others by its looks.
 """
 
@@ -60,7 +60,7 @@ _DEFAULT = re.compile(
     rf" (?:is|to|of) `?(?P<span>{_NUMBER})(?:`|(?=[\s,;)]|\.(?!\d)))(?! (?:{_COUNTED}|{_FIXED})s?\b)"
 )
 
-# What is said to be used where several would do, former names, and what is no service.
+# Examples of several that would do, former names, and names that are not services.
 _INTERFACES = frozenset(
     {"Azure CLI", "Azure PowerShell", "Azure Cloud Shell", "Azure SDK", "Azure Resource Manager", "Azure RBAC", "Azure AD"}
     | {"Azure Active Directory", "Microsoft Learn", "Microsoft Docs", "Microsoft Support", "Microsoft Windows", "Microsoft Store"}
@@ -184,13 +184,13 @@ def _names(text: str) -> Iterator[Span]:
 
 
 def _number_form(text: str) -> str:
-    """Numbers are told apart by how they are written: decimals, and whether thousands are separated."""
+    """How a number is written: its decimals, and whether thousands are separated."""
     style = "separated" if "," in text else "joined" if number(text) >= 1000 else "short"
     return f"number:{len(text.partition('.')[2])}:{style}"
 
 
 def _cells(text: str) -> Iterator[Span]:
-    """A text that is nothing but a number, a version or a month: the cell of a table."""
+    """A text that is only a number, a version or a month: the cell of a table."""
     bare = text.strip("`")
     start = text.find(bare)
     if re.fullmatch(_NUMBER, bare) and not re.match(r"0\d", bare):

@@ -214,7 +214,7 @@ class _Token(NamedTuple):
 
 
 def _change(old: Statement, new: Statement) -> _Change | str:
-    """The fact that differs between two versions of a statement, or the rule by which there is none."""
+    """The fact that differs between two versions of a statement, or the rule that excludes it."""
     olds, news = _tokens(old.text), _tokens(new.text)
     matcher = SequenceMatcher(None, [word.plain for word in olds], [word.plain for word in news], autojunk=False)
     edits = [edit for edit in matcher.get_opcodes() if edit[0] != "equal"]

@@ -23,7 +23,7 @@ _K1, _B = 1.5, 0.75
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """The chosen sentences in the order of the passages, as one text, and the ranks of the passages that they stand in."""
+    """The chosen sentences in the order of the passages, as one text, and the ranks of the passages that they are from."""
 
     answer: str
     citations: tuple[int, ...]

@@ -1,8 +1,8 @@
 """How likely a model finds each of several continuations of one text: the log-likelihood scoring of multiple choice.
 
 The shared text goes through the model once for all continuations (Brown et al., 2020, section 2.4, score choices so; computing
-the prefix once is our saving and changes nothing but the time). Where the architecture allows, everything is one pass: the
-continuations stand in a row after the prefix, and a mask lets each see the prefix and itself. Elsewhere the prefix's keys and
+the prefix once is our addition and changes only the time). Where the architecture allows, everything is one pass: the
+continuations follow the prefix in a row, and a mask lets each see the prefix and itself. Elsewhere the prefix's keys and
 values are kept and the continuations follow as a batch.
 """
 
@@ -101,7 +101,7 @@ def continuation_logprobs(
 
 
 def _one_pass(lm: LanguageModel, prefix: list[int], continuations: Sequence[Sequence[int]]) -> list[float]:
-    """Log-probabilities of the continuations, which stand in a row after the prefix and do not see each other."""
+    """Log-probabilities of the continuations, which follow the prefix in a row and do not see each other."""
     import torch
 
     ids, positions, owner = list(prefix), list(range(len(prefix))), [-1] * len(prefix)

@@ -111,7 +111,7 @@ def available(home: Home) -> list[str]:
 
 
 def _as_run(name: str, home: Home) -> Meaning | None:
-    """The run, or the folder inside one, that `name` means; None when there is none of that name."""
+    """The run, or the folder inside one, that `name` means; None when no run has that name."""
     if not name or catalogue.is_path(name) or ".." in Path(name).parts or len(name) > 200 or not name.isprintable():
         return None
     place = home.runs / name

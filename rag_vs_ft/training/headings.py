@@ -29,7 +29,7 @@ ANSWER_SENTENCES = 3
 
 @dataclass(frozen=True, slots=True)
 class HeadedText:
-    """What stands under one heading ("" below the title): its sentences up to the first list of steps, code or table.
+    """The text under one heading ("" below the title): its sentences up to the first list of steps, code or table.
 
     `sentences` are plain text on one line each, inline code in backticks; `whole` says that nothing follows them.
     """
@@ -41,7 +41,7 @@ class HeadedText:
 
 
 def sections(document: Document) -> Iterator[HeadedText]:
-    """The sections of a document in order; a heading with nothing but other headings under it is none."""
+    """The sections of a document in order; a heading that has only other headings under it is left out."""
     heading = ""
     sentences: list[str] = []
     whole, empty = True, True
@@ -149,7 +149,7 @@ def from_headings(documents: Iterable[Document], held_out: HeldOut, *, seed: int
     """One record for each section that begins with sentences which can be understood by themselves.
 
     The instruction asks, in one of several wordings chosen by `seed`, what title and heading name; the output is the section's
-    first sentences. A heading that stands in two places with different text gives no record.
+    first sentences. A heading that occurs twice with different text gives no record.
     """
     funnel = Funnel()
     found: dict[str, Record] = {}

@@ -250,6 +250,6 @@ def _with_passages(record: Record, hits: Sequence[Hit]) -> Record:
 
 
 def _coverage(answer: str, passage: str) -> float:
-    """Share of the distinct words of `answer`, of three letters and more, that stand in `passage`."""
+    """Share of the distinct words of `answer`, of three letters and more, that `passage` has."""
     asked = {word for word in words(answer) if len(word) > 2 or word.isdigit()}
     return len(asked & set(words(passage))) / len(asked) if asked else 0.0

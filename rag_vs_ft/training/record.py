@@ -117,7 +117,7 @@ class RunRecord:
 
 
 def read_record(folder: Path) -> RunRecord:
-    """The record of the run in `folder`. Raises UserError when there is none, CheckFailed when it cannot be read."""
+    """The record of the run in `folder`. Raises UserError when it does not exist, CheckFailed when it cannot be read."""
     path, hint = folder / RECORD, f"remove {folder} and train again"
     try:
         found = files.read_json(path, hint)

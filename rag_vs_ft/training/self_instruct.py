@@ -1,6 +1,6 @@
 """Alpaca records written by a model: Self-Instruct (Wang et al., 2022, https://arxiv.org/abs/2212.10560) on passages.
 
-From a few tasks of ours the model writes a question, and then the answer to it; what passes the filters is shown to it as an
+From a few of our own tasks the model writes a question, and then the answer to it; what passes the filters is shown to it as an
 example of the next ones. One thing differs from the paper: every question is asked of a passage, and the answer must come from
 it, because a small model left to itself writes what is not so. Where the paper compares instructions by ROUGE-L, so do we.
 """
@@ -37,7 +37,7 @@ QUESTION_TOKENS = 48
 OUTPUT_TOKENS = 120
 EXAMPLES = 3
 GROUNDED_QUESTION, GROUNDED_ANSWER = 0.6, 0.8
-"""Share of the longer words that must stand in the passage (of a question's), or in passage or question (of an answer's)."""
+"""Share of the longer words that the passage must have (for a question), or passage or question (for an answer)."""
 _STEM = 5
 """Letters by which two words are taken to be forms of the same one."""
 TEMPERATURE, TOP_P = 0.7, 0.5

@@ -277,7 +277,7 @@ def _open_run(folder: Path, description: RunRecord, resume: bool, tell: Progress
 
 
 def _only_leftovers(folder: Path) -> bool:
-    """Whether a run's folder holds nothing but what a process left that died before it wrote the record."""
+    """Whether a run's folder holds only what a process left that died before it wrote the record."""
     return folder.is_dir() and all(path.name.endswith(".tmp") for path in folder.iterdir())
 
 

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+from manifests import MEASURED
 
 from rag_vs_ft import files, settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.evaluation.experiments import load_experiment
-from rag_vs_ft.evaluation.figures import MEASURED, Openings
+from rag_vs_ft.evaluation.figures import Openings
 from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.evaluation.ledger import LEDGER
 from rag_vs_ft.evaluation.manifest import MANIFEST, read_manifest

@@ -4,6 +4,7 @@ import shlex
 from html.parser import HTMLParser
 
 import pytest
+from manifests import MEASURED
 from typer.testing import CliRunner
 
 from rag_vs_ft import settings
@@ -11,7 +12,7 @@ from rag_vs_ft.cli import app
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation import plots
 from rag_vs_ft.evaluation.compare import compare_all, compare_runs, read_report, require_no_regression
-from rag_vs_ft.evaluation.figures import MEASURED, Openings, PairFigures, QuestionCounts, Summary
+from rag_vs_ft.evaluation.figures import Openings, PairFigures, QuestionCounts, Summary
 from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.evaluation.render import Fold, Section, duration, html, intervals, markdown, percent, size, span
 from rag_vs_ft.feedback import database_path, store_rating
