@@ -52,5 +52,14 @@ def faults(answer: str, hits: Sequence[Hit]) -> list[str]:
                 held = content_words(f"{shown[number].chunk.breadcrumb} {shown[number].chunk.text}", spoken)
                 if len(said & held) < CITED_SHARE * len(said):
                     unheld.add(number)
-    told = [f"the answer cites [{number}], which is no passage that the model was shown" for number in sorted(unknown)]
-    return told + [f"passage [{number}] does not hold the words that the answer cites it for" for number in sorted(unheld)]
+    told = []
+    if unknown:
+        told.append(f"the answer cites {_listed(unknown)}: the model was shown no such passage")
+    if unheld:
+        told.append(f"the answer cites {_listed(unheld)} for words that are not there")
+    return told
+
+
+def _listed(numbers: set[int]) -> str:
+    first = sorted(numbers)[:5]
+    return ", ".join(f"[{number}]" for number in first) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")

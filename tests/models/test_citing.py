@@ -8,8 +8,8 @@ import tiny
 from rag_vs_ft.models import citing
 
 HITS = tiny.make_hits("The pump stops when the tank is full.", "Press the red key twice and wait 30 seconds.")
-NO_PASSAGE = "the answer cites [{}], which is no passage that the model was shown"
-NOT_HELD = "passage [{}] does not hold the words that the answer cites it for"
+NO_PASSAGE = "the answer cites {}: the model was shown no such passage"
+NOT_HELD = "the answer cites {} for words that are not there"
 
 
 @pytest.mark.parametrize(
@@ -18,14 +18,15 @@ NOT_HELD = "passage [{}] does not hold the words that the answer cites it for"
         ("The pump stops when the tank is full [1].", []),
         ("The pump stops when the tank is full. [1]", []),
         ("The pump stops when the tank is full. [1] Press the red key twice. [2]", []),
-        ("The pump stops when the tank is full [2].", [NOT_HELD.format(2)]),
-        ("The pump stops when the tank is full. [2] Press the red key twice [1].", [NOT_HELD.format(1), NOT_HELD.format(2)]),
-        ("The pump stops when the tank is full [1, 7].", [NO_PASSAGE.format(7)]),
-        ("The tank holds nine hundred litres of paraffin [1].", [NOT_HELD.format(1)]),
+        ("The pump stops when the tank is full [2].", [NOT_HELD.format("[2]")]),
+        ("The pump stops when the tank is full. [2] Press the red key twice [1].", [NOT_HELD.format("[1], [2]")]),
+        ("The pump stops when the tank is full [1, 7].", [NO_PASSAGE.format("[7]")]),
+        ("The tank holds nine hundred litres of paraffin [1].", [NOT_HELD.format("[1]")]),
         ("The pump stops when the tank is full.", []),
         ("[1]", []),
         ("", []),
-        ("Use a[0] and b[12].", [NO_PASSAGE.format(0), NO_PASSAGE.format(12)]),
+        (" ".join(f"[{n}]" for n in range(3, 12)), [NO_PASSAGE.format("[3], [4], [5], [6], [7] and 4 more")]),
+        ("Use a[0] and b[12].", [NO_PASSAGE.format("[0], [12]")]),
     ],
 )
 def test_the_numbers_of_an_answer_are_checked(answer, said):
