@@ -20,7 +20,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import IO, Any
 
-from rag_vs_ft.corpus.readers import BY_KIND, Content, FileContext, LeftOut
+from rag_vs_ft.corpus.readers import BY_KIND, Content, Damaged, FileContext, LeftOut
 from rag_vs_ft.language import detect
 from rag_vs_ft.records import Heading, Place
 
@@ -203,7 +203,7 @@ def _answer(request: dict[str, Any], data: bytes, sent: IO[bytes], received: IO[
         return {"left_out": "needs more packages (pip install 'rag-vs-ft[formats]')", "detail": str(error)}, b""
     except Exception as error:  # whatever a library raises at a damaged file
         detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        return {"left_out": f"damaged: cannot be read as {BY_KIND[kind].title}", "detail": detail}, b""
+        return {"left_out": Damaged(BY_KIND[kind].title).reason, "detail": detail}, b""
     answer = {
         "title": content.title,
         "headings": [(heading.level, heading.text, heading.offset) for heading in content.headings],

@@ -68,6 +68,13 @@ class LeftOut(Exception):
         self.detail = detail
 
 
+class Damaged(LeftOut):
+    """The file cannot be read as what its name says it is, here called `title`."""
+
+    def __init__(self, title: str, detail: str = "") -> None:
+        super().__init__(f"damaged: cannot be read as {title} (open it in its program and save it again)", detail)
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """A kind of file: its reader's module in this package, the endings of its file names, the largest size that is read,

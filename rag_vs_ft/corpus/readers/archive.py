@@ -6,7 +6,7 @@ import io
 import zipfile
 from xml.etree import ElementTree
 
-from rag_vs_ft.corpus.readers import LeftOut
+from rag_vs_ft.corpus.readers import Damaged, LeftOut
 
 MAX_UNPACKED = 400_000_000
 MAX_PART = 100_000_000
@@ -24,7 +24,7 @@ class Archive:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
             self._sizes = {entry.filename: entry.file_size for entry in self._zip.infolist()}
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-            raise LeftOut(f"damaged: cannot be read as {title}", f"{type(error).__name__}: {error}") from error
+            raise Damaged(title, f"{type(error).__name__}: {error}") from error
         if sum(self._sizes.values()) > MAX_UNPACKED:
             raise LeftOut(f"unpacks to more than {MAX_UNPACKED // 1_000_000} MB")
 
@@ -41,7 +41,7 @@ class Archive:
             with self._zip.open(name) as part:
                 data = part.read(MAX_PART + 1)
         except Exception as error:  # zipfile lets through what its decompressors raise
-            raise LeftOut(f"damaged: cannot be read as {self.title}", f"{name}: {error}") from error
+            raise Damaged(self.title, f"{name}: {error}") from error
         if len(data) > MAX_PART:
             raise LeftOut(f"unpacks to more than {MAX_PART // 1_000_000} MB")
         return data
@@ -57,8 +57,8 @@ class Archive:
         """A part that is XML; entities of its own, by which a small file could become a large one, are refused."""
         data = self.read(name)
         if b"<!ENTITY" in data:
-            raise LeftOut(f"damaged: cannot be read as {self.title}", f"{name}: it defines entities")
+            raise Damaged(self.title, f"{name}: it defines entities")
         try:
             return ElementTree.fromstring(data)
         except ElementTree.ParseError as error:
-            raise LeftOut(f"damaged: cannot be read as {self.title}", f"{name}: {error}") from error
+            raise Damaged(self.title, f"{name}: {error}") from error

@@ -6,7 +6,7 @@ import csv
 import io
 
 from rag_vs_ft.corpus.markdown.blocks import table
-from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
+from rag_vs_ft.corpus.readers import Content, Damaged, FileContext
 from rag_vs_ft.corpus.readers.assemble import assemble
 from rag_vs_ft.corpus.readers.text import text_of
 
@@ -22,7 +22,7 @@ def read(data: bytes, context: FileContext) -> Content:
     try:
         rows = [[one.strip() for one in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter)]
     except csv.Error as error:
-        raise LeftOut("damaged: cannot be read as CSV", str(error)) from error
+        raise Damaged("CSV", str(error)) from error
     rows = [[" ".join(cell.split()) for cell in row] for row in rows if any(row)]
     if len(rows) > MAX_ROWS:
         notes[f"rows beyond {MAX_ROWS:,} left out"] += len(rows) - MAX_ROWS

@@ -8,7 +8,7 @@ from typing import Any
 
 from rag_vs_ft.corpus.markdown.blocks import Block, code_block
 from rag_vs_ft.corpus.markdown.dialect import Dialect
-from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
+from rag_vs_ft.corpus.readers import Content, Damaged, FileContext
 from rag_vs_ft.corpus.readers.text import text_of
 from rag_vs_ft.corpus.text import headings_of, one_line
 
@@ -24,9 +24,9 @@ def read(data: bytes, context: FileContext) -> Content:
         cells = notebook["cells"] if "cells" in notebook else notebook["worksheets"][0]["cells"]
         language = str(((notebook.get("metadata") or {}).get("language_info") or {}).get("name") or "python")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise LeftOut("damaged: cannot be read as notebook", type(error).__name__) from error
+        raise Damaged("notebook", type(error).__name__) from error
     if not isinstance(cells, list):
-        raise LeftOut("damaged: cannot be read as notebook", "its cells are not a list")
+        raise Damaged("notebook", "its cells are not a list")
     parts = [part for cell in cells if isinstance(cell, dict) for part in _cell(cell, language, notes, context)]
     whole = "\n".join(part for part in parts if part.strip())
     headings = headings_of(whole)

@@ -16,7 +16,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from rag_vs_ft.corpus.markdown.blocks import Block, table
-from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
+from rag_vs_ft.corpus.readers import Content, Damaged, FileContext, LeftOut
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
 from rag_vs_ft.records import Place
 
@@ -86,7 +86,7 @@ def read(data: bytes, context: FileContext) -> Content:
     except PdfminerException as error:
         if any(isinstance(found, PDFPasswordIncorrect) for found in error.args) or "PasswordIncorrect" in repr(error):
             raise LeftOut("encrypted PDF (save it without a password)") from error
-        raise LeftOut("damaged: cannot be read as PDF", repr(error)[:200]) from error
+        raise Damaged("PDF", repr(error)[:200]) from error
     pages: list[_Page] = []
     pictures = 0
     for number, page in enumerate(book.pages, start=1):
@@ -95,7 +95,7 @@ def read(data: bytes, context: FileContext) -> Content:
         except Exception as error:  # one bad page costs that page
             notes["pages that cannot be read"] += 1
             if number == len(book.pages) and not pages:
-                raise LeftOut("damaged: cannot be read as PDF", repr(error)[:200]) from error
+                raise Damaged("PDF", repr(error)[:200]) from error
             continue
         if len(found.lines) < 3 and sum(len(line.text) for line in found.lines) < 20 and page.images:
             pictures += 1

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from rag_vs_ft.corpus.markdown.blocks import Block, repeat_below, table
-from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
+from rag_vs_ft.corpus.readers import Content, Damaged, FileContext
 from rag_vs_ft.corpus.readers.archive import Archive
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
 
@@ -26,7 +26,7 @@ def read(data: bytes, context: FileContext) -> Content:
     try:
         slides = list(Presentation(io.BytesIO(data)).slides)
     except (KeyError, ValueError, AttributeError) as error:
-        raise LeftOut("damaged: cannot be read as PowerPoint", str(error)[:200]) from error
+        raise Damaged("PowerPoint", str(error)[:200]) from error
     parts = []
     for number, slide in enumerate(slides, start=1):
         title = slide.shapes.title

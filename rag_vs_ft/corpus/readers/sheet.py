@@ -7,7 +7,7 @@ import io
 from collections import Counter
 
 from rag_vs_ft.corpus.markdown.blocks import Block, repeat_below, table
-from rag_vs_ft.corpus.readers import Content, FileContext, LeftOut
+from rag_vs_ft.corpus.readers import Content, Damaged, FileContext, LeftOut
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
 
 MAX_ROWS = 200_000
@@ -27,7 +27,7 @@ def read(data: bytes, context: FileContext) -> Content:
         what = str(error)
         if "assword" in what or "ncrypt" in what:
             raise LeftOut("encrypted spreadsheet (save it without a password)") from error
-        raise LeftOut("damaged: cannot be read as spreadsheet", what[:200]) from error
+        raise Damaged("spreadsheet", what[:200]) from error
     notes: Counter[str] = Counter()
     if context.path.lower().endswith((".xlsm", ".xlsb")):
         notes["macros left out"] += 1
