@@ -70,7 +70,7 @@ def read(folder: Path) -> dict[str, Found]:
         if value is not None:
             right.setdefault(prediction.arm, {})[prediction.question_id] = value
             clusters[prediction.question_id] = score.cluster
-    return {arm.name: Found(arm, right[arm.name], clusters) for arm in summary.arms}
+    return {arm.name: Found(arm, right[arm.name], clusters) for arm in summary.arms if arm.name in right}
 
 
 def show(title: str, runs: Sequence[dict[str, Found]]) -> list[plots.Curve]:

@@ -438,6 +438,8 @@ def answer_question(
     if refused:
         notices.append(f"{refused} of {len(hits or ())} passages were left out: the server does not take so long a prompt")
     read = len(prompt.token_ids) if done.prompt_tokens is None else done.prompt_tokens
+    if lm.server and done.prompt_tokens is None and done.finish != "stop":
+        notices.append("the server did not count tokens: pieces of the answer were counted instead, and the prompt not at all")
     if done.prompt_tokens is not None and len(prompt.text) > _MOST_CHARACTERS * (read + 16):
         notices.append(f"the server counts {read:,} tokens for {len(prompt.text):,} characters: it may have cut the prompt short")
     if hits is not None and not hits:

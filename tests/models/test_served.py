@@ -358,6 +358,15 @@ def test_a_prompt_that_was_cut_in_silence_is_noticed(stub: Stub) -> None:
     assert any("it may have cut the prompt short" in notice for notice in found.notices)
 
 
+def test_a_server_that_does_not_count_is_noticed(stub: Stub) -> None:
+    stub.answer = lambda path, body: Reply(
+        'data: {"choices": [{"delta": {"content": "yes"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    )
+    found = answer_question(of(stub), "?", None)
+    assert (found.answer, found.prompt_tokens, found.completion_tokens) == ("yes", 0, 1)
+    assert any("did not count tokens" in notice for notice in found.notices)
+
+
 def test_a_model_that_is_not_there(stub: Stub) -> None:
     stub.models = [{"id": "a"}, {"id": "b"}]
     with pytest.raises(UserError, match="was not told which model to use") as error:
