@@ -1,8 +1,10 @@
 import math
+import sys
 from dataclasses import replace
 
 import pytest
 
+from rag_vs_ft.evaluation import contexts, measures, report
 from rag_vs_ft.evaluation.costs import ArmCost
 from rag_vs_ft.evaluation.experiments import Arm
 from rag_vs_ft.evaluation.figures import (
@@ -16,7 +18,17 @@ from rag_vs_ft.evaluation.figures import (
     ScoreFigures,
     TagFigures,
 )
-from rag_vs_ft.evaluation.measures import ACCURACY, BITS, F1, bits_per_byte, choice_credit, choice_scores, confidence, margin
+from rag_vs_ft.evaluation.measures import (
+    ACCURACY,
+    BITS,
+    F1,
+    Measure,
+    bits_per_byte,
+    choice_credit,
+    choice_scores,
+    confidence,
+    margin,
+)
 from rag_vs_ft.evaluation.predictions import Outcome, Passage, Prediction
 from rag_vs_ft.evaluation.summary import Table, summarise
 from rag_vs_ft.evaluation.verdict import verdict
@@ -306,3 +318,25 @@ def test_an_arm_at_chance_pays_nothing_back():
     found = summary(table(rows, questions, {"rag": "retrieved", "tuned": "none"}), baseline=None, costs=costs)
     assert found.arms[1].is_a_guess(0.5) and not found.arms[0].is_a_guess(0.5) and found.break_even == ()
     assert found.arms[1].seconds_per_right_answer == pytest.approx(0.6 / 0.5)
+
+
+def test_an_entry_alone_is_a_measure_or_a_context(monkeypatch):
+    """Nothing else is edited for a new one: every module that has the table gets the entry, and figures and report show it."""
+    length = Measure("length", "characters", lambda given, *_: len(given.outcome.answer or "") or None, paired=True)
+    for name, longer in (("MEASURES", (*measures.MEASURES, length)), ("PAIRED", (*measures.PAIRED, length))):
+        old = getattr(measures, name)
+        for module in [module for module in sys.modules.values() if getattr(module, name, None) is old]:
+            monkeypatch.setattr(module, name, longer)
+    headlines = replace(contexts.CONTEXTS["retrieved"], name="headlines", shows="headlines alone")
+    monkeypatch.setitem(contexts.CONTEXTS, "headlines", headlines)
+
+    said = [{"answer": text, "completion_tokens": 1, "answer_seconds": 1.0, "finish": "end"} for text in ("yes", "yes, it is")]
+    rows = {arm: {name: row(name, outcome=said[at]) for name in "abc"} for at, arm in enumerate(("bare", "rag"))}
+    found = summary(table(rows, [ask("a"), ask("b"), ask("c")], {"bare": "none", "rag": "headlines"}))
+    kept = found.to_json()
+    assert [arm["length"] for arm in kept["arms"]] == [3, 10] and "length_ci" in kept["arms"][0]
+    assert [pair.difference for pair in found.pairs if pair.measure == "length"] == [7]
+    result = report._main(found)
+    assert "characters" in result.table[0] and "10.000" in result.table[2]
+    pairs = [pair for pair in found.pairs if pair.measure == "choice_accuracy"]
+    assert "characters" in report._pairs(found, pairs, ACCURACY).table[0][-1]
