@@ -18,8 +18,7 @@ from machine import describe
 from rag_vs_ft import settings
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.index import lexical
-from rag_vs_ft.index.search import Index
-from rag_vs_ft.records import RETRIEVERS
+from rag_vs_ft.index.search import RETRIEVERS, Index
 
 
 def main() -> None:

@@ -21,8 +21,7 @@ from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.index import build
-from rag_vs_ft.index.search import Index
-from rag_vs_ft.records import RETRIEVERS
+from rag_vs_ft.index.search import RETRIEVERS, Index
 
 SAMPLE = Path(__file__).parents[1] / "rag_vs_ft" / "sample" / "questions.jsonl"
 

@@ -17,7 +17,7 @@ from rag_vs_ft.ask import AskRequest, SearchRequest
 from rag_vs_ft.ask import ask as answer_from
 from rag_vs_ft.ask import search as search_in
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.records import Retriever
+from rag_vs_ft.index.search import Retriever
 from rag_vs_ft.shelf import Shelf
 
 IndexName = Annotated[str, Field(description="Name of an index that list_indexes names; empty: the default one.")]

@@ -20,10 +20,9 @@ from rag_vs_ft.evaluation.questions import load_questions, sample_questions_path
 from rag_vs_ft.evaluation.retrieval import evaluate_retrieval
 from rag_vs_ft.evaluation.settling import variants
 from rag_vs_ft.index import build
-from rag_vs_ft.index.search import Index
+from rag_vs_ft.index.search import RETRIEVERS, Index
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.progress import Progress, silent
-from rag_vs_ft.records import RETRIEVERS
 from rag_vs_ft.settings import Home
 from rag_vs_ft.training import runs
 from rag_vs_ft.training.presets import load_preset

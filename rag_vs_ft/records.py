@@ -11,14 +11,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
-
-Retriever = Literal["hybrid", "bm25", "dense"]
-"""How an index can be searched (`index.search`)."""
-RETRIEVERS: tuple[Retriever, ...] = get_args(Retriever)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation import contexts
 from rag_vs_ft.index import build
 from rag_vs_ft.index.build import Recipe
-from rag_vs_ft.index.search import FUSIONS, Filters, Index
-from rag_vs_ft.records import RETRIEVERS
+from rag_vs_ft.index.search import FUSIONS, RETRIEVERS, Filters, Index
 
 NAMES = ("finance", "hr", "staff")
 ALL = [frozenset(some) for size in range(4) for some in combinations(NAMES, size)]

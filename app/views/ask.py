@@ -33,7 +33,8 @@ from rag_vs_ft import conversations, settings
 from rag_vs_ft.conversations import Conversation, Turn
 from rag_vs_ft.demo import NAME, QUESTIONS
 from rag_vs_ft.feedback import store_feedback
-from rag_vs_ft.records import RETRIEVERS, Answer
+from rag_vs_ft.index.search import RETRIEVERS
+from rag_vs_ft.records import Answer
 
 SEARCH = "Search only"
 MODES = ("Answer", SEARCH)

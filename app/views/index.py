@@ -21,9 +21,9 @@ from rag_vs_ft.demo import NAME as SAMPLE
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.index import generations
 from rag_vs_ft.index.generations import Generation
-from rag_vs_ft.index.search import Index
+from rag_vs_ft.index.search import RETRIEVERS, Index
 from rag_vs_ft.index.table import ChunkTable
-from rag_vs_ft.records import RETRIEVERS, Chunk
+from rag_vs_ft.records import Chunk
 from rag_vs_ft.settings import Home
 
 VIEWS = ("Documents", "Search", "Generations", "Add documents")

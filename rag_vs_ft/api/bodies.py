@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rag_vs_ft import settings
-from rag_vs_ft.records import Retriever
+from rag_vs_ft.index.search import Retriever
 
 
 class _Body(BaseModel):

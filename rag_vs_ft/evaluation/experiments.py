@@ -17,7 +17,7 @@ from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.questions import sample_questions_path
-from rag_vs_ft.records import Retriever
+from rag_vs_ft.index.search import Retriever
 
 ChoiceScore = Literal["sum", "per_byte", "pmi"]
 SAMPLE = "sample"

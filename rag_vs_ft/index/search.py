@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus.text import normalise
@@ -20,13 +20,16 @@ from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.index.table import ChunkTable
-from rag_vs_ft.records import RETRIEVERS, Chunk, Hit, Reranker
+from rag_vs_ft.records import Chunk, Hit, Reranker
 from rag_vs_ft.settings import Home
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+Retriever = Literal["hybrid", "bm25", "dense"]
+"""The ways to search: what a page, a verb, a request or an experiment can name."""
+RETRIEVERS: tuple[Retriever, ...] = get_args(Retriever)
 FUSIONS = ("rrf", "sum")
 DEPTH = 300
 """Hits of each leg that are fused: some twenty chunks a document, so that each leg still speaks for dozens of documents."""
