@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -246,6 +247,27 @@ def publishing(final: Path) -> Iterator[Path]:
     except BaseException:
         discard(temporary)
         raise
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder below `folder` that is removed when the block ends, with those that dead processes have left there.
+
+    For what several processes may make at once, each for itself.
+    """
+    import psutil
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".scratch-*-*"):
+        if not psutil.pid_exists(int(number) if (number := left.name.split("-")[1]).isdigit() else -1):
+            discard(left)
+    made = folder / f".scratch-{os.getpid()}-{secrets.token_hex(4)}"
+    _step("mkdir", made)
+    made.mkdir()
+    try:
+        yield made
+    finally:
+        discard(made)
 
 
 def point(link: Path, folder: Path) -> None:

@@ -21,7 +21,7 @@ PINNED = dict(
     if line and not line.startswith("#")
 )
 PERMISSIVE = re.compile(
-    r"MIT|BSD|Apache|PSF|Python Software Foundation|ISC|Zlib|CC0|BSL-1\.0|CNRI-Python|MPL|Mozilla Public License|dependency licenses"
+    r"MIT|BSD|Apache|PSF|Python Software|ISC|Zlib|CC0|BSL-1\.0|CNRI-Python|MPL|Mozilla Public License|dependency licenses"
 )
 """MPL is not permissive for its own files, which nobody changes here."""
 KNOWN = {
@@ -57,6 +57,13 @@ def test_the_licences_are_listed() -> None:
 
 def test_every_pin_is_exact() -> None:
     assert PINNED and all(re.fullmatch(r"[\w.+!-]+", version) for version in PINNED.values())
+
+
+def test_every_pin_has_the_hash_of_its_wheels() -> None:
+    text = (ROOT / "requirements-hashed.lock").read_text(encoding="utf-8").replace("\\\n", " ")
+    hashed = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line and not line.startswith("#")}
+    assert set(hashed) == {f"{name}=={version}" for name, version in PINNED.items()}, "make it anew: see tests/lock_hashes.py"
+    assert all(found and all(re.fullmatch("--hash=sha256:[0-9a-f]{64}", one) for one in found) for found in hashed.values())
 
 
 def test_packaged_models_are_data_whose_hashes_are_known() -> None:

@@ -50,10 +50,8 @@ def exported(model: SentenceModel, precision: str) -> Path:
         return target
     model.check_weights()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = _export(model, precision, Path(scratch))
-            files.publish(made, target)
+        with files.scratch(folder) as beside:
+            files.publish(_export(model, precision, beside), target)
         return target
     except OSError as error:
         reason = files.unusable(error).message

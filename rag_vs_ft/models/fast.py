@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -180,9 +179,8 @@ def _converted(lm: LanguageModel, progress: Progress = silent) -> Path:
     try:
         if not (target / "model.xml").is_file():
             progress("convert", detail=f"{lm.name} is converted for OpenVINO, once")
-            folders.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folders, prefix=".") as scratch:
-                made = Path(scratch) / "model"
+            with files.scratch(folders) as scratch:
+                made = scratch / "model"
                 made.mkdir()
                 _convert(lm, made)
                 if not target.exists():  # another process may have been as fast
