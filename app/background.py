@@ -45,7 +45,7 @@ class Background:
             self.result = work(self._report)
         except Cancelled:
             pass
-        except Exception as error:  # shown by whoever waits for the result
+        except Exception as error:  # shown where the result is waited for
             self.error = error
 
     def _report(self, stage: str, done: int = 0, total: int = 0, detail: str = "") -> None:

@@ -23,7 +23,7 @@ STAGES = {
     "documents": "Indexing whole documents",
     "step": "Training, steps",
 }
-"""What readers are told of a stage; others are shown by their own names."""
+"""What a stage is called on the page; others are shown by their own names."""
 _STATES = {
     "running": ("hourglass_top", "is running"),
     "stopping": ("hourglass_bottom", "is stopping"),

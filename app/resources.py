@@ -49,7 +49,7 @@ def show_failure(message: str, hint: str = "") -> None:
 
 
 def told(error: Exception, what: str) -> tuple[str, str]:
-    """What a visitor is told of an error, and the next step. What nobody expected is logged, once, under the id that is told."""
+    """What a visitor sees of an error, and the next step. An unexpected error is logged, once, under the id that is shown."""
     if isinstance(error, OSError) and not isinstance(error, UserError):
         error = files.unusable(error)
     if isinstance(error, UserError):

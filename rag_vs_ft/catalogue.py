@@ -1,7 +1,7 @@
 """Models by name: what is known of each, the folder in the cache that holds its files, and what a name means.
 
 A pulled folder holds `source.json`: where the files came from, and the size and SHA-256 of each (`pulling` writes it). Where
-a name stands for more than one thing, nothing is chosen: the error names them all and says how to write each.
+a name means more than one thing, nothing is chosen: the error names them all and says how to write each.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def verify(home: Home) -> list[str]:
 
 
 def new_id() -> str:
-    """An id that nobody can guess: whoever has it can read the conversation."""
+    """An id that nobody can guess: anyone who has it can read the conversation."""
     return secrets.token_urlsafe(12)
 
 

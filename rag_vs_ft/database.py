@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS seals (
 def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
     """The database `path` in one transaction; `schema` makes the tables that are missing.
 
-    Raises UserError when the file is no database, is locked or cannot be written.
+    Raises UserError when the file is not a database, is locked or cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _hash(row: Any) -> str:
 def rows(path: Path, query: str, values: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
     """What a query gives; nothing when there is no such file. Reads a file that may not be written.
 
-    Raises UserError when the file cannot be read, is no database or has no such table.
+    Raises UserError when the file cannot be read, is not a database or lacks the table.
     """
     if not path.is_file():
         return []

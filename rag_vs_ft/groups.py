@@ -1,4 +1,4 @@
-"""Who may read a document: it names groups, and whoever searches is of groups. A document that names none is for everyone.
+"""Who may read a document: it names groups, and who searches belongs to groups. A document that names none is for everyone.
 
 A name is compared letter by letter, so that a misspelt one lets nobody in.
 """

@@ -165,7 +165,7 @@ def latest(home: Home, *work: str, title: str = "") -> Job | None:
 
 
 def read(path: Path) -> Job:
-    """The job of a file. Raises OSError, CheckFailed, ValueError, KeyError or TypeError for a file that is none."""
+    """The job of a file. Raises OSError, CheckFailed, ValueError, KeyError or TypeError for any other file."""
     with path.open("rb") as file:
         first = files.json_object(file.readline().decode("utf-8", "replace"), str(path), f"remove {path}")
         file.seek(max(file.tell(), path.stat().st_size - _TAIL))
@@ -318,7 +318,7 @@ def run(path: Path, task: Mapping[str, Any], home: Home) -> None:
     except OSError as error:
         told = files.unusable(error)
         reporter.end("failed", [told.message], told.hint)
-    except Exception as error:  # the one place between the work and whoever watches it
+    except Exception as error:  # the one place between the work and those who watch it
         traceback.print_exc()
         reporter.end("failed", [f"{type(error).__name__}: {error}"], f"the details are in {path.with_suffix('.log')}")
 
@@ -326,7 +326,7 @@ def run(path: Path, task: Mapping[str, Any], home: Home) -> None:
 def main() -> None:
     """The process of a job: the file is its argument, the task comes on standard input once the file is there."""
     given = sys.stdin.read()
-    if not given:  # whoever started it is gone already
+    if not given:  # the process that started it is gone
         return
     if hasattr(os, "nice"):
         os.nice(NICENESS)

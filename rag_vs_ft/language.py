@@ -57,7 +57,7 @@ class Language:
     `stemmer` is an algorithm of Snowball ("" without one). `stop_words` are function words, which the analyzer drops;
     `asking_words` are those that say how something is asked and not what. `articles` go before answers are compared.
     `abbreviations` end with a full stop that ends no sentence; with `ordinal_dot`, neither does one after a number ("3. Mai").
-    `script` is the one that it is written in. `unspaced`: words are not parted by spaces, so pairs of letters stand for them.
+    `script` is the one that it is written in. `unspaced`: words are not parted by spaces, so pairs of letters are terms.
     `prompt` has the words of a prompt, English ones where the table has none. `refusals` finds sentences that decline to answer;
     those of English are in `evaluation.refusals`.
     """

@@ -14,7 +14,7 @@ from rag_vs_ft.records import read_jsonl
 SIMILAR = 0.7
 """ROUGE-L from which two instructions are the same one in other words (Self-Instruct: Wang et al., 2022)."""
 RUN_WORDS = 8
-"""Words in a row of a held-out question or answer that make a text a copy of it; a shorter question has to stand there whole."""
+"""Words in a row of a held-out question or answer that make a text a copy of it; a shorter question has to be there whole."""
 
 
 def rouge_l(prediction: str, reference: str) -> float:

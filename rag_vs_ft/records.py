@@ -65,7 +65,7 @@ class Document:
 
     def places_of(self, start: int, end: int) -> list[tuple[str, int, int]]:
         """The pages, sheets or slides on which the characters from `start` to `end` stand: the name of each, and where its text
-        begins and ends. What stands before the first place is told with it."""
+        begins and ends. Text before the first place belongs to it."""
         if not self.places:
             return []
         offsets = [place.offset for place in self.places]

@@ -1,6 +1,6 @@
 """The app's server: Streamlit with our settings, behind a gate that every request passes.
 
-The gate knows under which names the server may be called, who may come in, and what a page may load. It stands before Streamlit,
+The gate knows under which names the server may be called, who may come in, and what a page may load. It is in front of Streamlit,
 so pages, the websocket, static files, downloads and uploads are all behind it.
 """
 

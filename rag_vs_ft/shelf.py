@@ -32,7 +32,7 @@ class TooMany(Busy):
 
 @dataclass
 class _Model:
-    """A model's name, what is loaded of it (None: not yet, or no language model), and the lock of whoever uses it."""
+    """A model's name, what is loaded of it (None: not yet, or no language model), and the lock of its user."""
 
     name: str
     lm: LanguageModel | None = None

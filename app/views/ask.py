@@ -381,7 +381,7 @@ def main() -> None:
     held = "Search the documents" if chosen["mode"] == "search" else "Ask the documents"
     asked = st.chat_input("Wait for the answer, or stop it" if running else held, disabled=running is not None)
     asked = asked or st.session_state.pop("ask next", None)
-    start = st.empty()  # what stands in it is gone at once when a question is asked
+    start = st.empty()  # its content is gone at once when a question is asked
     if not turns and not asked:
         with start.container():
             offer_examples(chosen)

@@ -209,7 +209,7 @@ def show_disagreements(folder: Path, summary: Summary, manifest: FinishedManifes
     st.caption(f"{len(found)} of {len(predictions)} questions are answered rightly by the first and not by the second.")
     if not found:
         return
-    # "the search missed: ..." and its like: what stands before the colon is the kind.
+    # "the search missed: ..." and its like: the text before the colon is the kind.
     reasons = {key: why_wrong(predictions[key][wrong]) for key in found}
     kinds = Counter(reason.partition(":")[0] for reason in reasons.values())
     st.caption(plain(f"Why {wrong} was wrong: {', '.join(f'{kind} ({count})' for kind, count in kinds.most_common())}."))

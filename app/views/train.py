@@ -66,7 +66,7 @@ def start_form(names: list[str], *, running: bool) -> None:
             st.caption(f"There is a run {plain(name)}: choose it below to look at it or to go on with it, or use another name.")
         if st.button("Train", type="primary", disabled=running or not name or name in names):
             with shown_errors("Starting the training"):
-                runs.run_folder(home(), name)  # a name that no folder can have is told here
+                runs.run_folder(home(), name)  # a name that no folder can have is reported here
                 overrides = {"steps": str(steps)} if steps else {}
                 start_training("train", name, arm="scratch", corpus=corpus, preset=PRESET, overrides=overrides)
 

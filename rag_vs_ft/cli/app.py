@@ -30,7 +30,7 @@ def run(
     """Open the app in a browser: ask, compare the arms, look inside.
 
     Only this machine can reach it, unless a password is set in RAG_VS_FT_PASSWORD and --address or --host is given. Passwords
-    and answers are readable on the way unless a proxy with TLS stands before it.
+    and answers are readable on the way unless a proxy with TLS is in front of it.
 
     Example: rag-vs-ft app --port 8501
     """
@@ -42,7 +42,7 @@ def run(
     # Taken out of the environment, which the processes of long work inherit.
     place = ServerAddress(port, address, tuple(host or ()), base_path, os.environ.pop(PASSWORD_VARIABLE, ""))
     check_free("app", port, address)
-    settings.threads()  # a wrong setting is told here and not in a page
+    settings.threads()  # a wrong setting is reported here and not in a page
     settings.quiet_dependencies()
     os.environ["RAG_VS_FT_HOME"] = str(settings.home(home).root)
     serve(find_main(), place)

@@ -54,4 +54,4 @@ def doctor(as_json: JsonOption = False, home: HomeOption = None) -> None:
         say("there is nothing here yet: rag-vs-ft demo")
     if bad:
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(finding.kind for finding in bad).items())
-        raise CheckFailed(f"{len(bad)} of {len(found)} are damaged: {kinds}", "what to do about each stands in the list")
+        raise CheckFailed(f"{len(bad)} of {len(found)} are damaged: {kinds}", "the list says what to do about each")

@@ -110,7 +110,7 @@ def mine_cloze(
     from rag_vs_ft.corpus.splits import default_split
 
     opened = store.open_corpus(corpus, settings.home(home))
-    # A model cannot have learned what stands in documents that training holds out.
+    # A model cannot have learned from documents that training holds out.
     training = set(default_split(opened.documents()).train)
     _write(mining.mine_cloze(opened, seed=seed, limit=limit, only=training, progress=StageBar()), out, as_json)
 

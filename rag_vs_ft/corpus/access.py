@@ -105,6 +105,6 @@ def access(
 
 
 def without_document(found: Access, paths: Mapping[str, object]) -> list[str]:
-    """The statements that no file or folder stands beside: most likely a name that was misspelt."""
+    """The statements without a file or folder beside them: most likely a misspelt name."""
     places = {str(place) for path in paths for place in (path, *PurePosixPath(path).parents)}
     return sorted(visible(path + SUFFIX) for path in found.beside if path not in places)

@@ -43,7 +43,7 @@ class BookPart:
 def split(data: bytes, name: str) -> tuple[list[BookPart], list[str]]:
     """The parts of a book in order, and notices of what was done that a reader should know.
 
-    Ids are `book-01/chapter-03` (`chapter-03` in a book without books); what stands before the first chapter is `front`.
+    Ids are `book-01/chapter-03` (`chapter-03` in a book without books); the text before the first chapter is `front`.
     A book without recognisable chapters becomes `part-001` and so on. Raises UserError when the file is not text or
     holds none.
     """

@@ -1,7 +1,7 @@
 """The dialects of Markdown: how each is recognised in a folder, and what cleans it.
 
-A dialect is one entry of `DIALECTS`. The folders directly below the root of a source are told apart, each by the marks in its
-own Markdown files; configuration files of a site generator count for everything below the folder that they lie in. Without
+A dialect is one entry of `DIALECTS`. Each folder directly below the root of a source has one dialect, recognised by the marks in
+its own Markdown files; configuration files of a site generator count for everything below the folder that they lie in. Without
 evidence a folder is plain GitHub Markdown, which drops nothing.
 """
 
@@ -76,7 +76,7 @@ def recognise(paths: Iterable[str], pages: Iterable[str], read: Read, chosen: st
     if marked:
         main = DIALECTS[marked.most_common(1)[0][0]]
         for folder, entry in recognised.items():
-            # A folder of nothing but parts that other folders include has their dialect.
+            # A folder that holds only parts that other folders include has their dialect.
             if not (chosen or entry.evidence or entry.configuration) and all(map(main.passed_over, by_folder[folder])):
                 recognised[folder] = replace(entry, dialect=main.name)
     return recognised

@@ -103,7 +103,7 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a source is opened with: the home, whose files are never a source; the dialect of all its Markdown (None: found per
-    folder); the groups of whatever names none itself; and where progress is told."""
+    folder); the groups of whatever names none itself; and where progress is reported."""
 
     home: Home = field(default_factory=home)
     dialect: str | None = None

@@ -84,7 +84,7 @@ class Corpus:
         return self.manifest.counts.documents
 
     def documents(self) -> Iterator[Document]:
-        """The documents that whoever reads may read, in order of id."""
+        """The documents that the reader may read, in order of id."""
         return (document for document in self.all_documents() if groups.may_read(document.groups, self.reader))
 
     def all_documents(self) -> Iterator[Document]:

@@ -38,7 +38,7 @@ class Context:
     """A kind of context. `passages` draws what is shown, None shows nothing.
 
     `uses_k` and `uses_retriever` say which settings change the passages; giving an arm another is a fault of its experiment.
-    A probe knows the gold documents or ignores the question: it measures what search and reading contribute, and is no way to
+    A probe knows the gold documents or ignores the question: it measures what search and reading contribute, and is not a way to
     answer, so it never wins a verdict. `shows` says to readers of a report what the model is shown.
     """
 
@@ -149,7 +149,7 @@ WAYS = tuple(name for name, context in CONTEXTS.items() if not context.is_probe)
 
 
 def evidence_share(evidence: str, text: str) -> float:
-    """How much of a piece of evidence a text holds: over 1 when it stands there in a row, else the share of its words."""
+    """How much of a piece of evidence a text holds: over 1 when it has all of it in a row, else the share of its words."""
     return 2.0 if holds(text, evidence) else word_overlap(evidence, text)
 
 

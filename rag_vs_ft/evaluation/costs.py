@@ -79,6 +79,6 @@ def lineage(home: Home, model: str) -> Iterator[RunRecord]:
 
 
 def run_record(home: Home, model: str) -> RunRecord | None:
-    """The record of the run that a model name stands for; None for other models."""
+    """The record of the run that a model name means; None for other models."""
     name = run_of(model, home)
     return read_record(home.runs / name) if name and (home.runs / name / RECORD).is_file() else None

@@ -121,7 +121,7 @@ def load_experiment(path: Path) -> tuple[Experiment, str]:
     try:
         experiment = Experiment.model_validate(tables)
     except ValidationError as error:
-        # A list all of whose entries are faulty counts as too short besides: that is no fault of its own.
+        # A list with only faulty entries is also counted as too short, which is not a fault of its own.
         own = [fault for fault in error.errors() if fault["type"] != "too_short" or not fault["input"]]
         faults = [_shown(fault) for fault in own] + faults
     if faults or experiment is None:
@@ -160,7 +160,7 @@ def _shown(fault: Any) -> str:
 
 
 def _contradictions(raw: dict[str, Any]) -> Iterator[str]:
-    """Faults between fields, found in the raw file so that they are told together with those of single fields."""
+    """Faults between fields, found in the raw file so that they are reported together with those of single fields."""
     arms = [arm for arm in raw.get("arms", ()) if isinstance(arm, dict)] if isinstance(raw.get("arms"), list) else []
     names = Counter(arm["name"] for arm in arms if isinstance(arm.get("name"), str))
     for name, count in names.items():

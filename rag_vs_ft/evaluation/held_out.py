@@ -71,7 +71,7 @@ class QuestionSet:
     def check(self) -> None:
         """Raise UserError when an id occurs in two files, a question is both dev and test, or there is no test question.
 
-        Faults of the files are told before anything is computed.
+        Faults of the files are reported before anything is computed.
         """
         owner: dict[str, Path] = {}
         dev: dict[str, str] = {}

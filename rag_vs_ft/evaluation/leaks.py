@@ -60,8 +60,8 @@ def find_leaks(
 ) -> Leaks:
     """Look for each question in the documents, and in the other text and corpora (by name) that models were trained on.
 
-    A question is flagged when a run of `SHINGLE_WORDS` words of it, or all of it if it is shorter, stands in one of them, or
-    when it stands there nearly word for word; and when such a run of its answer stands in training text. An answer in a corpus
+    A question is flagged when a run of `SHINGLE_WORDS` words of it, or all of it if it is shorter, is in one of them, or
+    when it is there nearly word for word; and when such a run of its answer is in training text. An answer in a corpus
     is what training on a corpus is for.
     """
     search = _Search(questions)

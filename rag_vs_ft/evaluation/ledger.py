@@ -109,7 +109,7 @@ def _read(path: Path) -> Iterator[Opening]:
         return
     except OSError as error:
         raise files.unusable(error) from error
-    # What stands after the last line end was cut off while it was written: before the questions were opened.
+    # Text after the last line end was cut off while it was written, before the questions were opened.
     for number, raw in enumerate(data.split(b"\n")[:-1], start=1):
         if not raw.strip():
             continue

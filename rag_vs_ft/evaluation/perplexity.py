@@ -134,7 +134,7 @@ def windows(tokens: int, window: int, stride: int) -> Iterator[tuple[int, int, i
     """Yield (begin, first, end): the model reads tokens begin to end, and first to end (exclusive) are scored.
 
     `first` and `end` are multiples of `stride`, but for the last end. The first window scores every whole stride that it reads,
-    each later one `stride` more tokens, with at least `window - stride` tokens before them. Since a start token stands before
+    each later one `stride` more tokens, with at least `window - stride` tokens before them. Since a start token precedes
     each window, `end - begin` tokens go in to score as many.
     """
     end = 0

@@ -19,7 +19,7 @@ from rag_vs_ft.settings import Home
 
 TITLE = "Blind ratings"
 STANDS_BEFORE = "How to repeat this"
-"""The section of a report that the ratings stand before: its last."""
+"""The section of a report that the ratings precede: its last."""
 
 
 def update(folder: Path, summary: Summary) -> str:

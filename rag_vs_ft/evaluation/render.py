@@ -12,7 +12,7 @@ from html import escape
 class Section:
     """A heading, paragraphs, a figure, a table (its first row is the header), notes, and parts that open on demand.
 
-    `figure_says` stands for the figure where it cannot be seen; `drawing` is the figure in characters, for a terminal.
+    `figure_says` describes the figure where it cannot be seen; `drawing` is the figure in characters, for a terminal.
     """
 
     title: str

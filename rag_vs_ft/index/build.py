@@ -68,7 +68,7 @@ class BuildResult:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What whoever uses the index should know of it."""
+        """What users of the index should know."""
         manifest = self.generation.manifest
         embedder = manifest.inputs.embedder.name
         read = catalogue.CATALOGUE[embedder].languages if embedder in catalogue.CATALOGUE else ()

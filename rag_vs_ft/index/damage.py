@@ -1,4 +1,4 @@
-"""What a reader is told when a file of an index is damaged within."""
+"""The error for a file of an index that is damaged inside."""
 
 from __future__ import annotations
 

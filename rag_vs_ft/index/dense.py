@@ -5,7 +5,7 @@ One row per chunk, in the order of the chunk table; vectors are kept in half pre
     flat    every vector is compared: exact
     hnsw    a graph of near neighbours (Malkov and Yashunin, 2018) over the same vectors
     ivfpq   cells of compressed vectors (Jegou, Douze and Schmid, 2011); the best candidates are ranked again by the vectors
-            themselves, which stand beside the FAISS file in `vectors.npy`
+            themselves, beside the FAISS file in `vectors.npy`
 
 The same vectors give the same files: cells and codes are learnt with fixed seeds, and the graph is built by one thread.
 """

@@ -211,7 +211,7 @@ def rollback(folder: Path) -> Generation:
     answering = pointed if (pointed := _pointed(folder)) in names else current(folder).name
     for generation in reversed(all_generations(folder)):
         if generation.name < answering and generation.name not in rejected and not verify(generation):
-            # First the rejection: whoever dies between the two has changed nothing that answers.
+            # The rejection first: a process that dies between the two has changed nothing that answers.
             lines = dict.fromkeys((*_lines(folder / "REJECTED"), answering))
             files.write_text(folder / "REJECTED", "".join(f"{line}\n" for line in lines))
             _point_to(folder, generation.name)

@@ -59,7 +59,7 @@ class Analyzer:
     for its words still finds it. With `pairs`, "Cloud HSM" finds that product before other HSMs and other clouds.
 
     Stems and function words are those of the text's language. Where spaces do not part words (Chinese, Japanese, Korean, Thai),
-    each letter and each two neighbours are a term; what else stands there (names, commands) is read as English.
+    each letter and each two neighbours are a term; anything else (names, commands) is read as English.
     """
 
     stem: bool = True
@@ -101,7 +101,7 @@ class _Terms:
         return terms
 
     def _letters(self, run: str) -> list[str]:
-        """The letters of a run and their pairs. A letter of Thai says little, so there a pair always stands for it."""
+        """The letters of a run and their pairs. A letter of Thai says little, so a pair is always used."""
         pairs = [one + two for one, two in pairwise(run)]
         if self.spoken.script == "thai":
             return pairs or [run]

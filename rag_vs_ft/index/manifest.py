@@ -89,7 +89,7 @@ class FileRecord:
 class IndexManifest:
     """The manifest of one generation. `generations.publish` fills in `generation`, `created` (ISO 8601) and `files`.
 
-    `seconds` are of this build alone. `seconds_in_all` adds those of the generations whose vectors it took over: what the index
+    `seconds` are of this build alone. `seconds_in_all` adds those of the generations whose vectors it reused: what the index
     has cost. It is None where that is not known. `languages` counts chunks by the language that BM25 read them in; it is empty in
     an index of an earlier version, which read all as English.
     """
@@ -119,7 +119,7 @@ class IndexManifest:
         return self.seconds_in_all
 
     def to_json(self) -> dict[str, Any]:
-        """The object in `manifest.json`: the inputs stand beside the other fields."""
+        """The object in `manifest.json`: the inputs are on one level with the other fields."""
         record = asdict(self)
         return {
             "format": FORMAT,

@@ -137,7 +137,7 @@ class Index:
 
     @property
     def hidden(self) -> int:
-        """How many passages are for groups that whoever searches is not of."""
+        """How many passages are for groups that the reader is not in."""
         return 0 if self._readable is None else int((~self._readable).sum())
 
     @loaded_once
@@ -209,11 +209,11 @@ class Index:
         return set(self.table.documents()) if rows is None else self.table.documents_of(rows)
 
     def chunks_of(self, documents: Iterable[str]) -> Iterator[Chunk]:
-        """Every passage of these documents that whoever searches may read."""
+        """Every passage of these documents that the reader may read."""
         return (chunk for chunk, _ in self.table.rows_of(documents) if may_read(chunk.groups, self.reader))
 
     def services(self) -> list[str]:
-        """The services of the passages that whoever searches may read."""
+        """The services of the passages that the reader may read."""
         import pyarrow as pa
 
         rows, column = self.rows(), self.table.arrow.column("service")

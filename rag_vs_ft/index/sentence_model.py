@@ -120,7 +120,7 @@ class SentenceModel:
         return self._number(self.modules[0], "hidden_size", "dim", "d_model")
 
     def _pooled(self, module: Module) -> int:
-        """How many ways of pooling stand beside each other in a vector."""
+        """How many ways of pooling a vector joins."""
         modes = module.config.get("pooling_mode")
         if isinstance(modes, list):
             return max(1, len(modes))
@@ -145,12 +145,12 @@ class SentenceModel:
 
     @property
     def query_prompt(self) -> str:
-        """What stands before a query."""
+        """The text put before a query."""
         return self.prompts.get("query", self._default())
 
     @property
     def passage_prompt(self) -> str:
-        """What stands before a passage: the prompt that sentence-transformers calls document, passage or corpus."""
+        """The text put before a passage: the prompt that sentence-transformers calls document, passage or corpus."""
         named = [self.prompts[key] for key in ("document", "passage", "corpus") if key in self.prompts]
         return next((text for text in named if text), "" if named else self._default())
 

@@ -15,7 +15,7 @@ from rag_vs_ft.mining.spans import Span
 
 CHOICES = 4
 _NEAREST = 15
-"""Neighbours by size, on each side, that may stand for a number."""
+"""Neighbours by size, on each side, that may replace a number."""
 _DRAWN = 30
 """Members that are drawn by each way of drawing."""
 _TRIALS = 80
@@ -95,7 +95,7 @@ class Pool:
                 self._by_stem[stem].append(text)
 
     def draw(self, span: Span, near: str, beside: set[str], rng: random.Random) -> list[str]:
-        """Members that may stand for a span: the nearest in size; or, of names, some of the folder `near`, some that share
+        """Members that may replace a span: the nearest in size; or, of names, some of the folder `near`, some that share
         words with what the question shows (the stems `beside`), some by how often they are mentioned, and any."""
         if span.size is not None:
             low, high = bisect_left(self._places, span.size), bisect_right(self._places, span.size)

@@ -49,7 +49,7 @@ def attach(lm: LanguageModel, engine: str, progress: Progress = silent) -> tuple
     """The OpenVINO engine for `lm`, or None and the notices that say why not.
 
     `engine` is "transformers" (never), "openvino" (wanted: a notice when it cannot be) or "auto": on a CPU where it is
-    installed, else transformers without a word, since nobody asked for it. `progress` is told of a conversion.
+    installed, else transformers silently, since nobody asked for it. `progress` reports a conversion.
     """
     if engine == "transformers":
         return None, ()

@@ -31,7 +31,7 @@ _REFERS = re.compile(
     re.IGNORECASE,
 )
 MOST_WORDS = 12
-"""A longer question says what it is about, whatever "it" stands in it."""
+"""A longer question says what it is about, even with "it" in it."""
 
 
 def depends(question: str) -> bool:

@@ -75,7 +75,7 @@ def continuation_logprobs(
     """Score each continuation after the same prefix, in the order given; the model sees `prefix_ids + continuation`.
 
     `batch_size` continuations go through the model at once where they are not all in one pass; the scores do not depend on it.
-    An empty prefix stands for the start of a text: the model's beginning-of-text token, or else its end-of-text token. Raises
+    An empty prefix means the start of a text: the model's beginning-of-text token, or else its end-of-text token. Raises
     UserError when a continuation is empty or does not fit into the window after the prefix.
     """
     import torch

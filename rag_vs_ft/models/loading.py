@@ -102,7 +102,7 @@ def load(
 
 
 def weights_sha256(name: str, home: Home) -> str:
-    """`LanguageModel.weights_sha256` of what `name` stands for, without loading it. Raises UserError when it is not there."""
+    """`LanguageModel.weights_sha256` of what `name` means, without loading it. Raises UserError when it is not there."""
     found = resolve(name, home)
     return fingerprint(weight_files(found.base), found.adapters)
 

@@ -7,7 +7,7 @@
     http://127.0.0.1:8080/v1#NAME   a model behind a server (`models.served`), which has no weights here
 
 A name that means two of these is an error that names both. `run:nano`, `pulled:gpt2` and `./nano` each mean one thing alone.
-A folder with a LoRA adapter stands for the adapter on the base that its configuration names.
+A folder with a LoRA adapter means the adapter on the base that its configuration names.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_ADAPTERS = 8
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """What a name stands for: the folder of the base model, those of the adapters in the order they are put on it, and the
+    """What a name means: the folder of the base model, those of the adapters in the order they are put on it, and the
     name of the run that the name means (None: no run of this home)."""
 
     kind: Literal["pulled", "folder", "file", "run"]
@@ -41,7 +41,7 @@ class ModelRef:
 
 
 def resolve(name: str, home: Home, adapter: str | None = None, progress: Progress = silent) -> ModelRef:
-    """What `name` stands for, with `adapter`, another name, on top. `progress` is told when a GGUF file has to be converted.
+    """What `name` means, with `adapter`, another name, on top. `progress` is called when a GGUF file has to be converted.
 
     Raises UserError when the name means nothing or more than one thing, when a pulled model is not on this machine or is
     damaged, and when adapters name no base.

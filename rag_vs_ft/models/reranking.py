@@ -28,7 +28,7 @@ _BATCH = 16
 
 
 def load(name: str, home: Home, lm: LanguageModel | None = None) -> Reranker:
-    """The reranker that `name` stands for: "lm" (the model `lm` if given, else the default one), "lm:MODEL", or a cross-encoder.
+    """The reranker that `name` means: "lm" (the model `lm` if given, else the default one), "lm:MODEL", or a cross-encoder.
 
     MODEL is any name that `loading.load` takes. Raises UserError when the model is not there or is of another kind.
     """

@@ -39,7 +39,7 @@ class Row:
 
 
 class Rows(Protocol):
-    """Rows by number, and the bytes of text that their targets stand for."""
+    """Rows by number, and the bytes of text that their targets encode."""
 
     text_bytes: int
 

@@ -184,7 +184,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def last_whole_checkpoint(folder: Path, progress: Progress = silent) -> Path | None:
-    """The newest checkpoint that is whole, or None; those passed over are told, and what a killed process left is removed."""
+    """The newest checkpoint that is whole, or None; those passed over are reported, and what a killed process left is removed."""
     for left in (folder / "checkpoints").glob("*.tmp"):
         files.remove(left)
     for place in reversed(_checkpoints(folder)):

@@ -328,7 +328,7 @@ def _read(journal: Path, header: dict[str, Any], passages: int) -> list[_Try]:
     lines = journal.read_bytes().split(b"\n")
     hint = "name another journal, or remove this one to start anew"
     try:
-        rows = [json.loads(line) for line in lines[:-1]]  # what stands after the last line's end was cut off
+        rows = [json.loads(line) for line in lines[:-1]]  # text after the last line end was cut off
         if not rows or rows[0] != header:
             differing = [key for key in header if not rows or rows[0].get(key) != header[key]]
             raise UserError(f"{journal} belongs to another run: {', '.join(differing)} differ", hint)

@@ -111,7 +111,7 @@ def fingerprint(tokenizer: Any) -> str:
 
 
 def tokenize(text: str, tokenizer: Any) -> list[tuple[str, int]]:
-    """Each token of `text` as (the piece of text it stands for, its id).
+    """Each token of `text` as (the piece of text it encodes, its id).
 
     A token that holds only some bytes of a character is shown as the vocabulary spells it.
     """

@@ -2,7 +2,7 @@
 
 `train.bin` and `validation.bin` hold little-endian unsigned integers (16 bits where the vocabulary allows): end-of-text, then
 each document followed by end-of-text. `header.json`, written last, says by which tokenizer and from which corpus, where each
-document begins, and how many bytes of text the tokens stand for. The folder is moved to its place as a whole.
+document begins, and how many bytes of text the tokens encode. The folder is moved to its place as a whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of the split: `tokens` ids, the `text_bytes` (UTF-8) they stand for, and for each document its id and the
+    """One side of the split: `tokens` ids, the `text_bytes` (UTF-8) they encode, and for each document its id and the
     position of its first token."""
 
     tokens: Any
