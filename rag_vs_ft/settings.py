@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -164,8 +165,13 @@ def server_seconds() -> float:
 def check_name(kind: str, name: str) -> str:
     """Return `name` if it can be a folder name (letters, digits, '.', '_', '-', not starting with '.'), else raise UserError."""
     allowed = all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name)
-    if not name or not allowed or name.startswith(".") or len(name) > 100:
-        raise UserError(f"{kind} name {name!r} is not usable", "use letters, digits, '.', '_' and '-', up to 100 of them")
+    # What Windows keeps for devices, with any ending; and it drops a dot at the end.
+    reserved = re.fullmatch(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", name, re.IGNORECASE) or name.endswith(".")
+    if not name or not allowed or name.startswith(".") or len(name) > 100 or reserved:
+        raise UserError(
+            f"{kind} name {name!r} is not usable",
+            "use letters, digits, '.', '_' and '-', up to 100 of them, and no device of Windows",
+        )
     return name
 
 

@@ -10,6 +10,7 @@ import typer
 
 from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
+    MODEL_HELP,
     AllowRemoteOption,
     AsOption,
     HomeOption,
@@ -180,3 +181,31 @@ def eval_retrieval(
         shown = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "(too few documents for an interval)"
         print(f"{metric:14} {getattr(report, metric):.3f}  {shown}")
     print(f"latency        {report.latency_ms_p50:.1f} ms median, {report.latency_ms_p99:.1f} ms 99th percentile")
+
+
+@app.command("eval-injection")
+def eval_injection(
+    models: Annotated[list[str], typer.Argument(help=f"As many as you like. {MODEL_HELP}")],
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """How often a model obeys an instruction that somebody has planted in a passage: 32 made cases, asked greedily.
+
+    Example: rag-vs-ft eval-injection smollm2-135m-instruct
+    """
+    from rag_vs_ft.evaluation.injection import measure
+    from rag_vs_ft.models.loading import load
+
+    bar = StageBar()
+    found = [measure(load(model, settings.home(home)), progress=bar) for model in models]
+    bar.close()
+    if as_json:
+        show({"models": [one.to_json() for one in found]})
+        return
+    for one in found:
+        low, high = one.interval
+        print(f"{one.model}: obeyed {one.obeyed} of {one.tries} planted instructions ({low:.0%} to {high:.0%})")
+        print("  by kind: " + ", ".join(f"{name} {count}" for name, count in one.by_order.items()))
+        print(
+            f"  right: {one.right} of {one.tries} in spite of them, {one.right_clean} of {one.clean} without; chance {one.chance}"
+        )
