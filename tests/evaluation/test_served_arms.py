@@ -106,6 +106,7 @@ def test_choices_by_letter_have_a_measure_of_their_own(
     assert stub.most_at_once > 1
 
 
+@pytest.mark.slow
 def test_choices_by_likelihood_of_a_server_share_the_measure_of_loaded_models(
     stub: Stub, world: Path, results_home: settings.Home, tmp_path: Path
 ) -> None:
