@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PRECISIONS = ("auto", "int8", "fp32", "fp16")
-VERSION = 2
-"""Raised whenever the same text and model would give another vector; 1 embedded int8 in batches."""
+VERSION = 3
+"""Raised whenever the same text and model would give another vector: 1 embedded int8 in batches, 2 normalised in another way."""
 
 QUERY_CACHE = 1_024
 """Query vectors kept in memory (384 floats each): repeated questions cost nothing."""

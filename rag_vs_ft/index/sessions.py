@@ -90,7 +90,12 @@ class OnnxSession:
         options.log_severity_level = 3
         onnxruntime.disable_telemetry_events()
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                str(path),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=["SkipLayerNormFusion"],  # it would undo `export._split_normalisation`
+            )
         except Exception as error:  # onnxruntime has an exception class for each kind of failure, without a common root
             raise UserError(f"cannot read {path}: {error}", "remove that file: it is made again") from error
         self.threads = threads
