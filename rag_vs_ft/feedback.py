@@ -3,16 +3,19 @@
 feedback.sqlite     in the home folder
   feedback          one row for each answer that somebody gave a thumb or a note
   ratings           one row for each blind comparison of two arms' answers to a question
+  raters            who gave a rating, where a name was given
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,6 +36,7 @@ CREATE TABLE IF NOT EXISTS ratings (
   id INTEGER PRIMARY KEY, time TEXT NOT NULL, question TEXT NOT NULL, first_arm TEXT NOT NULL, second_arm TEXT NOT NULL,
   first_answer TEXT NOT NULL, second_answer TEXT NOT NULL, verdict TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS raters (rating INTEGER PRIMARY KEY REFERENCES ratings(id), name TEXT NOT NULL) STRICT;
 """
 
 
@@ -51,6 +55,20 @@ class Preference:
     both_bad: int
     share: float | None
     interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far two raters agree on the questions and pairs of arms that both have rated.
+
+    `share` of them got the same verdict; `kappa` is Cohen's (1960) over the four verdicts, None when each gave one verdict alone.
+    """
+
+    rater: str
+    other: str
+    rated: int
+    share: float
+    kappa: float | None
 
 
 def arm_name(model: str, passages: bool) -> str:
@@ -107,7 +125,8 @@ def read_feedback(home: Home) -> list[dict[str, Any]]:
 
 def verify(home: Home) -> list[str]:
     """What is wrong with the kept feedback and ratings, row by row."""
-    return database.verify(database_path(home), {"feedback": "answer_id", "ratings": "id"})
+    tables = {"feedback": "answer_id", "ratings": "id"}
+    return database.verify(database_path(home), tables | ({"raters": "rating"} if _names_raters(home) else {}))
 
 
 def as_json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -115,7 +134,9 @@ def as_json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
 
 
-def store_rating(home: Home, question: str, arms: tuple[str, str], answers: tuple[str, str], verdict: Verdict) -> None:
+def store_rating(
+    home: Home, question: str, arms: tuple[str, str], answers: tuple[str, str], verdict: Verdict, rater: str = ""
+) -> None:
     """Keep a blind rating of two arms' answers, in the order they were shown. Raises UserError when that cannot be done."""
     if verdict not in get_args(Verdict) or arms[0] == arms[1]:
         raise UserError(f"{verdict!r} of {arms[0]!r} and {arms[1]!r} is no rating", f"use one of: {', '.join(get_args(Verdict))}")
@@ -126,30 +147,32 @@ def store_rating(home: Home, question: str, arms: tuple[str, str], answers: tupl
             (_now(), question, *arms, *answers, verdict),
         )
         database.seal(opened, "ratings", "id", added.lastrowid)
+        if rater:
+            opened.execute("INSERT INTO raters VALUES (?, ?)", (added.lastrowid, rater))
+            database.seal(opened, "raters", "rating", added.lastrowid)
 
 
-def rated_questions(home: Home, arms: tuple[str, str]) -> set[str]:
-    """The questions for which these two arms have been rated, in either order. Raises UserError when the file cannot be read."""
-    rows = _read(home, "SELECT question, first_arm, second_arm FROM ratings")
-    return {row["question"] for row in rows if {row["first_arm"], row["second_arm"]} == set(arms)}
+def rated_questions(home: Home, arms: tuple[str, str], rater: str | None = None) -> set[str]:
+    """The questions for which these two arms have been rated, in either order, by anybody or by one rater.
+
+    Raises UserError when the file cannot be read.
+    """
+    return {
+        question for (name, arm, other, question) in _last_verdicts(home) if {arm, other} == set(arms) and rater in (None, name)
+    }
 
 
 def preferences(home: Home) -> list[Preference]:
-    """Win, tie and loss of each pair of arms that was rated, by name; of a question rated again the last rating counts.
+    """Win, tie and loss of each pair of arms that was rated, by name; of each rater the last rating of a question counts.
 
     Raises UserError when the file cannot be read.
     """
     from scipy.stats import binomtest
 
-    last: dict[tuple[str, str, str], str] = {}
-    for row in _read(home, "SELECT question, first_arm, second_arm, verdict FROM ratings ORDER BY id"):
-        arms = (row["first_arm"], row["second_arm"])
-        arm, other = sorted(arms)
-        winner = {"first": arms[0], "second": arms[1]}.get(row["verdict"], row["verdict"])
-        last[arm, other, row["question"]] = winner
+    last = _last_verdicts(home)
     found = []
-    for arm, other in sorted({key[:2] for key in last}):
-        verdicts = [verdict for key, verdict in last.items() if key[:2] == (arm, other)]
+    for arm, other in sorted({key[1:3] for key in last}):
+        verdicts = [verdict for key, verdict in last.items() if key[1:3] == (arm, other)]
         wins, losses = verdicts.count(arm), verdicts.count(other)
         decided = wins + losses
         interval = binomtest(wins, decided).proportion_ci(0.95, "wilson") if decided else None
@@ -166,6 +189,44 @@ def preferences(home: Home) -> list[Preference]:
             )
         )
     return found
+
+
+def agreements(home: Home) -> list[Agreement]:
+    """How far each two raters agree who have rated the same; one without a name is a rater too.
+
+    Raises UserError when the file cannot be read.
+    """
+    by_rater: dict[str, dict[tuple[str, str, str], str]] = {}
+    for (rater, arm, other, question), winner in _last_verdicts(home).items():
+        verdict = {arm: "first", other: "second"}.get(winner, winner)
+        by_rater.setdefault(rater, {})[arm, other, question] = verdict
+    found = []
+    for rater, second in combinations(sorted(by_rater), 2):
+        both = sorted(by_rater[rater].keys() & by_rater[second].keys())
+        if both:
+            pairs = [(by_rater[rater][key], by_rater[second][key]) for key in both]
+            share = sum(one == two for one, two in pairs) / len(pairs)
+            counts = [Counter(column) for column in zip(*pairs, strict=True)]
+            chance = sum(counts[0][verdict] * counts[1][verdict] for verdict in counts[0]) / len(pairs) ** 2
+            found.append(Agreement(rater, second, len(pairs), share, (share - chance) / (1 - chance) if chance < 1 else None))
+    return found
+
+
+def _last_verdicts(home: Home) -> dict[tuple[str, str, str, str], str]:
+    """By rater, the two arms by name and the question: the arm that won, "tie" or "both bad"."""
+    names = {row["rating"]: row["name"] for row in _read(home, "SELECT * FROM raters")} if _names_raters(home) else {}
+    last = {}
+    for row in _read(home, "SELECT id, question, first_arm, second_arm, verdict FROM ratings ORDER BY id"):
+        arms = (row["first_arm"], row["second_arm"])
+        arm, other = sorted(arms)
+        winner = {"first": arms[0], "second": arms[1]}.get(row["verdict"], row["verdict"])
+        last[names.get(row["id"], ""), arm, other, row["question"]] = winner
+    return last
+
+
+def _names_raters(home: Home) -> bool:
+    """Whether the file has the table of raters, which earlier versions did not make."""
+    return bool(_read(home, "SELECT name FROM sqlite_master WHERE name = 'raters'"))
 
 
 def _now() -> str:

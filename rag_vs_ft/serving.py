@@ -57,9 +57,24 @@ POLICY = (
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
 
+# Streamlit adds an entry to the browser's history for each choice that goes into the address, so Back needed several presses.
+# An entry is a page, a conversation, an answer or a passage; what is chosen there replaces it.
+_HISTORY = b"""<script>
+{
+  const push = history.pushState.bind(history);
+  const keys = ["c", "answer", "document", "chunk"];
+  const place = url => JSON.stringify([url.pathname, ...keys.map(key => url.searchParams.get(key))]);
+  history.pushState = (state, unused, address) => {
+    const to = new URL(address ?? location.href, location.href);
+    if (place(to) === place(new URL(location.href))) history.replaceState(state, unused, address);
+    else push(state, unused, address);
+  };
+}
+</script>"""
+
 # What Streamlit's own page says before and after there is a server that could say it better.
 WORDS = {
-    b"<title>Streamlit</title>": b"<title>rag-vs-ft</title>",
+    b"<title>Streamlit</title>": b"<title>rag-vs-ft</title>" + _HISTORY,
     b"Is Streamlit still running? If you accidentally stopped Streamlit, just restart it in your terminal:": (
         b"The server of rag-vs-ft does not answer. If it was stopped, start it again in a terminal; conversations are kept:"
     ),

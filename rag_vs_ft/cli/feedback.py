@@ -26,9 +26,15 @@ def feedback_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
     from rag_vs_ft import feedback
 
     place = settings.home(home)
-    found, preferred = feedback.read_feedback(place), feedback.preferences(place)
+    found, preferred, agreed = feedback.read_feedback(place), feedback.preferences(place), feedback.agreements(place)
     if as_json:
-        show({"feedback": found, "preferences": [asdict(one) for one in preferred]})
+        show(
+            {
+                "feedback": found,
+                "preferences": [asdict(one) for one in preferred],
+                "agreements": [asdict(one) for one in agreed],
+            }
+        )
         return
     for row in found:
         print(f"{row['time'][:16]}  {_THUMBS.get(row['thumb'], '-'):4}  {row['model']}  {_line(row['question'])}")
@@ -37,6 +43,9 @@ def feedback_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
                 print(f"    {title}: {_line(row[title])}")
     for one in preferred:
         print(f"{one.arm} against {one.other}: {one.wins} wins, {one.ties} ties, {one.losses} losses")
+    for pair in agreed:
+        kappa = "" if pair.kappa is None else f", Cohen's kappa {pair.kappa:.2f}"
+        print(f"{pair.rater or 'no name'} and {pair.other or 'no name'}: {pair.share:.0%} of {pair.rated} agree{kappa}")
     if not found and not preferred:
         say("no feedback yet: people give it in the app, rag-vs-ft app")
 

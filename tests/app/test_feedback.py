@@ -8,7 +8,16 @@ import threading
 import pytest
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.feedback import database_path, preferences, read_feedback, store_feedback, store_rating
+from rag_vs_ft.feedback import (
+    agreements,
+    database_path,
+    preferences,
+    rated_questions,
+    read_feedback,
+    store_feedback,
+    store_rating,
+    verify,
+)
 from rag_vs_ft.records import Answer, Chunk, Hit
 
 
@@ -57,6 +66,34 @@ def test_the_last_rating_of_a_question_counts(home) -> None:
     rate(home, "first", arms=("b", "a"))
     (only,) = preferences(home)
     assert (only.wins, only.losses) == (0, 1)
+
+
+def test_raters_are_kept_apart_and_their_agreement_is_cohens(home) -> None:
+    verdicts = {"ann": "first first second tie tie", "bob": "first second second tie first"}
+    for rater, given in verdicts.items():
+        for number, verdict in enumerate(given.split()):
+            store_rating(home, f"q{number}", ("a", "b"), ("x", "y"), verdict, rater)
+    store_rating(home, "q0", ("b", "a"), ("y", "x"), "first", "bob")  # again, and the other way round
+    store_rating(home, "q0", ("b", "a"), ("y", "x"), "second", "bob")
+    (only,) = preferences(home)
+    assert (only.wins, only.ties, only.losses) == (4, 3, 3)
+    # By hand: 3 of 5 agree; by chance (2*2 + 1*2 + 2*1) / 25 = 0.32; (0.6 - 0.32) / 0.68
+    (pair,) = agreements(home)
+    assert (pair.rater, pair.other, pair.rated, pair.share) == ("ann", "bob", 5, 0.6)
+    assert pair.kappa == pytest.approx(0.28 / 0.68)
+    assert rated_questions(home, ("b", "a"), "ann") == {f"q{number}" for number in range(5)}
+    assert rated_questions(home, ("a", "b"), "eve") == set()
+    assert verify(home) == []
+
+
+def test_a_file_of_before_there_were_raters_is_read_and_written(home) -> None:
+    rate(home, "first")
+    with sqlite3.connect(database_path(home)) as opened:
+        opened.execute("DROP TABLE raters")
+    assert preferences(home)[0].wins == 1 and agreements(home) == [] and verify(home) == []
+    store_rating(home, "q", ("a", "b"), ("x", "y"), "first", "ann")
+    (pair,) = agreements(home)
+    assert (pair.rater, pair.other, pair.share, pair.kappa) == ("", "ann", 1.0, None)
 
 
 def test_ties_alone_have_no_share(home) -> None:
