@@ -33,6 +33,9 @@ BACKENDS = ("bm25s", "rank-bm25")
 VERSION = 2
 """Raised whenever the same text and settings would give other terms."""
 
+PAIRS_WEIGHT = 0.2
+"""Of a word pair's score beside a word's, chosen on six sets (docs/notebook.md). As ordinary terms (1) they harm short texts."""
+
 _NAME_MARK = re.compile(r"[._/:@]")
 
 
@@ -214,8 +217,16 @@ class Lexical:
             return _RankBm25(self.folder, self.settings) if self.settings.backend == "rank-bm25" else _Bm25s(self.folder)
 
     def scores(self, query: str) -> NDArray[np.float32]:
-        """BM25 score of every row for `query`, shape (rows,); 0 where nothing matches."""
-        return self._scorer.scores(self.terms(query))
+        """Score of every row for `query`, shape (rows,); 0 where nothing matches: BM25 of its words, and `PAIRS_WEIGHT` times
+        that of its word pairs."""
+        words, pairs = self.scores_of(query)
+        return words + PAIRS_WEIGHT * pairs
+
+    def scores_of(self, query: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """BM25 scores of every row for the words of `query`, and for its pairs of neighbouring words."""
+        terms = self.terms(query)
+        words, pairs = [term for term in terms if " " not in term], [term for term in terms if " " in term]
+        return self._scorer.scores(words), self._scorer.scores(pairs)
 
 
 def build(

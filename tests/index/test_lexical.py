@@ -62,7 +62,10 @@ def test_rank_bm25_scores_as_the_library_does(tmp_path) -> None:
     index = lexical.load(tmp_path)
     expected = BM25Okapi([analyzer.terms(text) for text in TEXTS], k1=1.5, b=0.75)
     for query in ("policies", "az aks", "v1.27 supported"):
-        np.testing.assert_allclose(index.scores(query), expected.get_scores(analyzer.terms(query)), rtol=1e-6)
+        terms = analyzer.terms(query)
+        words = expected.get_scores([term for term in terms if " " not in term])
+        pairs = expected.get_scores([term for term in terms if " " in term])
+        np.testing.assert_allclose(index.scores(query), words + lexical.PAIRS_WEIGHT * pairs, rtol=1e-6)
 
 
 def test_bm25s_agrees_with_the_formula_worked_by_hand(tmp_path) -> None:
@@ -165,3 +168,13 @@ def test_an_english_index_says_nothing_of_languages_and_opens_as_one_of_earlier_
         lexical.build(tmp_path, ["one", "two"], Analyzer(), Bm25Settings(), languages)
         assert "languages" not in (tmp_path / "analyzer.json").read_text()
         assert lexical.load(tmp_path).languages == ("en",)
+
+
+@pytest.mark.parametrize("backend", lexical.BACKENDS)
+def test_a_pair_weighs_less_than_a_word(tmp_path, backend) -> None:
+    texts = ["a cloud hsm here", "hsm of a cloud", "cloud", "other things", "more of other things", "nothing"]
+    index = lexical.build(tmp_path, texts, Analyzer(), Bm25Settings(backend=backend))
+    words, pairs = index.scores_of("cloud hsm")
+    assert [row for row, score in enumerate(pairs) if score] == [0] and words[1] > 0
+    assert index.scores("cloud hsm") == pytest.approx(words + lexical.PAIRS_WEIGHT * pairs)
+    assert not index.scores("zebra").any()
