@@ -249,18 +249,23 @@ def publishing(final: Path) -> Iterator[Path]:
         raise
 
 
+def sweep_scratch(folder: Path) -> None:
+    """Remove what dead processes have left of `scratch` in `folder`."""
+    for left in folder.glob(".scratch-*-*"):
+        import psutil
+
+        if not psutil.pid_exists(int(number) if (number := left.name.split("-")[1]).isdigit() else -1):
+            discard(left)
+
+
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
     """Yield an empty folder below `folder` that is removed when the block ends, with those that dead processes have left there.
 
     For what several processes may make at once, each for itself.
     """
-    import psutil
-
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".scratch-*-*"):
-        if not psutil.pid_exists(int(number) if (number := left.name.split("-")[1]).isdigit() else -1):
-            discard(left)
+    sweep_scratch(folder)
     made = folder / f".scratch-{os.getpid()}-{secrets.token_hex(4)}"
     _step("mkdir", made)
     made.mkdir()

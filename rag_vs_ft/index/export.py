@@ -47,6 +47,7 @@ def exported(model: SentenceModel, precision: str) -> Path:
     folder = settings.cache_folder() / "onnx"
     target = folder / f"{model.weights_sha256[:16]}-{model.layout}-{precision}-v{VERSION}.onnx"
     if target.is_file():
+        files.sweep_scratch(folder)
         return target
     model.check_weights()
     try:
