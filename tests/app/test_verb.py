@@ -77,8 +77,8 @@ def test_nothing_is_reported_and_no_file_is_served() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--address", "0.0.0.0"], "without a password"),
-        (["--host", "docs.example.org"], "without a password"),
+        (["--address", "0.0.0.0"], "without RAG_VS_FT_PASSWORD"),
+        (["--host", "docs.example.org"], "without RAG_VS_FT_PASSWORD"),
         (["--base-path", "/a b"], "base path"),
         (["--base-path", "/../x"], "base path"),
         (["--address", "evil/../x"], "not an address"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rag_vs_ft import catalogue
+from rag_vs_ft import files as kept
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.index import build, chunking, dense, generations
@@ -390,11 +391,11 @@ def test_another_embedder_is_refused_with_the_command_that_mends_it(index, home,
 
 
 def rewrite(index: Index, change) -> None:
-    """Change the manifest of an index on the disk."""
+    """Change the manifest of an index on the disk, as another version would have written it."""
     path = index.generation.folder / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = kept.unsealed(json.loads(path.read_text(encoding="utf-8")))
     change(manifest)
-    path.write_text(json.dumps(manifest), encoding="utf-8")
+    path.write_text(json.dumps(kept.sealed(manifest)), encoding="utf-8")
 
 
 def test_another_analyzer_is_refused(index, home) -> None:
