@@ -262,7 +262,7 @@ def test_a_run_is_trained_from_the_page_and_a_failure_is_told(built, open_page, 
     at.run()
     assert "mine is trained" in at.success[0].value
     assert {metric.label: metric.value for metric in at.metric}["State"] == "finished"
-    table = next((built.corpora / "docs").glob("*.parquet"))
+    table = next((built.corpora / "docs").glob("documents-*.parquet"))
     table.write_bytes(b"x" * table.stat().st_size)
     at.text_input[0].set_value("other").run()
     button(at, "Train").click().run()
@@ -273,7 +273,7 @@ def test_a_run_is_trained_from_the_page_and_a_failure_is_told(built, open_page, 
 
 @pytest.mark.slow
 def test_a_run_with_changed_settings_is_stopped_and_resumed_from_the_page(built, open_page, ended_job) -> None:
-    sizes = {**SIZES, "steps": "100000", "eval_every": "5"}
+    sizes = {**SIZES, "steps": "100000", "eval_every": "5", "patience": "0"}
     job = work_jobs.start(built, "train", "Training first", {**SCRATCH, "run": "first", "overrides": sizes})
     while work_jobs.find(built, job.id).running and not list((built.runs / "first").glob("checkpoints/step-*")):
         time.sleep(0.1)

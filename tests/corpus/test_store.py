@@ -398,7 +398,7 @@ def test_nothing_of_a_name_or_title_steers_a_terminal(write_files: Write, home: 
     with pytest.raises(UserError, match="usable path"):
         store.add("nobody", "~nosuchuser/x", home=home)
     with pytest.raises(UserError, match="usable path"):
-        store.add("nul", "a\0b", home=home)
+        store.add("no-path", "a\0b", home=home)
 
 
 def test_a_line_nested_too_deep(home: Home, tmp_path: Path) -> None:

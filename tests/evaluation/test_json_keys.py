@@ -77,7 +77,8 @@ KEYS = {
         split splits(*))
     """,
     "feedback list": """
-        (feedback[answer answer_id chunk_ids generation index_name model note question settings(*) thumb time]
+        (agreements[kappa other rated rater share]
+        feedback[answer answer_id chunk_ids generation index_name model note question settings(*) thumb time]
         preferences[arm both_bad interval losses other share ties wins])
     """,
     "feedback export": "(file rows)",
@@ -167,6 +168,7 @@ def place(world: Path, tmp_path_factory: pytest.TempPathFactory) -> settings.Hom
     answer = Answer("13 units", (1,), (), 1, 1, 0.1, "model")
     feedback.store_feedback(home, "a", "Which limit?", answer, thumb=1)
     feedback.store_rating(home, "Which limit?", ("a", "b"), ("13", "14"), "first")
+    feedback.store_rating(home, "Which limit?", ("a", "b"), ("13", "14"), "tie", "Ann")
     task = {"id": "20260101-1", "work": "index", "title": "Indexing", "arguments": {}, "started": 0.0, "pid": 1, "created": 0.0}
     end = {"state": "finished", "notes": [], "hint": "", "seconds": 1.0, "stage": "embed", "detail": ""}
     files.write_text(jobs.folder(home) / "20260101-1.jsonl", json.dumps(task) + "\n" + json.dumps(end) + "\n")
