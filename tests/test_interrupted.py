@@ -15,7 +15,7 @@ import pytest
 from rag_vs_ft import conversations, feedback, settings
 
 HERE = Path(__file__).parent
-HEAVY = ("index-build", "index-update", "rollback", "publish", "train", "resume", "eval", "eval-resume", "pull", "conversion")
+HEAVY = ("index-build", "index-update", "rollback", "publish", "eval", "eval-resume", "pull", "conversion")
 
 
 def tried(sample: int, *verbs: str) -> list[dict[str, object]]:

@@ -84,7 +84,7 @@ def test_every_command_of_the_pages_runs(tmp_path) -> None:
             assert done.returncode == 0, f"{page}: {line}\n{done.stdout}{done.stderr}"
 
 
-RUN_ELSEWHERE = ("app", "train", "sample", "eval", "report")
+RUN_ELSEWHERE = ("app", "serve", "mcp", "train", "sample", "eval", "report")
 """Verbs that run for minutes or until they are stopped; their own tests run them, and what asks the run they make."""
 
 

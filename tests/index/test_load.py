@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,8 @@ def test_threads_and_processes_read_while_generations_change(tmp_path: Path, hom
         write(tmp_path / "docs", edition)
         store.update("docs", home=home)
         assert build.update("docs", home).published
+        # The generation before is kept: a reader has until the second switch to finish, and a busy machine is slow.
+        time.sleep(0.3)
     done.set()
     stop.touch()
     for thread in threads:
