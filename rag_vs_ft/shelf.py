@@ -66,7 +66,8 @@ class Shelf:
         Raises NotServed when there is none of this name, CheckFailed when none of its generations is whole.
         """
         if name not in self.indexes():
-            raise NotServed(f"there is no index {name!r} here", "GET /indexes lists those there are")
+            there = ", ".join(self.indexes()) or "none yet: rag-vs-ft index build NAME --corpus CORPUS"
+            raise NotServed(f"there is no index {name!r} here", f"there: {there}")
         answers = generations.current(generations.index_folder(name, self.home))
         with self._opening:
             index = self._open.pop(name, None)

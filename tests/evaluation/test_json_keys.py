@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from rag_vs_ft import cli, feedback, files, jobs, settings
+from rag_vs_ft.corpus import store
+from rag_vs_ft.index import build, generations
 from rag_vs_ft.records import Answer
 from rag_vs_ft.training.record import Plan, RunOutcome
 from rag_vs_ft.training.train import RunResult
@@ -21,7 +23,7 @@ MAPS = frozenset(
     {
         *("arguments", "balance", "by_tag", "commits", "evidence", "failed", "files", "finish", "funnel", "intervals", "kinds"),
         *("languages", "matched", "note_examples", "notes", "restricted", "seconds", "settings", "skipped", "skipped_examples"),
-        *("splits", "summary", "tags"),
+        *("splits", "summary", "tags", "damaged", "finished"),
     }
 )
 """Objects whose keys are data (reasons, kinds, tags, names of files): written as `*`."""
@@ -64,7 +66,14 @@ KEYS = {
         seconds(*) seconds_in_all threads vectors(version)))
     """,
     "index list": "(indexes)",
+    "index build": f"({COUNTS} generation index published seconds(*))",
     "index update": f"({COUNTS} generation index published seconds(*))",
+    "index rollback": "(generation index)",
+    "corpus verify": "(corpus faults ok)",
+    "runs list": "(damaged(*) runs)",
+    "results list": "(damaged(*) finished(*) stopped)",
+    "models verify": "(faults model ok)",
+    "doctor": "(found[faults kind name ok todo] ok)",
     "search": f"({HITS} index_generation notices)",
     "ask": f"""
         (answer citations completion_tokens dropped_hits engine finish {HITS} index_generation model notices prompt_tokens
@@ -198,6 +207,14 @@ def test_every_verb_prints_the_keys_that_it_always_did(
     files.write_text(docs / "faq.yml", FAQ)
     files.write_text(docs / "page.md", "# Vaults\n\nA deleted vault is kept for 90 days.\n")
     files.write_text(docs / "other.txt", "The port is 443.\n")
+    embedder = generations.current(place.indexes / "handbook").manifest.inputs.embedder.name
+
+    def second_generation() -> str:
+        files.write_text(docs / "new.md", "# News\n\nThe port is 444.\n")
+        store.update("docs", home=place)
+        build.update("docs", place)
+        return "docs"
+
     found = {
         "corpus add": keys("corpus", "add", "docs", docs),
         "corpus update": keys("corpus", "update", "docs"),
@@ -206,7 +223,14 @@ def test_every_verb_prints_the_keys_that_it_always_did(
         "index verify": keys("index", "verify", "handbook"),
         "index info": keys("index", "info", "handbook"),
         "index list": keys("index", "list"),
+        "index build": keys("index", "build", "docs", "--embedder", embedder, "--precision", "fp32", "--chunk-size", "32"),
         "index update": keys("index", "update", "handbook"),
+        "index rollback": keys("index", "rollback", second_generation()),
+        "corpus verify": keys("corpus", "verify", "docs"),
+        "runs list": keys("runs", "list"),
+        "results list": keys("results", "list"),
+        "models verify": keys("models", "verify", "all-minilm-l6-v2"),
+        "doctor": keys("doctor"),
         "search": keys("search", "limit of alpha", "--index", "handbook"),
         "ask": keys("ask", "limit of alpha", "--index", "handbook", "--model", model, "--max-new-tokens", "3"),
         "eval-retrieval": keys("eval-retrieval", "--index", "handbook", "--questions", questions),

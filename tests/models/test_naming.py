@@ -48,7 +48,7 @@ def test_a_run_and_a_folder_of_one_name_are_an_error_that_names_both(world: Home
         lambda: load_tokenizer("nano", world),
         lambda: training_cost(world, "nano"),
     ):
-        with pytest.raises(UserError, match=r"'nano' means 2 things: the run nano .* and the folder .*/work/nano") as error:
+        with pytest.raises(UserError, match=r"'nano' means 2 things: the run nano .* and the folder .*/nano") as error:
             use()
         assert "write run:nano for the run" in error.value.hint and "./nano for the folder" in error.value.hint
     assert naming.resolve("run:nano", world).run == "nano"
