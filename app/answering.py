@@ -145,8 +145,8 @@ class Answering:
 
         def found(hits: Sequence[Hit]) -> None:
             if index is not None:
-                self._found(index, query, hits)
-            if not chosen["rerank"]:  # taken only now: no visitor's search waits for another's answer
+                self._found(index, follow_ups.joined(turn.earlier, query), hits)
+            if not before:  # taken only now: no visitor's search waits for another's answer
                 take_model()
 
         def written(piece: str) -> None:
@@ -160,7 +160,9 @@ class Answering:
                 self._saved = time.perf_counter()
                 conversations.save(self._home, self._conversation, turn)
 
-        if index is None or chosen["rerank"]:  # a reranker may be the model itself
+        rewrite = chosen.get("rewrite", False)  # a conversation of an earlier version does not say
+        before = index is None or bool(chosen["rerank"]) or rewrite  # a reranker may be the model itself
+        if before:
             take_model()
         try:
             turn.answer = ask(
@@ -174,6 +176,8 @@ class Answering:
                     max_new_tokens=chosen["max_new_tokens"],
                     sampling=Sampling(chosen["temperature"]),
                     earlier=turn.earlier,
+                    cite=chosen.get("cite", False),
+                    rewrite=rewrite,
                 ),
                 index,
                 on_text=written,

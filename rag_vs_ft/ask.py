@@ -68,7 +68,7 @@ def search(request: SearchRequest, index: Index) -> Found:
 class AskRequest:
     """A question and how it is to be answered: the search (`k` to `rerank_depth`), the prompt's template, and the decoding, which
     also ends before any of `stop`. `earlier` are the questions of the conversation before it, oldest first; `cite` asks
-    the model for the numbers of the passages.
+    the model for the numbers of the passages, and `rewrite` to rewrite a question that refers to an earlier one.
     """
 
     question: str
@@ -83,6 +83,7 @@ class AskRequest:
     stop: tuple[str, ...] = ()
     earlier: tuple[str, ...] = ()
     cite: bool = False
+    rewrite: bool = False
 
 
 def ask(
@@ -102,7 +103,7 @@ def ask(
     generation.
     """
     started = time.perf_counter()
-    asked = follow_ups.joined(request.earlier, request.question)
+    asked = follow_ups.standalone(lm if request.rewrite else None, request.earlier, request.question)
     told = (f"read as: {asked}",) if asked != request.question else ()
     hits: list[Hit] | None = None
     if index is not None:

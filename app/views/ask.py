@@ -89,6 +89,13 @@ def choose_settings(indexes: list[str], models: list[str]) -> dict[str, Any]:
         chosen["max_new_tokens"] = st.slider(
             "Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, key="max_new_tokens", **_BOUND
         )
+        chosen["cite"] = st.toggle("Ask for citations", key="cite", help="As [1] in the answer; small models cannot.", **_BOUND)
+        chosen["rewrite"] = st.toggle(
+            "Let the model rewrite follow-ups",
+            key="rewrite",
+            help="Off: a question that refers to an earlier one is read together with it, which small models do better.",
+            **_BOUND,
+        )
         chosen["show_prompt"] = st.toggle("Show the prompt", key="show_prompt", **_BOUND)
     return chosen
 

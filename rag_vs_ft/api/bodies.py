@@ -89,6 +89,7 @@ class ChatBody(BaseModel):
     metadata: dict[str, str] | None = None
     store: Literal[False] | None = False
     cite: bool = Field(False, description="Ask the model to cite passages as [1].")
+    rewrite: bool = Field(False, description="Let the model rewrite a question that refers to an earlier one.")
     sources: bool = Field(True, description="Write the passages that the answer rests on below it.")
 
     @property

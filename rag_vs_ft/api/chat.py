@@ -33,6 +33,7 @@ class Chat:
             ),
             stop=body.stops,
             cite=body.cite,
+            rewrite=body.rewrite,
             earlier=tuple(message.text for message in body.messages[:-1] if message.role == "user"),
         )
         others = sum(message.role in ("system", "developer") for message in body.messages)

@@ -27,7 +27,7 @@ MAX_TOKENS = 48
 
 _REFERS = re.compile(
     r"^(?:and|or|but|so|then|also|what about|how about)\b"
-    r"|\b(?:it|its|they|them|their|theirs|that|this|these|those|one|ones|there|others?|another|instead|either|neither|both|same)\b",
+    r"|\b(?:it|its|they|them|their|theirs|that|this|these|those|one|ones|others?|another|instead|either|neither|both|same)\b",
     re.IGNORECASE,
 )
 MOST_WORDS = 12
@@ -47,6 +47,14 @@ def joined(earlier: Sequence[str], question: str) -> str:
     return f"{next((one for one in reversed(earlier) if not depends(one)), earlier[-1])} {question}"
 
 
+def standalone(lm: LanguageModel | None, earlier: Sequence[str], question: str) -> str:
+    """`question` as it is searched and asked: rewritten by `lm` where it depends on an earlier one, or, without a model and
+    where the model writes no question, joined with that one."""
+    if lm is None or not earlier or not depends(question):
+        return joined(earlier, question)
+    return rewrite(lm, earlier, question) or joined(earlier, question)
+
+
 def rewrite(lm: LanguageModel, earlier: Sequence[str], question: str) -> str:
     """`question` as `lm` rewrites it, given the questions before it, oldest first; "" when what it writes is no question."""
     shown = "".join(f"Question: {one}\nQuestion: {two}\nRewritten: {three}\n\n" for one, two, three in _EXAMPLES)
@@ -59,6 +67,8 @@ def rewrite(lm: LanguageModel, earlier: Sequence[str], question: str) -> str:
 
 
 def _prompt(lm: LanguageModel, asked: str) -> Prompt:
+    if lm.server:  # it puts its own template around the message
+        return Prompt(f"{_TASK}\n\n{asked}", (), (), (), (), (), "chat")
     if not lm.chat:
         return continue_text(lm, f"{_TASK}\n\n{asked}")
     before, after = frame(lm)

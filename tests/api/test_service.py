@@ -183,6 +183,9 @@ def test_a_follow_up_is_read_with_the_question_before_it(served):
     about = served.openai.chat.completions.create(model="docs@extractive", messages=messages).model_extra["rag_vs_ft"]
     assert "read as: What is the port of the vault? And how long is it kept?" in about["notices"]
     assert any("1 system messages were not read" in notice for notice in about["notices"])
+    ways = {"max_tokens": 3, "extra_body": {"rewrite": True, "cite": True}}
+    about = served.openai.chat.completions.create(model="docs", messages=messages, **ways).model_extra["rag_vs_ft"]
+    assert any(notice.startswith("read as: ") for notice in about["notices"])
 
 
 @pytest.mark.parametrize(
@@ -371,8 +374,15 @@ def test_eight_clients_see_whole_generations_while_an_index_is_updated(tmp_path,
     seen: set[tuple[str, str]] = set()
     failed: list[str] = []
 
-    def client(_: int) -> None:
+    def client(number: int) -> None:
         while not done.is_set():
+            if number % 2:
+                chat = server.openai.chat.completions.create(
+                    model="docs@extractive", messages=question("Which port has the version?")
+                )
+                about = chat.model_extra["rag_vs_ft"]
+                seen.update((about["index_generation"], hit["text"]) for hit in about["hits"] if hit["document_id"] == "news.md")
+                continue
             answer = server.http.post("/search", json={"question": "port version news", "index": "docs", "k": 10})
             if answer.status_code != 200:
                 failed.append(answer.text)

@@ -35,6 +35,15 @@ def test_a_question_that_depends_on_another_is_read_with_it(earlier, question, s
     assert follow_ups.joined(earlier, question) == searched
 
 
+def test_without_a_model_or_a_question_of_it_the_two_are_joined(monkeypatch):
+    assert follow_ups.standalone(None, [VAULT], "And why?") == f"{VAULT} And why?"
+    monkeypatch.setattr(follow_ups, "rewrite", lambda *_: "")
+    assert follow_ups.standalone(object(), [VAULT], "And why?") == f"{VAULT} And why?"
+    monkeypatch.setattr(follow_ups, "rewrite", lambda *_: "Why is a vault kept?")
+    assert follow_ups.standalone(object(), [VAULT], "And why?") == "Why is a vault kept?"
+    assert follow_ups.standalone(object(), [VAULT], "How many pools are there in a cluster?") != "Why is a vault kept?"
+
+
 def test_every_follow_up_of_the_measurement_is_one():
     from pathlib import Path
 
