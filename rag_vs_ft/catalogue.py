@@ -243,13 +243,19 @@ def list_models() -> list[dict[str, Any]]:
 
 def info(name: str) -> dict[str, Any]:
     """What is known of the model `name`, as JSON values; `state` is "ready", "damaged" or "not pulled"."""
+    entry, place = _kept(name)
+    return _record(entry, place)
+
+
+def _kept(name: str) -> tuple[Entry, Path]:
+    """What `name` is, and its folder in the cache. Raises UserError for a GGUF file that has not been converted."""
     if name.lower().endswith(GGUF) and (path := settings.user_path(name).resolve()).is_file():
         converted = converted_files().get(str(path))
         if converted is None:
             raise UserError(f"{path} has not been converted yet", "it is when it is first used: rag-vs-ft ask --model FILE")
-        return _record(Entry(str(path), "language", "", ()), converted)
+        return Entry(str(path), "language", "", ()), converted
     entry = find(name.removeprefix(PULLED))
-    return _record(entry, entry.folder)
+    return entry, entry.folder
 
 
 def _record(entry: Entry, place: Path) -> dict[str, Any]:
@@ -281,11 +287,14 @@ def is_whole(place: Path) -> bool:
 
 
 def converted_files() -> dict[str, Path]:
-    """The GGUF files that were converted and are still where they were: path -> the folder of the converted model."""
+    """The GGUF files that were converted and are still where they were: path -> the folder of the converted model.
+
+    One of a damaged folder is among them: it is converted again when it is used.
+    """
     found = {}
     for place in sorted((settings.cache_folder() / "gguf").glob("[!.]*")):
         record = manifest(place)
-        if record and record.name.lower().endswith(GGUF) and Path(record.name).is_file() and is_whole(place):
+        if record and record.name.lower().endswith(GGUF) and Path(record.name).is_file():
             found[record.name] = place
     return found
 
@@ -308,10 +317,9 @@ def _problem(place: Path) -> str | None:
 def verify(name: str) -> list[str]:
     """Compare every file of a pulled model with the manifest; the faults, each naming its file.
 
-    Raises UserError when there is no such model, or it has not been pulled.
+    Raises UserError when there is no such model, or it has not been pulled or converted.
     """
-    entry = find(name.removeprefix(PULLED))
-    place = entry.folder
+    entry, place = _kept(name)
     if not place.is_dir():
         raise UserError(f"the model {entry.name} is not on this machine", f"run: rag-vs-ft models pull {entry.name}")
     record = manifest(place)
@@ -321,6 +329,13 @@ def verify(name: str) -> list[str]:
     there = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
     faults += [f"{file} is not in the manifest" for file in sorted(there - set(record.files) - {MANIFEST})]
     return [f"{place}: {fault}" for fault in faults]
+
+
+def remedy(name: str) -> str:
+    """What to do about a damaged model `name`."""
+    entry, place = _kept(name)
+    again = "it is made again from its file" if entry.name.lower().endswith(GGUF) else f"rag-vs-ft models pull {entry.name}"
+    return f"remove {place}, then: {again}"
 
 
 def fingerprint(weights: Mapping[str, str]) -> str:

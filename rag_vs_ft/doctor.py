@@ -116,8 +116,7 @@ def _models(home: Home) -> Iterator[Finding]:
     for model in catalogue.list_models():
         if model["state"] != "not pulled":
             name = model["name"]
-            todo = f"remove {model['path']}, then: rag-vs-ft models pull {name}"
-            yield _finding("model", name, partial(catalogue.verify, name), todo)
+            yield _finding("model", name, partial(catalogue.verify, name), catalogue.remedy(name))
 
 
 KINDS: dict[str, Callable[[Home], Iterator[Finding]]] = {

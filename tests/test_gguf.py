@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny import save_adapter
 
-from rag_vs_ft import catalogue, gguf, pulling, settings
+from rag_vs_ft import catalogue, doctor, gguf, pulling, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models import naming
 from rag_vs_ft.models.generation import answer_question
@@ -358,8 +358,13 @@ def test_a_converted_folder_that_was_damaged_is_made_again(tmp_path: Path, monke
     monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path / "cache"))
     source = write_gguf(tmp_path / "tiny.gguf", tiny_model("llama", len(vocabulary())))
     place = pulling.from_gguf(source)
+    assert catalogue.verify(str(source)) == []
     (place / "model.safetensors").write_bytes(b"cut")
+    assert len(catalogue.verify(str(source))) == 1
+    (found,) = [finding for finding in doctor.examine(settings.home(tmp_path / "home")) if finding.faults]
+    assert found.name == str(source) and found.todo == f"remove {place}, then: it is made again from its file"
     assert (pulling.from_gguf(source) / "model.safetensors").stat().st_size > 1_000
+    assert not any(finding.faults for finding in doctor.examine(settings.home(tmp_path / "home")))
     monkeypatch.setattr(pulling, "memory_limit", lambda: 1_000)
     (place / "config.json").unlink()
     with pytest.raises(UserError, match="GB of memory to convert"):

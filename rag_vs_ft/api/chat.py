@@ -17,10 +17,10 @@ from rag_vs_ft.records import Answer
 class Chat:
     """One chat completion: the question it asks, and its answer in the fields that clients expect."""
 
-    def __init__(self, body: ChatBody, index: str | None) -> None:
+    def __init__(self, body: ChatBody) -> None:
         if body.messages[-1].role != "user":
             raise UserError("the last message is not the user's", "let it be the question, with the role user")
-        self.body, self.index = body, index
+        self.body = body
         self.id = f"chatcmpl-{secrets.token_hex(12)}"
         self.created = int(time.time())
         self.request = AskRequest(

@@ -200,7 +200,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def complete(body: ChatBody) -> Response:
         """A chat completion, whole or streamed, with the passages it rests on."""
         index, model_name = service.meant(body.model)
-        chat = Chat(body, index)
+        chat = Chat(body)
         checked_query(body.question)
         if body.stream:
             stream = _streamed(service, chat, index, model_name)

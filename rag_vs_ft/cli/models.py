@@ -53,15 +53,14 @@ def models_pull(
 
 @app.command("verify")
 def models_verify(name: str, as_json: JsonOption = False) -> None:
-    """Compare every file of a pulled model with its SHA-256; exits with 1 when one differs.
+    """Compare every file of a pulled or converted model with its SHA-256; exits with 1 when one differs.
 
     Example: rag-vs-ft models verify smollm2-135m-instruct
     """
     from rag_vs_ft import catalogue
     from rag_vs_ft.cli.doctor import show_faults
 
-    hint = f"remove {catalogue.find(name).folder}, then: rag-vs-ft models pull {name}"
-    show_faults("model", name, catalogue.verify(name), as_json, hint)
+    show_faults("model", name, catalogue.verify(name), as_json, catalogue.remedy(name))
 
 
 @app.command("info")

@@ -122,7 +122,8 @@ def read_record(folder: Path) -> RunRecord:
     try:
         found = files.read_json(path, hint)
     except FileNotFoundError as error:
-        raise UserError(f"there is no run {folder.name!r} in {folder.parent}", "start it without --resume") from error
+        hint = "rag-vs-ft runs list names those there are; a new one starts without --resume"
+        raise UserError(f"there is no run {folder.name!r} in {folder.parent}", hint) from error
     if found.get("format") != FORMAT:
         raise CheckFailed(f"{path}: format {found.get('format')!r}, this version reads {FORMAT}", hint)
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rag_vs_ft import cli, feedback, files, jobs, settings
+from rag_vs_ft import cli, feedback, files, jobs, pulling, settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.index import build, generations
 from rag_vs_ft.records import Answer
@@ -188,6 +188,7 @@ def place(world: Path, tmp_path_factory: pytest.TempPathFactory) -> settings.Hom
 def keys(place: settings.Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """The keys of what a command prints with --json."""
     monkeypatch.setenv("RAG_VS_FT_HOME", str(place.root))
+    monkeypatch.setenv("RAG_VS_FT_CACHE", str(place.root / "cache"))  # what is in the user's own is not this test's
 
     def run(*words: object) -> str:
         monkeypatch.setattr(sys, "argv", ["rag-vs-ft", *map(str, words), "--json"])
@@ -207,6 +208,7 @@ def test_every_verb_prints_the_keys_that_it_always_did(
     files.write_text(docs / "faq.yml", FAQ)
     files.write_text(docs / "page.md", "# Vaults\n\nA deleted vault is kept for 90 days.\n")
     files.write_text(docs / "other.txt", "The port is 443.\n")
+    pulling.pull("someone/model", source=model)
     embedder = generations.current(place.indexes / "handbook").manifest.inputs.embedder.name
 
     def second_generation() -> str:
@@ -229,7 +231,7 @@ def test_every_verb_prints_the_keys_that_it_always_did(
         "corpus verify": keys("corpus", "verify", "docs"),
         "runs list": keys("runs", "list"),
         "results list": keys("results", "list"),
-        "models verify": keys("models", "verify", "all-minilm-l6-v2"),
+        "models verify": keys("models", "verify", "someone/model"),
         "doctor": keys("doctor"),
         "search": keys("search", "limit of alpha", "--index", "handbook"),
         "ask": keys("ask", "limit of alpha", "--index", "handbook", "--model", model, "--max-new-tokens", "3"),
