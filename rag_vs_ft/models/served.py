@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.models.echoes import WAYS, Echo, number, placed
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.progress import Progress, silent
 
@@ -183,15 +184,6 @@ class Written:
     completion_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Echo:
-    """A text as the server read it: where each token begins, in characters, and its natural log-probability after those before it
-    (None for the first)."""
-
-    offsets: tuple[int, ...]
-    logprobs: tuple[float | None, ...]
-
-
 @dataclass
 class Server:
     """The connection to one model of a server. Threads may share it."""
@@ -290,31 +282,20 @@ class Server:
     def echo(self, text: str) -> Echo | None:
         """The log-probabilities of a text's own tokens, or None from a server that does not give them."""
         body = self._body({"prompt": text}, {"max_tokens": 1, "temperature": 0.0}, stream=False)
-        try:
-            found = self._json("POST", "/completions", body | {"echo": True, "logprobs": 1})
-        except ContextTooLong:
-            raise
-        except _NotThere:
-            return None
-        logprobs = _choice(found, self._strange).get("logprobs")
-        if not isinstance(logprobs, dict):
-            return None
-        tokens, values = logprobs.get("tokens"), logprobs.get("token_logprobs")
-        if not isinstance(tokens, list) or not isinstance(values, list) or len(tokens) != len(values):
-            return None
-        offsets, at = [], 0
-        for token in map(str, tokens):
-            offsets.append(at)
-            at += len(token)
-        spelled = "".join(map(str, tokens))
-        if not spelled.startswith(text):
-            # A start token may be spelled before the text; half characters are spelled otherwise.
-            begin = spelled.find(text)
-            if begin < 0:
+        for way, (asked, read) in enumerate(WAYS):
+            try:
+                choice = _choice(self._json("POST", "/completions", {**body, **asked}), self._strange)
+            except ContextTooLong:
+                raise
+            except _NotThere:
                 return None
-            offsets = [offset - begin for offset in offsets]
-        own = [number for number, offset in enumerate(offsets) if offset < len(text)]
-        return Echo(tuple(offsets[number] for number in own), tuple(_number(values[number]) for number in own))
+            except UserError:
+                if way == 0:
+                    raise
+                continue  # a server that does not know the field may refuse it
+            if (tokens := read(choice)) and (echo := placed(text, tokens)):
+                return echo
+        return None
 
     @property
     def scores(self) -> bool:
@@ -336,7 +317,7 @@ class Server:
             return False
         if not isinstance(logprobs, dict) or not logprobs.get("tokens") or not logprobs.get("token_logprobs"):
             return False
-        written, expected = str(logprobs["tokens"][0]), _number(logprobs["token_logprobs"][0])
+        written, expected = str(logprobs["tokens"][0]), number(logprobs["token_logprobs"][0])
         found = self.echo(text + written)
         if found is None or expected is None or None in found.logprobs[1:]:
             return False
@@ -474,13 +455,13 @@ class Server:
 
     def _tried(self, once: Callable[[], Any]) -> Any:
         """What `once` gives, after as many tries as may help. Raises UserError naming the address and what to do."""
-        for number in range(1, TRIES + 1):
+        for attempt in range(1, TRIES + 1):
             try:
                 return once()
             except _Passing as error:
-                wait = error.wait if error.wait is not None else 0.5 * 2 ** (number - 1)
+                wait = error.wait if error.wait is not None else 0.5 * 2 ** (attempt - 1)
                 # A server that is not there, or takes minutes, is not there a second later either.
-                last = number == TRIES or (error.kind in ("refused", "timeout") and number == 2)
+                last = attempt == TRIES or (error.kind in ("refused", "timeout") and attempt == 2)
                 if last or wait > LONGEST_WAIT:
                     later = f"; it asks to be left alone for {wait:g} s" if wait > LONGEST_WAIT else ""
                     raise UserError(
@@ -551,10 +532,6 @@ def _usage(found: Mapping[str, Any]) -> tuple[int | None, int | None]:
     values = [usage.get(f"{kind}_tokens") if isinstance(usage, dict) else None for kind in ("prompt", "completion")]
     prompt, completion = (value if type(value) is int and value >= 0 else None for value in values)
     return prompt, completion
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _said(text: str) -> str:

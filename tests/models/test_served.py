@@ -119,8 +119,10 @@ def test_what_a_server_lacks_is_said(stub: Stub) -> None:
     assert naming.run_of(lm.name, HOME) is None
 
 
-def test_scores_are_those_of_the_same_model_here(gpt2: LanguageModel) -> None:
-    """A server that echoes with log-probabilities, with real ones; one that gives those of other tokens is not believed."""
+@pytest.mark.parametrize("field", ["echo", "prompt_logprobs"])
+def test_scores_are_those_of_the_same_model_here(gpt2: LanguageModel, field: str) -> None:
+    """A server that gives real log-probabilities of a text, by OpenAI's field or by vLLM's; one that gives those of other tokens
+    is not believed."""
     import torch
 
     shifted = False
@@ -129,13 +131,19 @@ def test_scores_are_those_of_the_same_model_here(gpt2: LanguageModel) -> None:
         ids = gpt2.tokenizer(body["prompt"], add_special_tokens=False).input_ids
         with torch.inference_mode():
             logprobs = gpt2.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
-        if not body.get("echo"):
+        if field not in body:
+            if "logprobs" not in body or "echo" in body:
+                return Reply({"choices": [{"text": "!", "finish_reason": "length"}]})
             best = int(logprobs[-1].argmax())
             written = {"tokens": [gpt2.tokenizer.decode([best])], "token_logprobs": [float(logprobs[-1, best])]}
             return Reply({"choices": [{"text": written["tokens"][0], "logprobs": written, "finish_reason": "length"}]})
         at_fault = shifted and len(ids) > 1
         values = [None, *(float(logprobs[at + at_fault, token]) for at, token in enumerate(ids[1:]))]
         tokens = [gpt2.tokenizer.decode([token]) for token in ids]
+        if field == "prompt_logprobs":
+            inside = zip(ids[1:], values[1:], tokens[1:], strict=True)
+            entries = [{str(id): {"logprob": value, "rank": 1, "decoded_token": token}} for id, value, token in inside]
+            return Reply({"choices": [{"text": "!", "prompt_logprobs": [None, *entries], "finish_reason": "length"}]})
         choice = {"text": body["prompt"] + "!", "logprobs": {"tokens": [*tokens, "!"], "token_logprobs": [*values, -9.0]}}
         return Reply({"choices": [choice | {"finish_reason": "length"}]})
 
