@@ -22,6 +22,8 @@ STAGES = {
     "faiss": "Indexing the vectors",
     "documents": "Indexing whole documents",
     "step": "Training, steps",
+    "pull": "Downloading",
+    "verify": "Comparing every file with its checksum",
 }
 """What a stage is called on the page; others are shown by their own names."""
 _STATES = {

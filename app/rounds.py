@@ -39,6 +39,7 @@ class Wanted:
     questions: str
     own: str = ""
     after: str = ""
+    rater: str = ""
 
 
 def question_files() -> dict[str, Path]:
@@ -55,16 +56,21 @@ def rateable(path: str, changed: float) -> list[Question]:
 
 
 def prepare(wanted: Wanted, place: Home, progress: Progress) -> Round:
-    """Two of the arms at random, asked a question that was not rated for them yet, in random order."""
+    """Two of the arms at random, in random order, asked a question that this rater has not rated for them yet.
+
+    One that somebody else has rated comes first: only so can it be told how far they agree.
+    """
     random = SystemRandom()
     arms = arms_by_name()
     first, second = random.sample(wanted.arms, 2)
     question, expected = wanted.own, ""
     if not question:
         path = question_files()[wanted.questions]
-        rated = rated_questions(place, (first, second)) | {wanted.after}
+        rated = rated_questions(place, (first, second), wanted.rater) | {wanted.after}
+        others = rated_questions(place, (first, second)) - rated
         known = rateable(str(path), path.stat().st_mtime)
-        chosen = random.choice([one for one in known if one.question not in rated] or known)
+        new = [one for one in known if one.question not in rated]
+        chosen = random.choice([one for one in new if one.question in others] or new or known)
         question, expected = chosen.question, chosen.answer or ""
 
     def going_on(_: str = "") -> None:

@@ -59,6 +59,17 @@ def update_index(home: Home, progress: Progress, name: str, corpus: str, source:
     return [f"The index was updated: {counts.chunks_added:,} passages added, {counts.chunks_removed:,} removed."]
 
 
+def verify_index(home: Home, progress: Progress, name: str) -> list[str]:
+    """Compare every file of every generation of an index with its checksum. Raises CheckFailed with what is damaged."""
+    from rag_vs_ft.errors import CheckFailed
+    from rag_vs_ft.index import generations
+
+    progress("verify")
+    if faults := generations.verify_all(home.indexes / name):
+        raise CheckFailed("; ".join(faults), "build the index again, or roll back to a generation that is whole")
+    return [f"Every file of {name} is as it was built."]
+
+
 def evaluate(home: Home, progress: Progress, experiment: str, run: str, limit: int | None = None) -> list[str]:
     """Run an experiment; what an earlier attempt has computed is used again."""
     from rag_vs_ft.evaluation.harness import run_experiment
@@ -105,6 +116,7 @@ WORK: dict[str, Callable[..., list[str]]] = {
     "sample": build_sample,
     "index": build_index,
     "update": update_index,
+    "verify": verify_index,
     "evaluate": evaluate,
     "train": train,
     "resume": resume,

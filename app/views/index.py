@@ -131,15 +131,15 @@ def open_document(chunk: Chunk) -> None:
 
 
 def show_generations(index: Index) -> None:
-    """The generations that are kept: counts, size, age, state; update, verify and roll back."""
+    """The generations that are kept: counts, size and age; update, verify and roll back."""
     name, folder = index.name, index.generation.folder.parent
     kept = generations.all_generations(folder)
-    checked: dict[str, list[str]] = st.session_state.setdefault("checked", {})
-    st.dataframe([_row(one, one.name == index.generation.name, checked.get(str(one.folder))) for one in kept], hide_index=True)
-    for fault in (*(fault for one in kept for fault in checked.get(str(one.folder), [])), *generations.unreadable(folder)):
+    st.dataframe([_row(one, one.name == index.generation.name) for one in kept], hide_index=True)
+    for fault in generations.unreadable(folder):
         st.error(plain(fault))
-    title = f"Updating {name}"
+    title, verifying = f"Updating {name}", f"Verifying {name}"
     running = show_job("update", title=title) is not None
+    checking = show_job("verify", title=verifying) is not None
     with st.container(horizontal=True):
         place, corpus = home(), index.manifest.inputs.corpus.name
         if st.button("Update", icon=":material/sync:", disabled=running, help="Read the documents again and index what is new"):
@@ -153,9 +153,8 @@ def show_generations(index: Index) -> None:
         ):
             start_job("update", title, name=name, corpus=corpus, source=f"{SAMPLE}:update")
             st.rerun()
-        if st.button("Verify", icon=":material/verified:", help="Compare every file with its checksum"):
-            with st.spinner("Reading every file"):
-                checked.update({str(one.folder): generations.verify(one) for one in kept})
+        if st.button("Verify", icon=":material/verified:", disabled=checking, help="Compare every file with its checksum"):
+            start_job("verify", verifying, name=name)
             st.rerun()
         earlier = [one for one in kept if one.name < index.generation.name]
         if st.button("Roll back", icon=":material/undo:", disabled=running or not earlier, help="Answer from the one before"):
@@ -179,7 +178,7 @@ def read_from(place: Home, corpus: str) -> str:
         return ""
 
 
-def _row(generation: Generation, answers: bool, faults: list[str] | None) -> dict[str, Any]:
+def _row(generation: Generation, answers: bool) -> dict[str, Any]:
     manifest = generation.manifest
     age = datetime.now(UTC) - datetime.fromisoformat(manifest.created)
     hours = age.total_seconds() / 3600
@@ -192,7 +191,6 @@ def _row(generation: Generation, answers: bool, faults: list[str] | None) -> dic
         "MB": round(manifest.bytes / 1e6, 1),
         "embedder": f"{manifest.inputs.embedder.name} ({manifest.inputs.embedder.precision})",
         "vectors": manifest.dense.kind,
-        "files": "not checked" if faults is None else "as built" if not faults else f"{len(faults)} damaged",
     }
 
 

@@ -14,7 +14,7 @@ from resources import check_there, choose, home, page_title, plain, shortened, s
 from rounds import Round, Wanted, prepare, question_files
 
 from rag_vs_ft import settings
-from rag_vs_ft.feedback import Verdict, preferences, store_rating
+from rag_vs_ft.feedback import Verdict, agreements, preferences, store_rating
 
 VERDICTS: tuple[tuple[str, Verdict, str], ...] = (
     ("First is better", "first", "1"),
@@ -70,7 +70,8 @@ def show_round(current: Round) -> None:
 def keep(current: Round, verdict: Verdict) -> None:
     """Store the verdict; only then are the names shown."""
     with shown_errors("Keeping the rating"):
-        store_rating(home(), current.question, current.arms, current.answers, verdict)
+        rater = " ".join(st.session_state.get("rater", "").split())
+        store_rating(home(), current.question, current.arms, current.answers, verdict, rater)
         current.verdict = verdict
 
 
@@ -96,7 +97,27 @@ def show_preferences() -> None:
         ],
         hide_index=True,
     )
-    st.caption("Preferred: share of the ratings that were decided; the interval is Wilson's.")
+    st.caption(
+        "Preferred: share of the ratings that were decided, of each rater the last one of a question; the interval is Wilson's."
+    )
+    agreed = agreements(home())
+    if not agreed:
+        return
+    st.subheader("Agreement between raters")
+    st.dataframe(
+        [
+            {
+                "rater": one.rater or "no name",
+                "other": one.other or "no name",
+                "rated by both": one.rated,
+                "same verdict": f"{one.share:.0%}",
+                "Cohen's kappa": "" if one.kappa is None else f"{one.kappa:.2f}",
+            }
+            for one in agreed
+        ],
+        hide_index=True,
+    )
+    st.caption("Kappa: agreement beyond chance; 1 is perfect, 0 what chance gives.")
 
 
 def main() -> None:
@@ -108,6 +129,9 @@ def main() -> None:
     bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     with st.sidebar:
         index = choose("Index", indexes, "index", "sample", persist_state="session")
+        rater = st.text_input(
+            "Your name", key="rater", max_chars=40, placeholder="for ratings of your own", persist_state="session"
+        )
     st.caption("Two answers to one question, from two of the arms, without their names. Keys 1, 2, 3 and 0 rate; N goes on.")
     names = list(arms)
     check_there("Arm", names, "rated", names[:2])
@@ -119,7 +143,7 @@ def main() -> None:
 
     def wanted(own: str = "") -> Wanted:
         shown: Round | None = st.session_state.get("round")
-        return Wanted(tuple(chosen), index, questions, own, shown.question if shown else "")
+        return Wanted(tuple(chosen), index, questions, own, shown.question if shown else "", " ".join(rater.split()))
 
     # The typed question is taken once, and the set goes on after it.
     st.button(

@@ -53,18 +53,6 @@ def visit():
         browser.close()
 
 
-def back(page, test_id: str) -> None:
-    """Go back until the page shows this element: a page whose choices go into the address adds an entry for them."""
-    for _ in range(3):
-        page.go_back()
-        try:
-            page.get_by_test_id(test_id).wait_for(timeout=20_000)
-            return
-        except Exception:  # Playwright's own time-out, whose class is only there with Playwright
-            continue
-    raise AssertionError(f"{test_id} did not come back: {page.url}")
-
-
 def own_address_only(page, port: int) -> bool:
     own = tuple(f"{scheme}://localhost:{port}/" for scheme in ("http", "ws"))
     foreign = [url for url in page.requests if not url.startswith((*own, "data:", "blob:"))]
@@ -138,7 +126,7 @@ def test_an_answer_can_be_stopped_and_the_next_question_is_answered(built, endle
     with serving(built, tiny_cache) as port:
         visit.goto(f"http://localhost:{port}/tokens")  # a link into the app is the first that a new server is asked for
         visit.get_by_text("Look inside").wait_for()
-        visit.goto(f"http://localhost:{port}/?max_new_tokens=512&passages=false&model={endless}")
+        visit.goto(f"http://localhost:{port}/?max_new_tokens=512&passages=false&show_prompt=true&model={endless}")
         box = visit.get_by_test_id("stChatInputTextArea")
         box.fill("Tell me everything")
         box.press("Enter")
@@ -154,10 +142,15 @@ def test_an_answer_can_be_stopped_and_the_next_question_is_answered(built, endle
         box.fill("Which port?")
         box.press("Enter")
         visit.locator(".readable").nth(1).wait_for()
-        # Another page and back: the answer goes on meanwhile.
+        # Another page, a choice there, and one press of Back: the answer goes on meanwhile, and the settings are as they were.
         visit.get_by_test_id("stSidebarNav").get_by_text("Tokens").click()
         visit.get_by_label("Text", exact=True).wait_for()
-        back(visit, "stFeedback")
+        visit.get_by_text("Ask the model", exact=True).click()
+        visit.wait_for_url("**/tokens?*next=true*")
+        visit.go_back()
+        visit.get_by_test_id("stFeedback").wait_for()
+        assert "show_prompt=true" in visit.url
+        visit.get_by_text("Prompt:").first.wait_for()
         texts = visit.locator(".readable").all_inner_texts()
         assert len(texts) == 2 and len(texts[0]) < len(texts[1])
 

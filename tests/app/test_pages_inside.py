@@ -117,16 +117,20 @@ def test_the_sample_can_be_updated_to_what_comes_with_it(place, open_page, ended
     assert all(button.label != "Try an update" for button in at.button)
 
 
-def test_verify_names_the_damaged_file(built, open_page) -> None:
+def test_verify_names_the_damaged_file(built, open_page, ended_job) -> None:
     at = open_page("index", view="Generations")
     button(at, "Verify").click().run()
-    assert list(at.dataframe[0].value["files"]) == ["as built"]
+    ended_job("verify")
+    at.run()
+    assert at.success[0].value == r"Every file of docs is as it was built\."
     path = built.indexes / "docs" / "gen-000001" / "faiss.index"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     button(at, "Verify").click().run()
-    assert list(at.dataframe[0].value["files"]) == ["1 damaged"] and r"faiss\.index" in at.error[0].value
+    ended_job("verify", "failed")
+    at.run()
+    assert r"faiss\.index" in at.error[0].value and not at.success
 
 
 def test_update_while_another_process_builds_is_told(built, documents, open_page, ended_job) -> None:
