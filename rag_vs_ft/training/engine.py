@@ -31,7 +31,6 @@ from rag_vs_ft.training.data import IGNORE, Order, Row, Rows, collate
 from rag_vs_ft.training.presets import Preset
 
 OPTIMIZER = "optimizer.safetensors"
-TRAINER_STATE = "trainer_state.json"
 SCHEDULER = "scheduler.json"
 
 
@@ -162,7 +161,7 @@ class RunTrainer(Trainer):
                 save_file(states, place / OPTIMIZER)
                 schedule = {key: value for key, value in self.lr_scheduler.state_dict().items() if key != "lr_lambdas"}
                 files.write_json(place / SCHEDULER, schedule, indent=None)
-                self.state.save_to_json(str(place / TRAINER_STATE))
+                self.state.save_to_json(str(place / runs.TRAINER_STATE))
 
             place = runs.save_checkpoint(self.folder, self.state.global_step, write)
             runs.point(self.folder, "last", place)

@@ -100,7 +100,8 @@ def _scratch_tokenizer(preset: Preset, folder: Path, corpus: Corpus, where: sett
     with files.publishing(kept) as temporary:
         tokenizer.save_pretrained(temporary)
         files.write_record(temporary / "manifest.json", {"files": files.listed(temporary)})
-    return tokenizer
+    # Read back: what `from_pretrained` notes in a tokenizer's configuration is then in every checkpoint, resumed or not.
+    return load_tokenizer(str(kept), where)
 
 
 def embedding_rows(preset: Preset, tokens: int) -> int:

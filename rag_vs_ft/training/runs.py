@@ -30,6 +30,8 @@ from rag_vs_ft.training.record import FORMAT, RECORD, RunRecord, read_record
 
 METRICS = "metrics.jsonl"
 MANIFEST = "manifest.json"
+TRAINER_STATE = "trainer_state.json"
+"""In a checkpoint: the step, the losses, and the step of the lowest one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,15 @@ def last_whole_checkpoint(folder: Path, progress: Progress = silent) -> Path | N
 def point(folder: Path, name: str, place: Path) -> None:
     """Let `folder/name` ("best", "last") be the checkpoint `place`, replacing the old link in one step."""
     files.point(folder / name, place)
+
+
+def link(folder: Path, checkpoint: Path) -> None:
+    """Let `last` lead to `checkpoint`, and `best` to the one that its state names: a process may have died between the two."""
+    point(folder, "last", checkpoint)
+    state = files.read_json(checkpoint / TRAINER_STATE, "start a new run")
+    best = folder / "checkpoints" / checkpoint_name(state.get("best_global_step") or 0)
+    if best.is_dir():
+        point(folder, "best", best)
 
 
 def prune(folder: Path, keep: int) -> None:

@@ -270,7 +270,7 @@ def _open_run(folder: Path, description: RunRecord, resume: bool, tell: Progress
     if write:
         runs.rewind_metrics(folder, step)
         if checkpoint:
-            runs.point(folder, "last", checkpoint)
+            runs.link(folder, checkpoint)
     start = f"resuming from step {step}" if checkpoint else "there is no checkpoint yet: starting from the beginning"
     tell("resume", detail=start)
     return checkpoint

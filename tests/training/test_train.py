@@ -175,6 +175,20 @@ def test_resume_after_kill_is_bit_for_bit(base_home: Path, preset_file: str, str
     assert any("nothing to resume" in line for line in said)
 
 
+def test_a_run_that_died_before_best_was_pointed_to_ends_as_one_that_did_not(
+    base_home: Path, preset_file: str, straight: RunResult
+) -> None:
+    folder = base_home / "runs/unlinked"
+    shutil.copytree(straight.folder, folder, symlinks=True)
+    best = (folder / "best").resolve()
+    other = next(place for place in sorted((folder / "checkpoints").iterdir()) if place != best)
+    runs.point(folder, "best", other)
+    write_record(folder, read_record(folder).with_changes(state="training", result=None))
+    again = train("scratch", "docs", preset_file, "unlinked", home=base_home, resume=True)
+    assert (folder / "best").resolve() == best
+    assert again.outcome.best_step == straight.outcome.best_step and again.outcome.best_loss == straight.outcome.best_loss
+
+
 def test_run_that_ended_before_its_first_checkpoint_starts_again(base_home: Path, preset_file: str) -> None:
     class Stop(Exception):
         pass
