@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from rag_vs_ft import catalogue, conversations, feedback, jobs
+from rag_vs_ft import catalogue, conversations, conversions, feedback, jobs
 from rag_vs_ft.corpus import reading, store
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation import checks, ledger
@@ -119,6 +119,12 @@ def _models(home: Home) -> Iterator[Finding]:
             yield _finding("model", name, partial(catalogue.verify, name), catalogue.remedy(name))
 
 
+def _conversions(home: Home) -> Iterator[Finding]:
+    for folder, faults in conversions.verify():
+        todo = f"nothing: it is made again when it is next used, or remove {folder}" if faults else ""
+        yield Finding("conversion", f"{folder.parent.name}/{folder.name}", tuple(faults), todo)
+
+
 KINDS: dict[str, Callable[[Home], Iterator[Finding]]] = {
     "corpora": _corpora,
     "indexes": _indexes,
@@ -129,5 +135,6 @@ KINDS: dict[str, Callable[[Home], Iterator[Finding]]] = {
     "feedback": _feedback,
     "jobs": _jobs,
     "models": _models,
+    "conversions": _conversions,
 }
 """What is looked at, in the order in which it is shown."""

@@ -67,6 +67,7 @@ FOLDERS = {
     "feedback": "home/feedback.sqlite",
     "jobs": "home/jobs",
     "models": "cache/models/someone--model",
+    "conversions": "cache/onnx",
     "runs": "home/runs/run",
 }
 

@@ -10,7 +10,7 @@ LAYERS = (
     ("files",),
     ("settings", "sentencepieces"),
     ("__init__",),
-    ("records", "catalogue", "funnel", "environment", "gguf", "pickles", "pickles_child", "database"),
+    ("records", "catalogue", "conversions", "funnel", "environment", "gguf", "pickles", "pickles_child", "database"),
     ("pulling", "language"),
     ("overlap",),
     ("corpus",),

@@ -16,7 +16,8 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_vs_ft import files, settings
+from rag_vs_ft import files
+from rag_vs_ft.conversions import conversion
 from rag_vs_ft.index.sessions import OnnxSession, load_sentence_transformer
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ VERSION = 3
 LEAST_COSINE = {"fp32": 0.9999, "int8": 0.95}
 """Cosine to sentence-transformers' vectors under which an export is not used."""
 
+_FILE = "model.onnx"
 _PROBE = "Which node of the cluster keeps the logs, and for how many days? "
 
 
@@ -39,21 +41,20 @@ class CannotExport(Exception):
 
 
 def exported(model: SentenceModel, precision: str) -> Path:
-    """The ONNX file of `model` in the cache, made when it is missing.
+    """The ONNX file of `model` in the cache, made when it is missing or damaged.
 
     Raises CannotExport when the model cannot be traced or rounded, or when its vectors would be others. Where the cache cannot be
     written, the file is made for this process alone, and a warning is logged.
     """
-    folder = settings.cache_folder() / "onnx"
-    target = folder / f"{model.weights_sha256[:16]}-{model.layout}-{precision}-v{VERSION}.onnx"
-    if target.is_file():
-        files.sweep_scratch(folder)
-        return target
-    model.check_weights()
+    key = f"{model.weights_sha256[:16]}-{model.layout}-{precision}-v{VERSION}"
+
+    def make(folder: Path, scratch: Path) -> None:
+        model.check_weights()
+        files.rename(_export(model, precision, scratch), folder / _FILE)
+        files.discard(scratch.parent / f"{key}.onnx")  # kept without a checksum by earlier versions
+
     try:
-        with files.scratch(folder) as beside:
-            files.publish(_export(model, precision, beside), target)
-        return target
+        return conversion("onnx", key, make) / _FILE
     except OSError as error:
         reason = files.unusable(error).message
         logging.getLogger("rag_vs_ft").warning("%s; the model is converted again at each start", reason)

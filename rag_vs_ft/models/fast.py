@@ -13,12 +13,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rag_vs_ft import files, settings
+from rag_vs_ft.conversions import conversion
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.folders import first_line
 from rag_vs_ft.models.language_model import Engine, LanguageModel
@@ -173,24 +174,22 @@ def _import_openvino() -> Any:
 
 
 def _converted(lm: LanguageModel, progress: Progress = silent) -> Path:
-    """The folder of the converted model, made when it is not there; those used longest ago are deleted."""
+    """The folder of the converted model, made when it is missing or damaged; those used longest ago are deleted."""
     folders = settings.cache_folder() / "openvino"
-    target = folders / _key(lm)
+
+    def make(folder: Path, _: Path) -> None:
+        progress("convert", detail=f"{lm.name} is converted for OpenVINO, once")
+        _convert(lm, folder)
+
     try:
-        if not (target / "model.xml").is_file():
-            progress("convert", detail=f"{lm.name} is converted for OpenVINO, once")
-            with files.scratch(folders) as scratch:
-                made = scratch / "model"
-                made.mkdir()
-                _convert(lm, made)
-                if not target.exists():  # another process may have been as fast
-                    files.publish(made, target)
-            kept = sorted(folders.glob("[0-9a-f]*"), key=lambda folder: folder.stat().st_mtime)
-            for folder in kept[:-KEPT_CONVERSIONS]:
-                files.discard(folder)
-        target.touch()
+        target = conversion("openvino", _key(lm), make)
     except OSError as error:
         raise Unsupported(f"it cannot be kept in {folders}: {error.strerror or error}") from error
+    with suppress(OSError):  # a cache that can only be read is used as it is
+        target.touch()
+        kept = sorted(folders.glob("[0-9a-f]*"), key=lambda folder: folder.stat().st_mtime)
+        for folder in kept[:-KEPT_CONVERSIONS]:
+            files.discard(folder)
     return target
 
 

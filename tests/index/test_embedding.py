@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from rag_vs_ft import settings
+from rag_vs_ft import conversions, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index import embedding, processor
 from rag_vs_ft.index.embedding import Embedder
@@ -39,12 +39,30 @@ def test_int8_stays_close_keeps_the_order_and_is_exported_once(tiny_embedder, re
     assert cosine.min() > 0.98
     assert sum(seen) == len(TEXTS)
     assert np.array_equal(vectors[0], vectors[4])
-    (exported,) = (tmp_path / "onnx").glob("*.onnx")
+    (exported,) = (tmp_path / "onnx").glob("*/model.onnx")
     stamp = exported.stat().st_mtime_ns
     again = Embedder(tiny_embedder, precision="int8", threads=2).encode(TEXTS[::-1])[::-1]
     assert exported.stat().st_mtime_ns == stamp
     np.testing.assert_array_equal(again, vectors)
     assert embedder.encode([]).shape == (0, 32)
+
+
+def test_a_damaged_export_is_named_and_made_again(tiny_embedder, tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path))
+    whole = Embedder(tiny_embedder, precision="fp32").encode(TEXTS)
+    (path,) = (tmp_path / "onnx").glob("*/model.onnx")
+    data = path.read_bytes()
+    assert [faults for _, faults in conversions.verify()] == [[]]
+    for harm in (lambda: path.write_bytes(data[:-900] + bytes([data[-900] ^ 64]) + data[-899:]), path.unlink):
+        harm()
+        ((folder, faults),) = conversions.verify()
+        assert folder == path.parent and "model.onnx" in faults[0]
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            np.testing.assert_array_equal(Embedder(tiny_embedder, precision="fp32").encode(TEXTS), whole)
+        assert "the model is converted again" in caplog.text and path.read_bytes() == data
+    (path.parent / "manifest.json").write_text("[]")
+    assert "not an object" in next(conversions.verify())[1][0]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

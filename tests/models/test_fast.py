@@ -1,6 +1,7 @@
 """The OpenVINO engine against torch on tiny models: their matrices are small, so they stay float32 and tokens must be equal."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -215,8 +216,8 @@ def test_rounded_weights_are_the_ones_computed_with(
 
 
 @needs_openvino
-def test_conversions_are_kept_and_the_oldest_deleted(
-    llama: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_conversions_are_kept_checked_and_the_oldest_deleted(
+    llama: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path))
     monkeypatch.setattr(fast, "KEPT_CONVERSIONS", 2)
@@ -229,6 +230,12 @@ def test_conversions_are_kept_and_the_oldest_deleted(
     assert len(said) == 1 and "is converted for OpenVINO" in said[0]
     monkeypatch.setattr(fast, "_convert", lambda lm, folder: (folder / "model.xml").write_text(""))
     assert fast._converted(llama, tell) == first and len(said) == 1 and (first / "model.bin").stat().st_size > 0
+    weights = bytearray((first / "model.bin").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (first / "model.bin").write_bytes(weights)
+    with caplog.at_level(logging.WARNING):
+        assert fast._converted(llama, tell) == first and len(said) == 2
+    assert "model.bin has changed since it was written; the model is converted again" in caplog.text
     os.utime(first, (1, 1))
     others = [fast._converted(replace(llama, weights_sha256=name)) for name in "ab"]
     assert sorted((tmp_path / "openvino").iterdir()) == sorted(others)
