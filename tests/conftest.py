@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import examples
+import hypothesis
 import pytest
 
 os.environ["RAG_VS_FT_THREADS"] = "1"
@@ -12,6 +14,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAG_VS_FT_ENGINE"] = "transformers"  # the other one's tests ask for it, with a cache of their own
 
 from rag_vs_ft import settings
+
+if examples.LONG:
+    hypothesis.settings.register_profile("long", max_examples=examples.LONG, deadline=None)
+    hypothesis.settings.load_profile("long")
 
 WORDS = """
 the a of to in is and for with cluster node pool upgrade surge vault key secret port default limit days network policy storage

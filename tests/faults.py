@@ -13,10 +13,13 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -350,7 +353,7 @@ VERBS = {
         Verb("index-build", prepare_build, build, build, embedded, 2),
         Verb("index-update", prepare_index_update, index_update, index_update, embedded, 2),
         Verb("rollback", prepare_rollback, rollback, rollback),
-        Verb("publish", lambda folder: folder.mkdir(), export, export),
+        Verb("export", lambda folder: folder.mkdir(), export, export),
         Verb("train", prepare_train, train, train_again),
         Verb("resume", prepare_resume, train_again, train_again),
         Verb("eval", prepare_evaluate, evaluate, evaluate, scored, 2),
@@ -556,6 +559,85 @@ def try_verb(name: str, root: Path, kinds: tuple[str, ...], sample: int) -> tupl
     return steps, tries
 
 
+# --- SQLite, which writes past files.py: faults are put into its system calls -----------------------------------------
+
+RATE = """
+import sys
+from pathlib import Path
+from rag_vs_ft import conversations, feedback, settings
+from rag_vs_ft.errors import UserError
+home = settings.home(Path(sys.argv[1]))
+try:
+    feedback.store_rating(home, sys.argv[2], ("a", "b"), ("yes", "no"), "first", "Ada")
+    conversations.save(home, "one", conversations.Turn(sys.argv[2], {"k": 3}, id=sys.argv[2], text="An answer."))
+except UserError as error:
+    print(error, file=sys.stderr)
+    raise SystemExit(2)
+"""
+FEEDBACK = "feedback"
+CALLS = ("pwrite64", "fdatasync", "fsync", "ftruncate", "unlink")
+
+
+def rate(folder: Path, question: str, *tracer: str) -> subprocess.CompletedProcess[str]:
+    command = [*tracer, sys.executable, "-c", RATE, str(folder / "home"), question]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def kept(folder: Path) -> tuple[list[str], list[str], list[str], list[str]]:
+    """The questions that were rated and those that were asked, the faults, and the files."""
+    from rag_vs_ft import conversations, feedback
+
+    home = home_of(folder)
+    rated = sorted(feedback.rated_questions(home, ("a", "b")))
+    faults = feedback.verify(home) + conversations.verify(home)
+    asked = [turn.question for turn in conversations.load(home, "one").turns]
+    return rated, asked, faults, sorted(path.name for path in (folder / "home").rglob("*") if path.is_file())
+
+
+def try_feedback(root: Path, kinds: tuple[str, ...], sample: int) -> tuple[int, list[Try]]:
+    """What `try_verb` does, for a rating and a turn of a conversation: strace puts faults into the system calls."""
+    root.mkdir(parents=True)
+    template, work = root / "template", root / "work"
+    for question in ("First?", "Second?"):
+        assert rate(template, question).returncode == 0
+    before = kept(template)[:2]
+    shutil.copytree(template, work)
+    rate(work, "Third?", "strace", "-f", "-qq", "-o", str(root / "calls"), "-e", f"trace={','.join(CALLS)}")
+    called = Counter(call for line in (root / "calls").read_text().splitlines() for call in CALLS if f" {call}(" in line)
+    places = [(call, number) for call, count in called.items() for number in range(1, count + 1)]
+    undisturbed = kept(work)
+    tries = []
+    for kind in kinds:
+        chosen = places[:: -(-len(places) // sample)] if sample else places
+        for call, number in chosen:
+            shutil.rmtree(work)
+            shutil.copytree(template, work)
+            how = {
+                "kill": f"signal=KILL:when={number}",
+                "full": f"error=ENOSPC:when={number}+",
+                "fault": f"error=EIO:when={number}",
+            }
+            done = rate(work, "Third?", "strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:{how[kind]}")
+            broken = [f"traceback: {done.stderr[-600:]}"] if "Traceback" in done.stderr else []
+            if kind == "kill" and done.returncode == 0:
+                broken.append("not killed")
+            rated, asked, faults, _ = kept(work)
+            acknowledged = done.returncode == 0
+            for there, whole in zip((rated, asked), before, strict=True):
+                if not {*whole} <= {*there} or len(there) > 3 or (acknowledged and len(there) != 3):
+                    broken.append(f"after the fault: {there}")
+            broken += faults
+            if not acknowledged and rate(work, "Third?").returncode:  # whoever was told of a fault rates again
+                broken.append("the next command fails")
+            if kept(work) != undisturbed:
+                broken.append(f"other content: {kept(work)}")
+            tries.append(Try(number, kind, done.returncode, tuple(broken)))
+            if broken:
+                print(f"feedback {kind} at {call} {number}: {'; '.join(broken)}", file=sys.stderr, flush=True)
+    shutil.rmtree(root)
+    return len(places), tries
+
+
 def make_models(folder: Path) -> None:
     import embedders
     import tiny
@@ -567,14 +649,14 @@ def make_models(folder: Path) -> None:
 def main() -> None:
     global MODELS
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verbs", nargs="*", help=f"Of {', '.join(VERBS)}; all when none is named.")
+    parser.add_argument("verbs", nargs="*", help=f"Of {', '.join((*VERBS, FEEDBACK))}; all when none is named.")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--sample", type=int, default=0, help="So many steps of each verb; 0: all.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["RAG_VS_FT_CACHE"] = f"{scratch}/cache"
         MODELS = Path(scratch) / "models"
-        if not set(given.verbs) <= {"corpus-add", "corpus-update"} or not given.verbs:
+        if not set(given.verbs) <= {"corpus-add", "corpus-update", FEEDBACK} or not given.verbs:
             if forked(lambda: make_models(MODELS), Path(scratch) / "said"):
                 raise SystemExit((Path(scratch) / "said").read_text())
             import faiss  # noqa: F401
@@ -585,8 +667,9 @@ def main() -> None:
         import rag_vs_ft.doctor  # noqa: F401
 
         bad = 0
-        for name in given.verbs or VERBS:
-            steps, tries = try_verb(name, Path(scratch) / name, tuple(given.kinds.split(",")), given.sample)
+        for name in given.verbs or (*VERBS, FEEDBACK):
+            attempt_all = try_feedback if name == FEEDBACK else partial(try_verb, name)
+            steps, tries = attempt_all(Path(scratch) / name, tuple(given.kinds.split(",")), given.sample)
             broken = [one for one in tries if one.broken]
             bad += len(broken)
             print(json.dumps({"verb": name, "steps": steps, "tries": len(tries), "broken": len(broken)}), flush=True)

@@ -1,13 +1,13 @@
-"""Readers of files that may be anything, and the packer of prompts, over examples that hypothesis makes.
+"""Readers of files that may be anything, the chunker and the packer of prompts, over examples that hypothesis makes.
 
-RAG_VS_FT_EXAMPLES sets how many of each (25 by default); what a long run finds is kept as an @example.
+RAG_VS_FT_EXAMPLES makes them more (25 of each by default); what a long run finds is kept as an @example.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import tiny
+from examples import at_least
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from manifests import a_manifest
@@ -23,23 +24,26 @@ from rag_vs_ft import catalogue, files, jobs
 from rag_vs_ft import settings as places
 from rag_vs_ft.corpus import store
 from rag_vs_ft.corpus.manifest import read_manifest as read_corpus
+from rag_vs_ft.corpus.text import headings_of, normalise, one_line
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation import ledger
 from rag_vs_ft.evaluation.experiments import load_experiment
 from rag_vs_ft.evaluation.figures import read_summary
 from rag_vs_ft.evaluation.manifest import read_manifest as read_results
 from rag_vs_ft.evaluation.questions import load_questions
+from rag_vs_ft.index.chunking import Chunker, chunk_document, embedded_text
+from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.manifest import FileRecord, IndexManifest
 from rag_vs_ft.models.folders import shapes
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.models.prompting import build_prompt
+from rag_vs_ft.records import Document
 from rag_vs_ft.training.record import read_record
 
-EXAMPLES = int(os.environ.get("RAG_VS_FT_EXAMPLES", "25"))
 FINISHED = Path(__file__).parent / "evaluation" / "finished_run"
 fuzzed = settings(
-    max_examples=EXAMPLES,
+    max_examples=at_least(25),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -235,6 +239,41 @@ def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     writer.write_tensors_to_file()
     writer.close()
     return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def embedder(tiny_embedder: str) -> Embedder:
+    return Embedder(tiny_embedder, precision="fp32")
+
+
+BLOCK = st.sampled_from(
+    [
+        *("# A", "## B " + "word " * 90, "```\n# c\n```", "~~~\nunclosed", "> q\n> r", "- item"),
+        "| a | b |\n|---|---|\n" + "| 1 | 2 |\n" * 30,
+    ]
+)
+TEXTS = BLOCK | st.text(max_size=120) | st.text("ab \n-*>`|#.", max_size=200)
+
+
+@fuzzed
+@given(blocks=st.lists(TEXTS, max_size=10), title=st.text(max_size=400))
+def test_chunks_cover_the_document_and_none_is_over_the_limit(blocks: list[str], title: str, embedder: Embedder) -> None:
+    text = normalise("\n\n".join(blocks))
+    document = Document("a.md", one_line(normalise(title)) or "a", text, headings_of(text))
+    chunker = Chunker(size=32, limit=64)
+    chunks = chunk_document(document, chunker, embedder.offsets)
+    assert len({chunk.id for chunk in chunks}) == len(chunks)
+    for chunk in chunks:
+        assert 0 <= chunk.start < chunk.end <= len(text)
+        assert chunk.tokens <= chunker.limit
+        assert len(embedder.offsets(embedded_text(chunk, chunker, embedder.offsets))) + chunker.around <= chunker.limit
+    covered = bytearray(len(text))
+    for chunk in chunks:
+        covered[chunk.start : chunk.end] = b"\1" * (chunk.end - chunk.start)
+    # What is in no chunk is blank, marks, or a heading, which the chunks below it repeat.
+    shown = f"{document.title} " + " ".join(chunk.breadcrumb for chunk in chunks)
+    for word in re.finditer(r"\w+", text):
+        assert all(covered[word.start() : word.end()]) or word[0] in shown, word
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from examples import at_least
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -194,7 +195,7 @@ READERS = st.sets(st.sampled_from([*NAMES, "guest", "Finance"])).map(frozenset)
 WORDS = st.lists(st.sampled_from(["port", "vault", "key", "node", "limit", "finance", "hr", "443"]), min_size=1, max_size=4)
 
 
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=at_least(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     reader=READERS,
     words=WORDS,

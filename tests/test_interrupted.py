@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from rag_vs_ft import conversations, feedback, settings
 
 HERE = Path(__file__).parent
-HEAVY = ("index-build", "index-update", "rollback", "publish", "eval", "eval-resume", "pull", "conversion")
+HEAVY = ("index-build", "index-update", "rollback", "export", "eval", "eval-resume", "pull", "conversion")
 
 
 def tried(sample: int, *verbs: str) -> list[dict[str, object]]:
@@ -40,6 +41,20 @@ def test_every_verb_that_writes_survives_faults_at_any_step() -> None:
     found = tried(2, *HEAVY)
     assert [one["verb"] for one in found] == list(HEAVY)
     assert all(one["steps"] > 3 and one["broken"] == 0 for one in found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_training_survives_faults_at_any_step() -> None:
+    found = tried(1, "train", "resume")
+    assert all(one["steps"] > 50 and one["tries"] == 3 and one["broken"] == 0 for one in found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace puts faults into SQLite's system calls")
+def test_ratings_and_conversations_survive_faults_at_any_system_call() -> None:
+    (found,) = tried(8, "feedback")
+    assert found["steps"] > 40 and found["tries"] >= 18 and found["broken"] == 0
 
 
 SAVING = """

@@ -6,6 +6,7 @@ import importlib
 import re
 
 import pytest
+from examples import at_least
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,7 +72,7 @@ def test_only_https_is_a_link_and_nothing_is_loaded(readable, text, drawn) -> No
     assert html_of(readable.blocks(text)) == f'<div class="readable"><p>{drawn}</p>\n</div>'
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=at_least(200), deadline=None)
 @given(
     st.text(alphabet="<>/!\"'=&[]()`*_~|#-. \nabjs:script\ue000\ue001", max_size=80),
     st.tuples(st.integers(0, 80), st.integers(0, 80)),

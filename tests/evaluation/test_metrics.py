@@ -3,6 +3,7 @@ import random
 
 import pytest
 import pytrec_eval
+from examples import at_least
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +40,7 @@ judgements = st.dictionaries(documents, st.integers(0, 3), min_size=1, max_size=
 
 
 @given(rankings, judgements)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=at_least(300), deadline=None)
 def test_every_ranking_metric_agrees_with_trec_eval(ranking, judged):
     theirs = trec_scores({"q": ranking}, {"q": judged}, {"ndcg_cut.5,10", "recall.5,10"})["q"]
     for name, (metric, k) in RANKED.items():

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from examples import at_least
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,7 +86,7 @@ texts = st.text(min_size=1).filter(lambda text: normalise(text).strip())
         unique_by=lambda q: q.id,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=at_least(60), deadline=None)
 def test_what_is_written_is_read_back_whatever_its_characters(tmp_path_factory, questions):
     path = tmp_path_factory.mktemp("any") / "q.jsonl"
     write_jsonl(path, (q.to_json() for q in questions))
@@ -143,7 +144,7 @@ json_values = st.recursive(
 
 
 @given(st.sampled_from(sorted(question())), json_values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=at_least(200), deadline=None)
 def test_a_field_of_any_shape_is_read_or_named(tmp_path_factory, field, value):
     path = tmp_path_factory.getbasetemp() / "shapes.jsonl"
     path.write_text(json.dumps(question(**{field: value})) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ import re
 import sys
 
 import pytest
+from examples import at_least
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -145,7 +146,7 @@ def test_blank_lines_in_a_long_code_block_lose_nothing_of_it() -> None:
     assert "- three words here" in chunks[-1].text and "more of it" in chunks[-1].text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=at_least(150), deadline=None)
 @given(markdown)
 @example(BLANK_LINES)
 def test_any_markdown_gives_chunks_within_the_limit_that_keep_every_word(text: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from examples import at_least
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
@@ -54,7 +55,7 @@ def test_trained_tokenizer_is_the_same_each_time_and_after_saving(tmp_path: Path
     assert tokenizers.fingerprint(other) != tokenizers.fingerprint(TOKENIZER)
 
 
-@effort(max_examples=60, deadline=None)
+@effort(max_examples=at_least(60), deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
 def test_any_text_comes_back(text: str) -> None:
     (ids,) = tokenizers.encode_batch(TOKENIZER, [text])

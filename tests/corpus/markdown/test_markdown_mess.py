@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from examples import at_least
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -52,7 +53,7 @@ PIECES = [
 MESS = st.lists(st.sampled_from(PIECES), max_size=30).map("".join) | st.text(max_size=100)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=at_least(300), deadline=None)
 @given(MESS, MESS)
 def test_clean_never_raises_and_its_headings_are_where_it_says(raw: str, other: str) -> None:
     document = clean(raw, path="d/x.md", read={"d/a.md": other, "d/x.md": raw}.get)
@@ -65,7 +66,7 @@ def test_clean_never_raises_and_its_headings_are_where_it_says(raw: str, other: 
 CODE = st.text(alphabet=st.sampled_from("ab #>-[](){}*_`~|<!:.\"'\\$&1\n"), min_size=1, max_size=120).filter(str.strip)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=at_least(200), deadline=None)
 @given(CODE, st.sampled_from(["", "- item\n\n  ", "> [!TIP]\n> ", "1. a\n   1. b\n\n      "]))
 def test_fenced_code_survives_verbatim(code: str, before: str) -> None:
     """Whatever stands in a fence comes out of the clean document's own fence, at the top, in lists and in alerts."""
