@@ -121,7 +121,7 @@ def _models(home: Home) -> Iterator[Finding]:
 
 def _conversions(home: Home) -> Iterator[Finding]:
     for folder, faults in conversions.verify():
-        todo = f"nothing: it is made again when it is next used, or remove {folder}" if faults else ""
+        todo = f"remove {folder}: what is needed is made again" if faults else ""
         yield Finding("conversion", f"{folder.parent.name}/{folder.name}", tuple(faults), todo)
 
 

@@ -161,16 +161,16 @@ def split_sentences(text: str, spoken: Language) -> list[str]:
     """The sentences of one paragraph, in order. A label such as "Note:" before the first goes; inline code is not cut."""
     if label := _LABEL.match(text):
         text = text[label.end() :]
-    parts: list[str] = []
-    start = 0
+    parts: list[list[str]] = []
+    start, inside_code = 0, False
     for end, after in [*_sentence_ends(text, spoken), (len(text), len(text))]:
         part, start = text[start:end], after
-        # An odd number of backticks: the end before lay inside inline code.
-        if parts and parts[-1].count("`") % 2:
-            parts[-1] += " " + part
+        if inside_code:
+            parts[-1].append(part)
         elif part:
-            parts.append(part)
-    return parts
+            parts.append([part])
+        inside_code ^= part.count("`") % 2 == 1
+    return [" ".join(part) for part in parts]
 
 
 def breaks(text: str) -> list[int]:

@@ -259,7 +259,9 @@ TEXTS = BLOCK | st.text(max_size=120) | st.text("ab \n-*>`|#.", max_size=200)
 @given(blocks=st.lists(TEXTS, max_size=10), title=st.text(max_size=400))
 def test_chunks_cover_the_document_and_none_is_over_the_limit(blocks: list[str], title: str, embedder: Embedder) -> None:
     text = normalise("\n\n".join(blocks))
-    document = Document("a.md", one_line(normalise(title)) or "a", text, headings_of(text))
+    headings = headings_of(text)
+    first = next((heading.text for heading in headings if heading.level == 1), "")  # the title, as the readers take it
+    document = Document("a.md", first or one_line(normalise(title)) or "a", text, headings)
     chunker = Chunker(size=32, limit=64)
     chunks = chunk_document(document, chunker, embedder.offsets)
     assert len({chunk.id for chunk in chunks}) == len(chunks)

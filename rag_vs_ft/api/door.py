@@ -17,6 +17,8 @@ TOKEN_VARIABLE = "RAG_VS_FT_TOKEN"
 MAX_BODY_BYTES = 1_000_000
 BODY_SECONDS = 30.0
 """How long a client may take to send its request."""
+CLIENT_GONE = 499
+"""What is counted for a client that went away before its request was whole (nginx's number); nobody gets to see it."""
 OPEN_TO_ALL = ("/health",)
 TOO_LARGE = f"the request has over {MAX_BODY_BYTES:,} bytes"
 
@@ -59,6 +61,7 @@ class Door:
                 await refusal(scope, receive, sending)
                 return
             if body is None:
+                status = CLIENT_GONE
                 return
             await self._app(scope, _replayed(body, receive), sending)
         finally:

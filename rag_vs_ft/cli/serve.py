@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -68,6 +69,7 @@ def serve(
     say(f"{where}/docs lists the routes; for OpenAI's clients base_url is {where}/v1. Ctrl+C ends it")
     if not shelf.indexes():
         say("no index yet: rag-vs-ft index build NAME --corpus CORPUS (it is found without a restart)")
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each client that went away
     uvicorn.run(
         create(shelf, place),
         host=address,

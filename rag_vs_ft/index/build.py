@@ -204,9 +204,8 @@ def _build(
         generation = generations.publish(folder, write)
     except OSError as error:
         said = files.unusable(error)
-        raise UserError(
-            f"{said.message}; the index answers as before", f"{said.hint} (what is embedded already is kept)"
-        ) from error
+        before = "the index answers as before" if old is not None else f"there is no index {name!r} yet"
+        raise UserError(f"{said.message}; {before}", f"{said.hint} (what is embedded already is kept)") from error
     files.discard(work)
     return BuildResult(generation, True, generation.manifest.counts, seconds | {"total": round(time.perf_counter() - started, 3)})
 

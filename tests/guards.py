@@ -1,0 +1,562 @@
+"""Whether a test fails without the guard that it is for: each guard is taken out of a copy of the project, and its test is run.
+
+`python tests/guards.py` tries all of `GUARDS`, one for each row of "Bad input" and "Faults" in docs/reliability.md, and prints a
+line for each; it exits with 1 when a test passes without its guard. `--only WORD` tries the rows that hold a word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("rag_vs_ft", "app", "tests", "benchmarks", "docs", "eval", "README.md", "pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What is protected (a row of the page), by which text of which file, what stands there without it, and who notices."""
+
+    row: str
+    file: str
+    text: str
+    without: str
+    tests: str
+
+
+READING = "rag_vs_ft/corpus/"
+GUARDS = (
+    Guard(
+        "empty corpus folder",
+        READING + "store.py",
+        "if not table.marks:",
+        "if False:",
+        "corpus/test_store.py::test_a_source_without_documents_leaves_nothing",
+    ),
+    Guard(
+        "empty file",
+        READING + "reading.py",
+        "if not content.text.strip():",
+        "if False:",
+        "corpus/test_store.py::test_what_is_skipped_and_mended_is_counted",
+    ),
+    Guard(
+        "front matter unclosed",
+        READING + "front_matter.py",
+        r'^(?:---|\.\.\.)[ \t]*$\n?"',
+        r'(?:^(?:---|\.\.\.)[ \t]*$\n?|\Z)"',
+        "corpus/test_front_matter.py::test_unclosed_head_is_body",
+    ),
+    Guard(
+        "bad YAML",
+        READING + "front_matter.py",
+        "except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:",
+        "except ZeroDivisionError as error:",
+        "corpus/test_front_matter.py::test_broken_head_keeps_the_document_and_its_title",
+    ),
+    Guard(
+        "bad YAML: object tags",
+        READING + "front_matter.py",
+        '_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)',
+        "_LOADER = yaml.UnsafeLoader",
+        "corpus/test_front_matter.py::test_no_alias_is_followed_and_no_object_made",
+    ),
+    Guard(
+        "bad YAML: alias bombs",
+        READING + "front_matter.py",
+        " or isinstance(event, yaml.AliasEvent)",
+        "",
+        "corpus/test_front_matter.py::test_no_alias_is_followed_and_no_object_made",
+    ),
+    Guard(
+        "bytes that are not UTF-8",
+        READING + "text.py",
+        'return data.decode("utf-8-sig", errors="replace"), True',
+        'return data.decode("utf-8-sig"), True',
+        "corpus/test_text.py",
+    ),
+    Guard(
+        "bytes that are not UTF-8: UTF-16",
+        READING + "text.py",
+        "if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):",
+        "if False:",
+        "corpus/test_text.py",
+    ),
+    Guard("bytes that are not UTF-8: NUL", READING + "text.py", 'if b"\\0" in data[:8192]:', "if False:", "corpus/test_text.py"),
+    Guard(
+        "large files",
+        READING + "sources.py",
+        "> entry.max_bytes:",
+        "> 1 << 60:",
+        "corpus/test_sources.py::test_every_file_that_is_left_out_has_a_reason",
+    ),
+    Guard(
+        "large files, files that are not documents",
+        READING + "sources.py",
+        'raise LeftOut("Git LFS pointer (fetch the files first: git lfs pull)")',
+        "pass",
+        "corpus/test_sources.py::test_every_file_that_is_left_out_has_a_reason",
+    ),
+    Guard(
+        "a huge line",
+        "rag_vs_ft/index/chunking.py",
+        "for cut in inside[room::room]:",
+        "for cut in ():",
+        "index/test_chunking.py::test_a_huge_unbroken_line_is_cut_in_time",
+    ),
+    Guard(
+        "Markdown bombs",
+        READING + "markdown/parser.py",
+        '    if env["steps"] > FREE_STEPS + STEPS_PER_CHARACTER * env["length"]:',
+        "    if False:",
+        "corpus/markdown/test_work.py::test_a_file_that_wants_too_much_is_left_out_with_its_reason",
+    ),
+    Guard(
+        "headings inside fences",
+        "rag_vs_ft/index/chunking.py",
+        'elif block.kind == "fence":',
+        "elif False:",
+        "index/test_chunking.py::test_a_code_block_larger_than_a_chunk_is_cut_at_lines_inside_fences",
+    ),
+    Guard(
+        "includes that leave the folder",
+        READING + "markdown/builder.py",
+        'if not name.startswith(("../", "/")) and',
+        "if",
+        "corpus/markdown/test_dialect_learn.py::test_includes_outside_or_missing_are_dropped_and_counted",
+    ),
+    Guard(
+        "includes that lead in a circle",
+        READING + "markdown/builder.py",
+        "if where in above:",
+        "if False:",
+        "corpus/markdown/test_dialect_learn.py::test_include_cycles_depth_and_fan_out",
+    ),
+    Guard(
+        "includes that go too deep",
+        READING + "markdown/builder.py",
+        "elif len(above) > MAX_INCLUDE_DEPTH:",
+        "elif False:",
+        "corpus/markdown/test_dialect_learn.py::test_include_cycles_depth_and_fan_out",
+    ),
+    Guard(
+        "includes that grow",
+        READING + "markdown/builder.py",
+        "elif self.included + len(text) > MAX_INCLUDED_CHARACTERS:",
+        "elif False:",
+        "corpus/markdown/test_dialect_learn.py::test_include_cycles_depth_and_fan_out",
+    ),
+    Guard(
+        "links, pipes, devices",
+        READING + "sources.py",
+        "elif entry.is_file(follow_symlinks=False):",
+        "elif entry.is_file():",
+        "corpus/test_sources.py::test_links_pipes_and_strange_names",
+    ),
+    Guard(
+        "strange names",
+        READING + "sources.py",
+        "            if not _is_utf8(entry.name):",
+        "            if False:",
+        "corpus/test_sources.py::test_links_pipes_and_strange_names",
+    ),
+    Guard(
+        "paths that differ by case",
+        READING + "sources.py",
+        "for path in sorted(walk.files, key=visible):",
+        "for path in sorted({path.lower(): path for path in walk.files}.values(), key=str.lower):",
+        "corpus/test_store.py::test_ids_are_in_order_of_code_points_and_case_counts",
+    ),
+    Guard(
+        "the same content twice",
+        "rag_vs_ft/index/build.py",
+        "missing = np.flatnonzero((in_known < 0) & (places(keys, store.known()) < 0))",
+        "missing = np.concatenate([np.flatnonzero((in_known < 0) & (places(keys, store.known()) < 0))] * 2)",
+        "index/test_build_and_search.py::test_identical_texts_are_embedded_once",
+    ),
+    Guard(
+        "unreadable and vanishing files",
+        READING + "sources.py",
+        'raise LeftOut("unreadable", error.strerror or str(error)) from error',
+        "raise",
+        "corpus/test_sources.py::test_files_that_vanish_or_cannot_be_read",
+    ),
+    Guard(
+        "unreadable and vanishing files: a link in their place",
+        READING + "sources.py",
+        'os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)',
+        "os.O_RDONLY",
+        "corpus/test_sources.py::test_files_that_vanish_or_cannot_be_read",
+    ),
+    Guard(
+        "control tokens in text",
+        "rag_vs_ft/models/prompting.py",
+        "split_special_tokens=not control",
+        "split_special_tokens=False",
+        "models/test_prompting.py::test_control_tokens_in_documents_and_questions_stay_text",
+    ),
+    Guard(
+        "zero-width, bidirectional, terminal escapes",
+        READING + "text.py",
+        'text = _REMOVED.sub("", _NEWLINES.sub("\\n", text))',
+        'text = _NEWLINES.sub("\\n", text)',
+        "corpus/test_text.py::test_normalise_removes_what_cannot_be_seen",
+    ),
+    Guard(
+        "terminal escapes, printed",
+        "rag_vs_ft/cli/common.py",
+        "super().write(printable(text))",
+        "super().write(text)",
+        "test_output.py::test_standard_output_shows_escapes_and_json_keeps_its_meaning",
+    ),
+    Guard(
+        "HTML, scripts, remote images",
+        "rag_vs_ft/evaluation/render.py",
+        "from html import escape",
+        "escape = str",
+        "evaluation/test_report.py",
+    ),
+    Guard(
+        "HTML, scripts, remote images: the report's policy",
+        "rag_vs_ft/evaluation/render.py",
+        "{POLICY}<title>",
+        "<title>",
+        "evaluation/test_report.py::test_the_page_is_whole_and_fetches_nothing",
+    ),
+    Guard(
+        "instructions in a passage",
+        "rag_vs_ft/models/prompting.py",
+        "_Piece(_message(question, hits, words), False)",
+        "_Piece(_message(question, hits, words), True)",
+        "evaluation/test_injection.py",
+    ),
+    Guard(
+        "empty and odd queries",
+        "rag_vs_ft/index/search.py",
+        "    if not query:\n",
+        "    if False:\n",
+        "index/test_build_and_search.py::test_an_empty_question_is_refused",
+    ),
+    Guard(
+        "empty and odd queries: a long one",
+        "rag_vs_ft/index/search.py",
+        "return query[:limit], (",
+        "return query, (",
+        "index/test_build_and_search.py",
+    ),
+    Guard(
+        "k out of range",
+        "rag_vs_ft/index/search.py",
+        "    if not 1 <= k <= settings.MAX_HITS:",
+        "    if False:",
+        "index/test_build_and_search.py::test_k_out_of_range",
+    ),
+    Guard(
+        "prompt over the window",
+        "rag_vs_ft/models/prompting.py",
+        "    if bare > budget:",
+        "    if False:",
+        "models/test_prompting.py::test_a_question_is_never_cut",
+    ),
+    Guard(
+        "prompt over the window: passages",
+        "rag_vs_ft/models/prompting.py",
+        "    used = ranked[:fitting]\n",
+        "    used = ranked[:]\n",
+        "models/test_prompting.py test_fuzz.py::test_a_prompt_never_exceeds_its_budget_and_holds_the_whole_question",
+    ),
+    Guard(
+        "index of another embedder",
+        "rag_vs_ft/index/search.py",
+        "if different := recorded.differences(embedder.id):",
+        "if different := ():",
+        "index/test_build_and_search.py::test_another_embedder_is_refused_with_the_command_that_mends_it",
+    ),
+    Guard(
+        "index of another analyzer",
+        "rag_vs_ft/index/search.py",
+        "if found != lexical.VERSION:",
+        "if False:",
+        "index/test_build_and_search.py::test_another_analyzer_is_refused",
+    ),
+    Guard(
+        "index of another format, hostile manifest",
+        "rag_vs_ft/index/manifest.py",
+        "if not manifest.files or not inside or manifest.generation != path.parent.name:",
+        "if False:",
+        "index/test_generations.py::test_a_manifest_of_another_shape_is_named_and_the_generation_before_answers",
+    ),
+    Guard(
+        "hostile index: a changed file",
+        "rag_vs_ft/index/generations.py",
+        "elif files.sha256_file(path) != expected.sha256:",
+        "elif False:",
+        "index/test_faults.py::test_a_flipped_byte_in_any_file_is_found_and_named",
+    ),
+    Guard(
+        "hostile model: a header that promises too much",
+        "rag_vs_ft/models/folders.py",
+        '            if stop - start != math.prod(shape) * _BYTES[facts["dtype"]]:',
+        "            if False:",
+        "models/test_hostile.py::test_a_header_of_weights_that_cannot_be",
+    ),
+    Guard(
+        "hostile model: a template without an end",
+        "rag_vs_ft/models/chat_child.py",
+        "resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))",
+        "pass",
+        "models/test_hostile.py::test_a_chat_template_that_harms",
+    ),
+    Guard(
+        "hostile manifest: nested deep",
+        "rag_vs_ft/files.py",
+        "if _deeper(value, MAX_DEPTH):",
+        "if False:",
+        "test_files.py::test_json_of_another_shape_is_named",
+    ),
+    Guard(
+        "bad question sets",
+        "rag_vs_ft/evaluation/questions.py",
+        "if name in first_line_of:",
+        "if False:",
+        "evaluation/test_questions.py::test_every_fault_of_a_file_is_named_at_once",
+    ),
+    Guard(
+        "bad question sets: gold that is not in the corpus",
+        "rag_vs_ft/evaluation/questions.py",
+        'faults.append(Fault(line, "gold_documents", f"{name!r} is not in the corpus"))',
+        "pass",
+        "evaluation/test_questions.py::test_what_is_not_true_to_the_documents_is_a_fault",
+    ),
+    Guard(
+        "test questions in training text",
+        "rag_vs_ft/evaluation/leaks.py",
+        'look(f"training text {name}", _Text(written))',
+        "pass",
+        "evaluation/test_leaks.py::test_training_text_is_searched_for_questions_and_long_answers",
+    ),
+    Guard(
+        "bad experiment files",
+        "rag_vs_ft/evaluation/experiments.py",
+        'extra="forbid"',
+        'extra="ignore"',
+        "evaluation/test_experiments.py::test_all_faults_are_named_at_once",
+    ),
+    Guard(
+        "names that Windows keeps for devices",
+        "rag_vs_ft/settings.py",
+        "or len(name) > 100 or reserved:",
+        "or len(name) > 100:",
+        "test_platforms.py::test_names_are_refused_that_some_system_has_no_file_for",
+    ),
+    Guard(
+        "names of other sites (DNS rebinding)",
+        "rag_vs_ft/serving.py",
+        'if (urlsplit(f"//{host}").hostname or "") not in names:',
+        "if False:",
+        "app/test_serving.py::test_foreign_names_and_origins_get_nothing_and_nothing_is_asked_outside",
+    ),
+    # --- faults ---
+    Guard(
+        "killed at each step of a build or update",
+        "rag_vs_ft/files.py",
+        "        yield temporary\n        publish(temporary, final)\n",
+        "        rename(temporary, final)\n        yield final\n",
+        "index/test_generations.py::test_killed_at_every_step_the_old_or_the_new_generation_answers_whole",
+    ),
+    Guard(
+        "full or failing disk",
+        "rag_vs_ft/files.py",
+        "            publish(temporary, path)\n    except BaseException:\n        discard(temporary)\n        raise",
+        "            publish(temporary, path)\n    except ZeroDivisionError:\n        raise",
+        "test_files.py test_interrupted.py::test_a_corpus_survives_faults_at_any_step",
+    ),
+    Guard(
+        "full or failing disk: the last checkpoint",
+        "rag_vs_ft/training/runs.py",
+        "    except (OSError, SafetensorError) as error:",
+        "    except ZeroDivisionError as error:",
+        "training/test_train.py::test_full_disk_leaves_the_last_checkpoint_whole",
+    ),
+    Guard(
+        "a byte flipped",
+        "rag_vs_ft/files.py",
+        "if record[SEAL] != content_sha256(content):",
+        "if False:",
+        "test_damage.py::test_damage_of_every_file_is_named",
+    ),
+    Guard(
+        "a byte flipped: a conversion in the cache",
+        "rag_vs_ft/conversions.py",
+        "        return files.damage(folder,",
+        "        return files.damage(folder, {}) or (lambda *_: None)(folder,",
+        "index/test_embedding.py::test_a_damaged_export_is_named_and_made_again",
+    ),
+    Guard(
+        "a file truncated",
+        "rag_vs_ft/index/generations.py",
+        "        if size != expected.bytes:",
+        "        if False:",
+        "index/test_generations.py::test_a_damaged_generation_is_passed_over_with_a_warning",
+    ),
+    Guard(
+        "a file added",
+        "rag_vs_ft/index/generations.py",
+        'for name in sorted(there - set(listed) - {"manifest.json"})]',
+        "for name in ()]",
+        "index/test_generations.py::test_verify_names_the_damaged_file",
+    ),
+    Guard(
+        "CURRENT empty, garbage or leading nowhere",
+        "rag_vs_ft/index/generations.py",
+        "*(name for name in reversed(names) if name not in {pointed, *rejected})]",
+        "]",
+        "index/test_generations.py::test_a_bad_pointer_falls_back_to_the_newest",
+    ),
+    Guard(
+        "a rollback leads forward",
+        "rag_vs_ft/index/generations.py",
+        "if name not in {pointed, *rejected})]",
+        "if name != pointed)]",
+        "test_damage.py::test_a_rollback_leads_never_forward_again",
+    ),
+    Guard(
+        "questions during updates",
+        "rag_vs_ft/index/generations.py",
+        "KEEP = 2\n",
+        "KEEP = 0\n",
+        "index/test_build_and_search.py::test_every_answer_during_updates_comes_from_one_generation "
+        "index/test_generations.py::test_the_last_published_answers_and_the_one_before_is_kept",
+    ),
+    Guard(
+        "two builds at once",
+        "rag_vs_ft/files.py",
+        "        held.acquire(timeout=0)\n",
+        "        pass\n",
+        "index/test_generations.py::test_a_second_build_is_busy_and_a_killed_one_frees_the_lock",
+    ),
+    Guard(
+        "killed while embedding",
+        "rag_vs_ft/index/build.py",
+        "(places(keys, store.known()) < 0))",
+        "(places(keys, None) < 0))",
+        "index/test_build_and_search.py::test_a_killed_build_resumes_without_embedding_twice",
+    ),
+    Guard(
+        "killed in training",
+        "rag_vs_ft/training/engine.py",
+        "    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:\n        if checkpoint is None:",
+        "    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:\n        if True:",
+        "training/test_train.py::test_resume_after_kill_is_bit_for_bit",
+    ),
+    Guard(
+        "killed in training: between a checkpoint and its links",
+        "rag_vs_ft/training/runs.py",
+        "    if best.is_dir():",
+        "    if False:",
+        "training/test_train.py::test_a_run_that_died_before_best_was_pointed_to_ends_as_one_that_did_not",
+    ),
+    Guard(
+        "a damaged checkpoint",
+        "rag_vs_ft/training/runs.py",
+        "        problem = check_checkpoint(place)\n        if problem is None:",
+        "        problem = check_checkpoint(place)\n        if True:",
+        "training/test_train.py::test_resume_after_kill_is_bit_for_bit",
+    ),
+    Guard(
+        "a reader that dies or hangs",
+        READING + "child.py",
+        "        except (EOFError, OSError, ValueError) as error:",
+        "        except ZeroDivisionError as error:",
+        "corpus/test_reading.py::test_what_goes_wrong_in_a_reader_costs_its_file",
+    ),
+    Guard(
+        "a reader that takes all memory",
+        READING + "child.py",
+        "    _limit_memory()\n    sys.setrecursionlimit",
+        "    sys.setrecursionlimit",
+        "corpus/test_reading.py::test_what_goes_wrong_in_a_reader_costs_its_file",
+    ),
+    Guard(
+        "a job's process killed",
+        "rag_vs_ft/jobs.py",
+        "    if _alive(job):",
+        "    if True:",
+        "test_jobs.py::test_a_killed_process_is_told",
+    ),
+    Guard(
+        "the page: locked or read-only database",
+        "rag_vs_ft/database.py",
+        "    except (sqlite3.Error, OSError) as error:",
+        "    except ZeroDivisionError as error:",
+        "app/test_feedback.py::test_a_file_that_is_no_database_a_lock_and_a_read_only_folder_are_user_errors",
+    ),
+    Guard(
+        "a model's server that is slow, down or talks nonsense",
+        "rag_vs_ft/models/served.py",
+        "except _Passing as error:",
+        "except ZeroDivisionError as error:",
+        "models/test_served.py::test_nobody_is_there models/test_served.py::test_faults_end_in_an_error_after_some_tries",
+    ),
+)
+
+
+def run(copy: Path, tests: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--durations=0", "--timeout=120"]
+    command += [f"tests/{test}" for test in tests.split()]
+    return subprocess.run(
+        command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True, check=False
+    )
+
+
+def try_guard(copy: Path, guard: Guard) -> str:
+    """ "" when the tests fail without the guard, else what is wrong."""
+    path = copy / guard.file
+    whole = path.read_text(encoding="utf-8")
+    if guard.text not in whole:
+        return "its text is no longer there"
+    path.write_text(whole.replace(guard.text, guard.without), encoding="utf-8")
+    try:
+        done = run(copy, guard.tests)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    if done.returncode == 0:
+        return "its test passes without it"
+    # 1 is a failed test; anything else (nothing found, a syntax error) proves nothing.
+    proves = done.returncode == 1 and not re.search(r"SyntaxError|errors? during collection", done.stdout)
+    return "" if proves else done.stdout[-1500:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="Rows that hold this.")
+    only = parser.parse_args().only
+    chosen = [guard for guard in GUARDS if only in guard.row]
+    missed = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch)
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+            elif (ROOT / name).exists():
+                shutil.copy(ROOT / name, copy / name)
+        whole = run(copy, " ".join(dict.fromkeys(test for guard in chosen for test in guard.tests.split())))
+        if whole.returncode:
+            raise SystemExit(f"the tests fail with every guard in its place:\n{whole.stdout[-3000:]}")
+        for guard in chosen:
+            problem = try_guard(copy, guard)
+            missed += bool(problem)
+            print(f"{'MISSED' if problem else 'ok':6} {guard.row}{': ' + problem if problem else ''}", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} guards have a test that fails without them")
+    raise SystemExit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
