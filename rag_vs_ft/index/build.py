@@ -204,7 +204,7 @@ def _build(
         generation = generations.publish(folder, write)
     except OSError as error:
         said = files.unusable(error)
-        before = "the index answers as before" if old is not None else f"there is no index {name!r} yet"
+        before = "the index answers as before" if old is not None else f"there is no index {folder.name!r} yet"
         raise UserError(f"{said.message}; {before}", f"{said.hint} (what is embedded already is kept)") from error
     files.discard(work)
     return BuildResult(generation, True, generation.manifest.counts, seconds | {"total": round(time.perf_counter() - started, 3)})
