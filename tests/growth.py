@@ -1,4 +1,4 @@
-"""Whether what reads text takes time in proportion to it: `python benchmarks/growth.py [NAME ...]`.
+"""Whether what reads text takes time in proportion to it: `python tests/growth.py [NAME ...]`.
 
 Every reader of a text format, dialect of Markdown, and the parts of the way from a document to an answer are given texts of one
 piece repeated: 10 KB, 100 KB and 1 MB, in a process of their own. Ten times the text may take thirty times the processor time;
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT))
 SIZES = (10_000, 100_000, 1_000_000)
 LIMIT = 60.0
 STEEPEST = 30.0

@@ -1,7 +1,7 @@
 """Whether every regular expression of the package takes time in proportion to its input.
 
-    python benchmarks/regexes.py            # all of them, up to 10 MB
-    python benchmarks/regexes.py --up-to 100000 --only 'html'
+    python tests/regexes.py            # all of them, up to 10 MB
+    python tests/regexes.py --up-to 100000 --only 'html'
 
 Each pattern that stands in the source is tried, with the methods it is used with, on strings made to be slow: what its parts
 match, repeated, with an end that does not match. 10 KB, 100 KB, 1 MB and 10 MB are tried one after another; a pattern is
@@ -24,8 +24,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from re import _constants as sre  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
+from re import _constants as sre
+from re import _parser as parser
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
