@@ -36,6 +36,10 @@ class Background:
         """Since it was started."""
         return time.monotonic() - self._started
 
+    def cancel(self) -> None:
+        """End the work at its next step."""
+        self.cancelled = True
+
     def wait(self, seconds: float) -> None:
         """Wait until the work has ended, at most so long."""
         self._thread.join(seconds)

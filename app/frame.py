@@ -12,11 +12,13 @@ from rag_vs_ft import jobs
 
 _STYLE = """<style>
 .stMainBlockContainer { padding-top: 3.5rem; padding-bottom: 4rem; }
+#linked { scroll-margin-top: 5rem; }
 .readable { overflow-wrap: anywhere; }
 .readable mark { background: rgba(255, 196, 0, 0.35); color: inherit; border-radius: 3px; padding: 0 1px; }
 .readable table { border-collapse: collapse; margin: 0.5rem 0 1rem; display: block; overflow-x: auto; }
 .readable th, .readable td { border: 1px solid rgba(128, 128, 128, 0.35); padding: 0.25rem 0.6rem; text-align: left; }
 .readable > :last-child { margin-bottom: 0; }
+@media (max-width: 640px) { [data-testid=stImage] { overflow-x: auto; } [data-testid=stImage] img { min-width: 38rem; } }
 @media print {
   .stSidebar, .stAppHeader, .stBottom, [data-testid=stChatInput] { display: none !important; }
   .stApp, .stMain, .stAppViewContainer { position: static !important; height: auto !important; overflow: visible !important; }
@@ -37,5 +39,4 @@ def draw_frame() -> None:
 def _running_work() -> None:
     for job in jobs.list_jobs(home()):
         if job.running:
-            share = f": {job.done / job.total:.0%}" if job.total else ""
-            st.page_link("views/work.py", label=plain(f"{job.title}{share}"), icon=":material/hourglass_top:")
+            st.page_link("views/work.py", label=plain(job.title), icon=":material/hourglass_top:")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlencode
 
 import streamlit as st
-from readable import show_readable, snippet, supporting_sentence
+from readable import held_words, show_readable, snippet, supporting_sentence
 from resources import plain
 
 from rag_vs_ft.records import Chunk, Hit
@@ -64,8 +64,8 @@ def show_origin(
     about += [f"found by its words: {_place(hit.bm25_rank)}", f"by its meaning: {_place(hit.dense_rank)}"]
     if hit.found_rank is not None:
         about.append(f"{_ordinal(hit.found_rank)} before reranking")
-    if stems := [term for term in matched or () if " " not in term]:  # pairs of them tell a reader nothing more
-        about.append(f"matched word stems: {', '.join(stems)}")
+    if words := held_words(chunk.text, matched or ()):
+        about.append(f"words of the question in it: {', '.join(words[:8])}")
     st.caption(plain(" · ".join(about)))
     with st.container(horizontal=True):
         label, icon = "Show in the document", ":material/description:"

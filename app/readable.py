@@ -176,6 +176,21 @@ def snippet(text: str, stems: Sequence[str], size: int = 320) -> str:
     return f'<div class="readable">{"".join(parts)}</div>'
 
 
+def cut_off(text: str) -> str:
+    """A text that was not written to its end, with the code in it closed and dots after it."""
+    fences = sum(bool(_FENCE.match(line)) for line in text.splitlines())
+    if fences % 2:
+        return f"{text}\n```\n…"
+    return f"{text}{'`' * (text.count('`') % 2)} …"
+
+
+def held_words(text: str, stems: Sequence[str]) -> list[str]:
+    """The words of a text that have one of these stems, in lower case, each once."""
+    stem, wanted = stemmer(language()), set(stems)
+    words = dict.fromkeys(word.lower() for word in re.findall(r"\w+", text))
+    return [word for word in words if {word, stem(word)} & wanted]
+
+
 def is_degenerate(answer: str) -> bool:
     """Whether a model wrote marks of lists or citations and nothing else, two or more of them."""
     return len(_LIST_MARKS.findall(answer)) >= 2 and not any(letter.isalnum() for letter in _LIST_MARKS.sub("", answer))

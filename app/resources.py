@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import streamlit as st
@@ -152,6 +153,18 @@ def _loaded() -> set[tuple[str, str]]:
 def is_loaded(name: str) -> bool:
     """Whether the model was loaded before; it may have made room for others since."""
     return (name, _places(name)) in _loaded()
+
+
+def moment(when: str | float) -> str:
+    """A time (ISO 8601, or seconds since 1970) as a reader says it, on this machine's clock."""
+    found = datetime.fromtimestamp(when) if isinstance(when, float) else datetime.fromisoformat(when).astimezone()
+    return f"{found:%d %B %Y, %H:%M}".lstrip("0")
+
+
+def said_generation(name: str) -> str:
+    """The name of a generation as a reader says it: gen-000002 is generation 2."""
+    number = name.rpartition("-")[2]
+    return f"generation {int(number)}" if number.isdecimal() else name
 
 
 def page_title(text: str) -> None:

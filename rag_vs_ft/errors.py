@@ -23,6 +23,12 @@ class CheckFailed(UserError):
     exit_code = 1
 
 
+class Stopped(UserError):
+    """Somebody asked the work to stop, and it did where nothing is lost: the message says what was kept."""
+
+    exit_code = 130
+
+
 class Busy(UserError):
     """Another process holds the lock of what was asked for."""
 

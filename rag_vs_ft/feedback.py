@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -121,6 +121,14 @@ def read_feedback(home: Home) -> list[dict[str, Any]]:
         return [{**row, "chunk_ids": json.loads(row["chunk_ids"]), "settings": json.loads(row["settings"])} for row in rows]
     except (ValueError, TypeError) as error:
         raise UserError(f"{database_path(home)} is damaged: {error}", "rag-vs-ft doctor names the rows") from error
+
+
+def given(home: Home, answer_ids: Sequence[str]) -> dict[str, tuple[int | None, str]]:
+    """Thumb and note of those of these answers that have one, by answer. Raises UserError when the file cannot be read."""
+    marks = ", ".join("?" * len(answer_ids))
+    query = f"SELECT answer_id, thumb, note FROM feedback WHERE answer_id IN ({marks})"
+    found = database.rows(database_path(home), query, tuple(answer_ids))
+    return {row["answer_id"]: (row["thumb"], row["note"]) for row in found}
 
 
 def verify(home: Home) -> list[str]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rag_vs_ft import files, settings
-from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.errors import CheckFailed, Stopped, UserError
 from rag_vs_ft.settings import Home
 
 JobState = Literal["running", "stopping", "finished", "failed", "cancelled", "died"]
@@ -279,7 +279,7 @@ class Reporter:
                 self._stage, self._began, self._first = stage, now, done
             if not new and not detail and now - self._written < SECONDS_BETWEEN_LINES:
                 return
-            self._written, self._detail = now, detail or self._detail
+            self._written, self._detail = now, detail or ("" if new else self._detail)
             left = None
             if self._first < done < total:
                 left = round((now - self._began) / (done - self._first) * (total - done), 1)
@@ -313,6 +313,8 @@ def run(path: Path, task: Mapping[str, Any], home: Home) -> None:
     except (Cancelled, KeyboardInterrupt):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         reporter.end("cancelled")
+    except Stopped as stopped:
+        reporter.end("cancelled", [stopped.message], stopped.hint)
     except UserError as error:
         reporter.end("failed", [error.message], error.hint)
     except OSError as error:

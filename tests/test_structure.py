@@ -20,7 +20,7 @@ LAYERS = (
     ("demo",),
     ("work",),
     ("jobs", "serving", "shelf"),
-    ("api", "assistant_tools", "doctor"),
+    ("api", "assistant_tools", "doctor", "schedules"),
     ("cli",),
     ("__main__",),
 )

@@ -14,7 +14,7 @@ from background import shared
 from first_start import index_names
 from passages import show_found, show_passages
 from progress_panel import offer_model
-from readable import is_degenerate, show_readable
+from readable import cut_off, is_degenerate, show_readable
 from resources import (
     check_there,
     choose,
@@ -24,6 +24,8 @@ from resources import (
     open_index,
     page_title,
     plain,
+    said_generation,
+    shortened,
     show_failure,
     shown_errors,
     with_typed_model,
@@ -32,7 +34,7 @@ from resources import (
 from rag_vs_ft import conversations, settings
 from rag_vs_ft.conversations import Conversation, Turn
 from rag_vs_ft.demo import NAME, QUESTIONS
-from rag_vs_ft.feedback import store_feedback
+from rag_vs_ft.feedback import given, store_feedback
 from rag_vs_ft.index.search import RETRIEVERS
 from rag_vs_ft.records import Answer
 
@@ -41,6 +43,7 @@ MODES = ("Answer", SEARCH)
 EARLIER_QUESTIONS = 6
 """That a question may refer to."""
 SHOWN_TURNS = 20
+MAX_NOTE = 2_000
 _BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
@@ -169,7 +172,8 @@ def show_conversations(current: Conversation | None, actions: Any) -> None:
         )
     with st.expander("Conversations", icon=":material/forum:"):
         if current is not None:
-            new = st.text_input("Name", current.name, key=f"name-{current.id}")
+            typed = st.text_input("Name", current.name, key=f"name-{current.id}")
+            new = " ".join(shortened(typed, conversations.MAX_NAME, "The name").split())
             if new != current.name:
                 with shown_errors("Renaming"):
                     conversations.rename(home(), current.id, new)
@@ -206,7 +210,7 @@ def show_turn(turn: Turn, conversation: str) -> None:
         if turn.answer is not None:
             show_answer(turn, turn.answer)
         elif turn.text:
-            show_readable(f"{turn.text} …")
+            show_readable(cut_off(turn.text))
         if turn.state == "stopped":
             st.caption("Stopped.")
         elif turn.state == "answering":  # and no thread of this server answers it
@@ -240,8 +244,10 @@ def show_answer(turn: Turn, answer: Answer) -> None:
         with st.expander("What it wrote"):
             st.text(answer.answer)
         return
-    cut_off = answer.finish in ("loop", "length")
-    show_readable(f"{answer.answer} …" if cut_off else answer.answer or "The answer is empty.")
+    if answer.finish in ("loop", "length"):
+        show_readable(cut_off(answer.answer))
+    else:
+        show_readable(answer.answer or "The answer is empty.")
     if not turn.chosen["passages"] or answer.finish == "not relevant" or not answer.answer:
         return
     if answer.citations:
@@ -271,7 +277,7 @@ def show_figures(turn: Turn, answer: Answer) -> None:
     loading = f", {turn.loading_seconds:.1f} s of them to load the model" if turn.loading_seconds > 0.5 else ""
     parts.append(f"{turn.seconds:.1f} s in all{loading}")
     if answer.index_generation:
-        parts.append(f"{turn.chosen['index']} {answer.index_generation}")
+        parts.append(f"{turn.chosen['index']}, {said_generation(answer.index_generation)}")
     st.caption(plain(" · ".join(parts)))
 
 
@@ -300,7 +306,7 @@ def show_actions(turn: Turn, conversation: str) -> None:
                 turn.question,
                 turn.answer,
                 thumb=st.session_state.get(thumb_key),
-                note=(st.session_state.get(note_key) or "")[:2_000],
+                note=(st.session_state.get(note_key) or "")[:MAX_NOTE],
                 index_name=turn.chosen["index"] if turn.chosen["passages"] else "",
                 settings=turn.chosen,
             )
@@ -313,11 +319,13 @@ def show_actions(turn: Turn, conversation: str) -> None:
             "Ask again", key=f"again-{turn.id}", icon=":material/replay:", type="tertiary", on_click=_ask, args=(turn.question,)
         )
         with st.popover("Link", icon=":material/link:", type="tertiary"):
-            st.caption("This answer alone; add it to the app's address:")
-            st.code(f"?{urlencode({'c': conversation, 'answer': turn.id})}", language=None)
+            st.caption("Leads to this answer alone:")
+            address = (st.context.url or "").partition("?")[0].rstrip("/")
+            st.code(f"{address}/?{urlencode({'c': conversation, 'answer': turn.id})}", language=None, wrap_lines=True)
     if turn.answer is not None:
         with st.expander("Note", icon=":material/edit_note:"):
-            st.text_area("What is right or wrong with it?", key=note_key, on_change=store, persist_state="session")
+            note = st.text_area("What is right or wrong with it?", key=note_key, on_change=store, persist_state="session")
+            shortened(note, MAX_NOTE, "The note")
 
 
 def _ask(question: str) -> None:
@@ -365,6 +373,10 @@ def show_turns(current: Conversation, turns: Sequence[Turn]) -> None:
     earlier = len(turns) - SHOWN_TURNS
     if earlier > 0 and not st.toggle(f"Show the {earlier} earlier questions", key=f"earlier-{current.id}"):
         turns = turns[-SHOWN_TURNS:]
+    with shown_errors("Reading the feedback"):
+        for id, (thumb, note) in given(home(), [turn.id for turn in turns]).items():  # of earlier visits
+            st.session_state.setdefault(f"thumb-{id}", thumb)
+            st.session_state.setdefault(f"note-{id}", note)
     for turn in turns:
         show_turn(turn, current.id)
 
@@ -386,6 +398,11 @@ def main() -> None:
     turns = list(current.turns) if current else []
     running = next((found for turn in turns if (found := live(turn.id)) and found.running), None)
     held = "Search the documents" if chosen["mode"] == "search" else "Ask the documents"
+    if (
+        "answer" in st.query_params and current is not None and running is None
+    ):  # what is linked stands alone, and the page begins with it
+        show_turns(current, turns)
+        return
     asked = st.chat_input("Wait for the answer, or stop it" if running else held, disabled=running is not None)
     asked = asked or st.session_state.pop("ask next", None)
     start = st.empty()  # its content is gone at once when a question is asked

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
-from arms import LIMIT, ArmAnswer, ShownArm, answer_with, arms_by_name, usual_arms
+from arms import LIMIT, ArmAnswer, arms_by_name, usual_arms
+from comparing import Asked, SideBySide, begin, comparisons
 from first_start import index_names
 from passages import show_passages
 from progress_panel import offer_model
@@ -16,15 +17,6 @@ from resources import check_there, choose, page_title, plain, shortened, show_er
 from rag_vs_ft import settings
 
 MAX_REFERENCE = 1_000
-
-
-@dataclass
-class SideBySide:
-    """What was asked of which arms, and what has come of it so far; an arm without a result was stopped."""
-
-    asked: tuple[tuple[str, ...], str, str, str, int, int]
-    results: dict[str, ArmAnswer | Exception] = field(default_factory=dict)
-    pieces: dict[str, list[str]] = field(default_factory=dict)
 
 
 def show_answer(found: ArmAnswer, index: str) -> None:
@@ -49,40 +41,39 @@ def show_answer(found: ArmAnswer, index: str) -> None:
     show_passages(answer.hits, answer.citations, answer=answer.answer, index=index)
 
 
-def ask_arm(compared: SideBySide, arm: ShownArm, place: Any) -> None:
-    """Ask one arm; its words are shown as they come."""
-    _, question, reference, index, k, room = compared.asked
-    pieces: list[str] = []
-    compared.pieces[arm.name] = pieces
-
-    def written(piece: str) -> None:
-        pieces.append(piece)
-        with place.container():
-            show_readable("".join(pieces))
-
-    def waiting() -> None:
-        place.caption("Waiting: the model answers somebody else")
-
-    place.caption("Reading")
-    try:
-        compared.results[arm.name] = answer_with(
-            arm, question, index, k=k, max_new_tokens=room, reference=reference, on_text=written, waiting=waiting
-        )
-    except Exception as error:  # the other arms go on
-        compared.results[arm.name] = error
-
-
 def show_result(compared: SideBySide, name: str) -> None:
     """The answer, how it failed, or what there was of it when it was stopped."""
     found = compared.results.get(name)
     if isinstance(found, Exception):
         show_error(found, f"Asking {name}")
     elif found is not None:
-        show_answer(found, compared.asked[3])
+        show_answer(found, compared.asked.index)
+    elif text := compared.texts.get(name):
+        show_readable(text)
+        st.caption("Stopped.")
     else:
-        if pieces := compared.pieces.get(name):
-            show_readable("".join(pieces))
-        st.caption("Stopped." if pieces else "Stopped before it was asked.")
+        st.caption("Stopped before it was asked.")
+
+
+def show_live(compared: SideBySide, places: Mapping[str, Any]) -> None:
+    """The answers as they come; the page is drawn again at the end."""
+    shown: dict[str, Any] = {}
+    while compared.work.running:
+        for name, place in places.items():
+            done = name in compared.results
+            state = done or compared.texts.get(name) or compared.stages[name]
+            if shown.get(name) == state:
+                continue
+            shown[name] = state
+            with place.container():
+                if done:
+                    show_result(compared, name)
+                elif text := compared.texts.get(name):
+                    show_readable(text)
+                else:
+                    st.caption(plain(compared.stages[name]))
+        compared.work.wait(0.1)
+    st.rerun()
 
 
 def main() -> None:
@@ -104,34 +95,27 @@ def main() -> None:
         "Reference answer (optional)", key="reference", help="Each arm says how likely it finds it.", **bound
     )
     reference = shortened(reference, MAX_REFERENCE, "The reference answer")
-    asked = (tuple(chosen), question.strip(), reference.strip(), index, k, room)
+    asked = Asked(tuple(chosen), question.strip(), reference.strip(), index, k, room)
     with st.container(horizontal=True):
-        begun = st.button("Compare", type="primary", disabled=not (chosen and question.strip()))
-        stop = st.empty()
-    if begun:
-        st.session_state["compared"] = SideBySide(asked)
-    compared: SideBySide | None = st.session_state.get("compared")
-    if compared is None or compared.asked != asked:
+        if st.button("Compare", type="primary", disabled=not (chosen and asked.question)):
+            begin(asked, arms)
+        compared = comparisons().get(asked)
+        if compared is not None and compared.work.running:
+            st.button("Stop", icon=":material/stop_circle:", key="stop", on_click=compared.work.cancel)
+    if compared is None:
         if len(arms) <= 2:
             st.caption("Train a model, and its arms stand here too: see the page Training.")
         return
-    if begun:
-        # Whatever the visitor does now ends this run of the page at the next word; what is there so far stays.
-        stop.button("Stop", icon=":material/stop:", key="stop")
-    places = []
+    places = {}
     for column, name in zip(st.columns(len(chosen), border=True), chosen, strict=True):
         with column:
             st.markdown(f"**{plain(name)}**")
-            places.append(st.empty())
-            if begun:
-                places[-1].caption("Waiting for its turn")
-    for name, place in zip(chosen, places, strict=True):
-        if begun:
-            ask_arm(compared, arms[name], place)
+            places[name] = st.empty()
+    if compared.work.running:
+        show_live(compared, places)
+    for name, place in places.items():
         with place.container():
             show_result(compared, name)
-    if begun:
-        st.rerun()
 
 
 main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,12 +126,19 @@ def show_section(section: Section) -> None:
         st.image(plots.as_image(section.svg, ink), width="stretch", alt=section.figure_says)
         st.caption(plain(section.figure_says))
     if section.table:
-        heads, *rows = section.table
+        heads, *rows = _on_a_phone(section.table)
         # An arm may be called like another column.
         names = [head + "\u200b" * heads[:at].count(head) for at, head in enumerate(heads)]
         st.dataframe([dict(zip(names, row, strict=True)) for row in rows], hide_index=True)
     for text in section.notes:
         st.caption(plain(text))
+
+
+def _on_a_phone(table: Sequence[Sequence[str]]) -> list[list[str]]:
+    """A table whose columns that say what an arm is stand last: a phone shows the first ones, and they should decide."""
+    last = [at for at, head in enumerate(table[0]) if head in ("model", "context")]
+    order = [at for at in range(len(table[0])) if at not in last] + last
+    return [[row[at] for at in order] for row in table]
 
 
 def show_freshness(folder: Path, manifest: FinishedManifest, summary: Summary) -> None:

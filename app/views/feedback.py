@@ -18,7 +18,7 @@ def main() -> None:
             st.info("No feedback yet: thumbs and notes stand under each answer on the page Ask.")
             return
         thumbs = [row["thumb"] for row in found]
-        st.caption(f"{len(found)} answers: {thumbs.count(1)} thumbs up, {thumbs.count(0)} down. The newest first.")
+        st.caption(f"Of {len(found)} answers: {thumbs.count(1)} thumbs up, {thumbs.count(0)} down. The newest first.")
         st.download_button(
             "Export all",
             lambda: as_json_lines(found),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from first_start import index_names
 from passages import show_found
 from progress_panel import show_job, start_job
 from readable import show_readable
-from resources import choose, home, open_index, page_title, plain, shortened, shown_errors
+from resources import choose, home, moment, open_index, page_title, plain, said_generation, shortened, shown_errors
 
-from rag_vs_ft import settings
+from rag_vs_ft import schedules, settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.demo import NAME as SAMPLE
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
@@ -26,6 +26,8 @@ from rag_vs_ft.index.table import ChunkTable
 from rag_vs_ft.records import Chunk
 from rag_vs_ft.settings import Home
 
+HERE = """<span id="linked"></span><script>document.getElementById("linked").scrollIntoView()</script>"""
+"""Stands before the passage that a link leads to, and shows it."""
 VIEWS = ("Documents", "Search", "Generations", "Add documents")
 
 
@@ -57,6 +59,7 @@ def show_documents(index: Index) -> None:
     words = st.text_input("Find a document", placeholder="part of its path or title", key="find").lower().split()
     found = [row for row in rows if all(word in f"{row['document']} {row.get('title', '')}".lower() for word in words)]
     st.caption(f"{len(found):,} of {len(rows):,} documents. Choose one to see how it was cut.")
+    show_left_out(index)
     event = st.dataframe(
         found,
         hide_index=True,
@@ -73,6 +76,19 @@ def show_documents(index: Index) -> None:
             show_document(index, linked, st.query_params.get("chunk", ""))
 
 
+def show_left_out(index: Index) -> None:
+    """What was left out when the documents were read, and why."""
+    with shown_errors("Opening the corpus"):
+        manifest = store.open_corpus(index.manifest.inputs.corpus.name, home()).manifest
+        if not manifest.skipped:
+            return
+        with st.expander(f"Left out: {sum(manifest.skipped.values()):,}", icon=":material/block:"):
+            for reason, count in sorted(manifest.skipped.items(), key=lambda entry: -entry[1]):
+                # Names tell of documents that not every visitor may read.
+                examples = manifest.skipped_examples.get(reason, ()) if not manifest.restricted else ()
+                st.text(f"{count:,} {reason}{': ' if examples else ''}{', '.join(examples)}")
+
+
 def show_document(index: Index, document_id: str, chunk_id: str) -> None:
     """The passages of one document in reading order; the one that was linked is open."""
     chunks = sorted(index.chunks_of([document_id]), key=lambda chunk: (chunk.start, chunk.id))
@@ -82,10 +98,13 @@ def show_document(index: Index, document_id: str, chunk_id: str) -> None:
     st.subheader(plain(chunks[0].title))
     for chunk in chunks:
         if chunk.id == chunk_id and chunk.place:
+            st.html(HERE, unsafe_allow_javascript=True)
             show_pages(index, chunk)
     st.caption(plain(f"{document_id}, cut into {len(chunks)} passages, in reading order"))
     for number, chunk in enumerate(chunks, start=1):
         linked = chunk.id == chunk_id
+        if linked and not chunk.place:
+            st.html(HERE, unsafe_allow_javascript=True)
         label = f"{number}. {plain(chunk.heading or chunk.title)}{' :green-badge[this passage]' if linked else ''}"
         with st.expander(label, expanded=linked or len(chunks) <= 3):
             show_readable(chunk.text)
@@ -131,13 +150,13 @@ def open_document(chunk: Chunk) -> None:
 
 
 def show_generations(index: Index) -> None:
-    """The generations that are kept: counts, size and age; update, verify and roll back."""
+    """The generations that are kept: counts, size and date; update, verify and roll back."""
     name, folder = index.name, index.generation.folder.parent
     kept = generations.all_generations(folder)
     st.dataframe([_row(one, one.name == index.generation.name) for one in kept], hide_index=True)
     for fault in generations.unreadable(folder):
         st.error(plain(fault))
-    title, verifying = f"Updating {name}", f"Verifying {name}"
+    title, verifying = schedules.update_title(name), f"Verifying {name}"
     running = show_job("update", title=title) is not None
     checking = show_job("verify", title=verifying) is not None
     with st.container(horizontal=True):
@@ -161,6 +180,7 @@ def show_generations(index: Index) -> None:
             with shown_errors("Rolling back"), generations.building(folder):
                 generations.rollback(folder)
                 st.rerun()
+    show_schedule(index)
     if any(one.name > index.generation.name for one in kept):
         st.info(
             "An earlier generation answers. Evaluation wants the index and its corpus to agree: Update brings the index up to "
@@ -168,6 +188,36 @@ def show_generations(index: Index) -> None:
         )
     if earlier:
         show_changes(earlier[-1], index.generation, index.reader)
+
+
+def show_schedule(index: Index) -> None:
+    """When documents and index were brought up to date last, and when that happens next."""
+    name, place = index.name, home()
+    corpus = index.manifest.inputs.corpus.name
+    said = [f"{said_generation(index.generation.name)} was built {moment(index.manifest.created)}"]
+    with shown_errors(f"Opening the corpus {corpus}"):
+        manifest = store.open_corpus(corpus, place).manifest
+        said.insert(0, f"The documents were read {moment(manifest.created)} from {manifest.source}")
+    st.caption(plain(", ".join(said)))
+    with shown_errors("Reading the schedules"):
+        now = schedules.read(place).get(name)
+        known = {hours: label for label, hours in schedules.INTERVALS.items()}
+        hours = now.hours if now else 0
+
+        def keep() -> None:
+            with shown_errors("Keeping the schedule"):
+                schedules.choose(place, name, schedules.INTERVALS[st.session_state[f"every-{name}"]])
+
+        labels = list(dict.fromkeys([*known.values(), known.get(hours, f"every {hours} hours")]))
+        at = labels.index(known.get(hours, f"every {hours} hours"))
+        st.selectbox("Update by itself", labels, index=at, key=f"every-{name}", on_change=keep, width=240)
+        if now:
+            due = max(now.next, time.time())
+            st.caption(plain(f"Next {moment(due)}, or when the app is started after that. The page Work says how it went."))
+        words = f"rag-vs-ft corpus update {corpus} --home {place.root} && rag-vs-ft index update {name} --home {place.root}"
+        with st.popover("Without the app", type="tertiary", icon=":material/schedule:"):
+            st.caption("A line for cron, every day at three:")
+            st.code(f"0 3 * * * {words}", language=None, wrap_lines=True)
 
 
 def read_from(place: Home, corpus: str) -> str:
@@ -180,12 +230,10 @@ def read_from(place: Home, corpus: str) -> str:
 
 def _row(generation: Generation, answers: bool) -> dict[str, Any]:
     manifest = generation.manifest
-    age = datetime.now(UTC) - datetime.fromisoformat(manifest.created)
-    hours = age.total_seconds() / 3600
     return {
         "generation": generation.name,
         "answers": "now" if answers else "",
-        "age": f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours" if hours >= 2 else f"{hours * 60:.0f} minutes",
+        "built": moment(manifest.created),
         "documents": manifest.counts.documents,
         "passages": manifest.counts.chunks,
         "MB": round(manifest.bytes / 1e6, 1),
@@ -237,7 +285,7 @@ def main() -> None:
     st.caption(
         plain(
             f"{counts.documents:,} documents of the corpus {corpus.name}, {counts.chunks:,} passages of "
-            f"{counts.tokens / counts.chunks:.0f} tokens on average, {index.generation.name}"
+            f"{counts.tokens / counts.chunks:.0f} tokens on average, {said_generation(index.generation.name)}"
         )
     )
     view = st.segmented_control(

@@ -16,6 +16,7 @@ from rounds import Round, Wanted, prepare, question_files
 from rag_vs_ft import settings
 from rag_vs_ft.feedback import Verdict, agreements, preferences, store_rating
 
+MAX_NAME = 40
 VERDICTS: tuple[tuple[str, Verdict, str], ...] = (
     ("First is better", "first", "1"),
     ("Second is better", "second", "2"),
@@ -29,7 +30,7 @@ def prepared(wanted: Wanted) -> Background:
     wish, job = st.session_state.get("next round", (None, None))
     if wish != wanted:
         if job is not None:
-            job.cancelled = True
+            job.cancel()
         place = home()
         job = Background("Asking two arms", lambda progress: prepare(wanted, place, progress))
         st.session_state["next round"] = (wanted, job)
@@ -70,9 +71,15 @@ def show_round(current: Round) -> None:
 def keep(current: Round, verdict: Verdict) -> None:
     """Store the verdict; only then are the names shown."""
     with shown_errors("Keeping the rating"):
-        rater = " ".join(st.session_state.get("rater", "").split())
-        store_rating(home(), current.question, current.arms, current.answers, verdict, rater)
+        store_rating(
+            home(), current.question, current.arms, current.answers, verdict, rater_of(st.session_state.get("rater", ""))
+        )
         current.verdict = verdict
+
+
+def rater_of(typed: str) -> str:
+    """The name that ratings are kept under."""
+    return " ".join(typed[:MAX_NAME].split())
 
 
 def show_preferences() -> None:
@@ -129,9 +136,8 @@ def main() -> None:
     bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     with st.sidebar:
         index = choose("Index", indexes, "index", "sample", persist_state="session")
-        rater = st.text_input(
-            "Your name", key="rater", max_chars=40, placeholder="for ratings of your own", persist_state="session"
-        )
+        typed = st.text_input("Your name", key="rater", placeholder="for ratings of your own", persist_state="session")
+        rater = rater_of(shortened(typed, MAX_NAME, "The name"))
     st.caption("Two answers to one question, from two of the arms, without their names. Keys 1, 2, 3 and 0 rate; N goes on.")
     names = list(arms)
     check_there("Arm", names, "rated", names[:2])
@@ -143,7 +149,7 @@ def main() -> None:
 
     def wanted(own: str = "") -> Wanted:
         shown: Round | None = st.session_state.get("round")
-        return Wanted(tuple(chosen), index, questions, own, shown.question if shown else "", " ".join(rater.split()))
+        return Wanted(tuple(chosen), index, questions, own, shown.question if shown else "", rater)
 
     # The typed question is taken once, and the set goes on after it.
     st.button(

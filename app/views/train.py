@@ -13,6 +13,7 @@ from resources import choose, home, load_model, page_title, plain, shortened, sh
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import Busy, UserError
+from rag_vs_ft.jobs import Job
 from rag_vs_ft.models import naming
 from rag_vs_ft.models.generation import Sampling, generate
 from rag_vs_ft.models.prompting import continue_text
@@ -21,12 +22,14 @@ from rag_vs_ft.training.record import RECORD, read_record
 
 PRESET = "nano"
 POLL_SECONDS = 5.0
+SHOWN_SAMPLES = 5
 CURVES = (
-    ("Loss (nats per token)", ("loss", "validation_loss")),
-    ("Bits per byte", ("bits_per_byte",)),
-    ("Learning rate", ("learning_rate",)),
-    ("Tokens per second", ("tokens_per_second",)),
+    ("Loss (nats per token)", ("loss", "validation_loss"), "~g"),
+    ("Bits per byte", ("bits_per_byte",), "~g"),
+    ("Learning rate", ("learning_rate",), "~g"),
+    ("Tokens per second", ("tokens_per_second",), ",.0f"),
 )
+"""Title, keys of the metrics, and how d3 writes the numbers of the axis."""
 
 
 def train_command(corpus: str, run: str, steps: int) -> list[str]:
@@ -43,8 +46,31 @@ def shown(command: list[str]) -> str:
 def start_training(work: str, run: str, **arguments: Any) -> None:
     """Train in a process of its own; the page then shows this run."""
     start_job(work, f"Training {run}", run=run, **arguments)
-    st.session_state["follow"] = run
     st.rerun()
+
+
+def run_names() -> list[str]:
+    """The runs of this home, the newest first."""
+    records = [path for path in home().runs.glob(f"*/{RECORD}") if path.is_file()]
+    return [path.parent.name for path in sorted(records, key=lambda path: -path.stat().st_mtime)]
+
+
+def follow(job: Job, names: list[str]) -> bool:
+    """Show the run of a job that has just begun instead of an older one; False while there is nothing of it yet."""
+    run = str(job.arguments["run"])
+    if st.session_state.get("followed") == job.id or ("followed" not in st.session_state and "run" in st.query_params):
+        return True  # chosen since, or named by the address
+    if run not in names:
+        st.fragment(_wait_for, run_every=POLL_SECONDS / 2)(run)
+        return False
+    st.session_state["followed"], st.session_state["run"] = job.id, run
+    return True
+
+
+def _wait_for(run: str) -> None:
+    if run in run_names():
+        st.rerun()
+    st.caption(f"{plain(run)} is being prepared; its curves begin here.")
 
 
 def start_form(names: list[str], *, running: bool) -> None:
@@ -98,22 +124,11 @@ def kept_so_far(folder: Path) -> str:
     return f"Its last checkpoint is step {steps[-1]:,}." if steps else "No checkpoint was written yet, so it begins again."
 
 
-def show_run(folder: Path) -> None:
-    """What the run is, how it goes, and what it writes."""
+def show_run(folder: Path, *, has_job: bool) -> None:
+    """What the run is, how it goes, and what it writes. `has_job`: one runs for it, which holds the run soon."""
     record = read_record(folder)
-    plan, result = record.plan, record.result
-    going = record.state != "finished" and being_trained(folder)
-    with st.container(horizontal=True):
-        st.metric("State", record.state if going or record.state == "finished" else "stopped")
-        st.metric("Parameters", _short(plan.parameters if plan else None))
-        st.metric("Trained tokens", _short(plan.train_tokens if plan else None))
-        if result:
-            st.metric("Best bits per byte", f"{result.best_bits_per_byte:.3f}", help=f"At step {result.best_step:,}.")
-    learned = record.corpus.name if record.corpus else "records"
-    st.caption(plain(f"{record.arm}, preset {record.preset}, {learned}, {plan.device if plan else ''}"))
-    for warning in plan.warnings if plan else ():
-        st.warning(plain(warning))
-    show_curves(folder, going=going)
+    going = record.state != "finished" and (has_job or being_trained(folder))
+    st.fragment(_show_state, run_every=POLL_SECONDS if going else None)(folder, going=going)
     if record.state != "finished" and not going:
         offer_resume(folder)
     with st.expander("Settings", icon=":material/tune:"):
@@ -122,13 +137,47 @@ def show_run(folder: Path) -> None:
         show_sample(folder.name)
 
 
-def _short(number: int | None) -> str:
-    if number is None:
-        return "unknown"
+def _show_state(folder: Path, *, going: bool) -> None:
+    """State, figures and curves; drawn again every few seconds while the run is being trained."""
+    record = read_record(folder)
+    if going and (record.state == "finished" or not being_trained(folder)):
+        st.rerun()  # in a process that no job of this page watches
+    plan, result = record.plan, record.result
+    with st.container(horizontal=True):
+        st.metric("State", record.state if going or record.state == "finished" else "stopped")
+        if plan:
+            st.metric("Parameters", _short(plan.parameters))
+            st.metric("Trained tokens", _short(plan.train_tokens))
+        if result:
+            st.metric("Best bits per byte", f"{result.best_bits_per_byte:.3f}", help=f"At step {result.best_step:,}.")
+    about = (record.arm, f"preset {record.preset}", record.corpus.name if record.corpus else "records", plan and plan.device)
+    st.caption(plain(", ".join(filter(None, about))))
+    for warning in plan.warnings if plan else ():
+        st.warning(plain(warning))
+    if going and plan:
+        offer_stop(folder)
+    show_curves(folder)
+
+
+def _short(number: int) -> str:
     for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.1f} {name}"
     return str(number)
+
+
+def offer_stop(folder: Path) -> None:
+    """Let the process that trains end after its step, with a checkpoint, whoever started it."""
+
+    def ask() -> None:
+        with shown_errors("Stopping"):
+            runs.ask_to_stop(folder)
+
+    asked = runs.asked_to_stop(folder)
+    says = "It writes a checkpoint after the step that is running, and can be resumed."
+    st.button("Stop and keep", icon=":material/save:", disabled=asked, help=says, on_click=ask)
+    if asked:
+        st.caption("It stops after the step that is running.")
 
 
 def offer_resume(folder: Path) -> None:
@@ -138,12 +187,8 @@ def offer_resume(folder: Path) -> None:
         start_training("resume", folder.name)
 
 
-def show_curves(folder: Path, *, going: bool) -> None:
-    """The metrics so far, drawn again every few seconds while the run is being trained."""
-    st.fragment(_curves, run_every=POLL_SECONDS if going else None)(folder)
-
-
-def _curves(folder: Path) -> None:
+def show_curves(folder: Path) -> None:
+    """The metrics so far, and what the model wrote meanwhile."""
     by_step: dict[int, dict[str, Any]] = {}
     for row in runs.read_metrics(folder):
         by_step.setdefault(row["step"], {}).update(row)
@@ -151,7 +196,7 @@ def _curves(folder: Path) -> None:
         st.caption("Nothing is logged yet.")
         return
     for first in range(0, len(CURVES), 2):
-        for column, (title, keys) in zip(st.columns(2), CURVES[first : first + 2], strict=True):
+        for column, (title, keys, numbers) in zip(st.columns(2), CURVES[first : first + 2], strict=True):
             points = [
                 {"step": step, "value": values[key], "curve": key.replace("_", " ")}
                 for step, values in sorted(by_step.items())
@@ -163,16 +208,32 @@ def _curves(folder: Path) -> None:
                 if len({point["step"] for point in points}) == 1:
                     st.text(", ".join(f"{point['curve']} {point['value']:.4g} at step {point['step']:,}" for point in points))
                 elif points:
-                    st.altair_chart(_lines(points, several=len(keys) > 1))
+                    st.altair_chart(_lines(points, numbers, several=len(keys) > 1))
+                else:
+                    st.text("After the first evaluation.")
+    show_samples(folder)
 
 
-def _lines(points: list[dict[str, Any]], *, several: bool) -> Any:
+def show_samples(folder: Path) -> None:
+    """What the model wrote at its evaluations, the newest first."""
+    samples = runs.read_metrics(folder, runs.SAMPLES)
+    if not samples:
+        return
+    st.caption("What it wrote when it was evaluated, after the beginning of a held-out text")
+    st.text(f"{samples[-1]['prompt'].strip()} …")
+    for sample in reversed(samples[-SHOWN_SAMPLES:]):
+        with st.container(border=True):
+            st.caption(f"Step {sample['step']:,}")
+            st.text("\n".join(line for line in f"… {sample['text']}".splitlines() if line.strip()))
+
+
+def _lines(points: list[dict[str, Any]], numbers: str, *, several: bool) -> Any:
     """A line chart whose axis begins near the lowest value: what matters is how a curve bends."""
     import altair as alt
 
     encoded: dict[str, Any] = {
         "x": alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickMinStep=1)),
-        "y": alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format="~g", tickCount=5)),
+        "y": alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format=numbers, tickCount=5)),
         "tooltip": ["step:Q", "value:Q", "curve:N"],
     }
     if several:
@@ -195,10 +256,11 @@ def show_sample(name: str) -> None:
 
 def main() -> None:
     page_title("Training")
-    found = [path.parent for path in home().runs.glob(f"*/{RECORD}")]
-    names = [folder.name for folder in sorted(found, key=lambda folder: -(folder / RECORD).stat().st_mtime)]
+    names = run_names()
     running = show_job("train", "resume")
     start_form(names, running=running is not None)
+    if running is not None and not follow(running, names):
+        return
     if not names:
         st.info("No run yet. Larger models are trained in a terminal, such as:")
         st.code(
@@ -207,12 +269,9 @@ def main() -> None:
             wrap_lines=True,
         )
         return
-    if (follow := st.session_state.get("follow")) in names:
-        del st.session_state["follow"]
-        st.session_state["run"] = follow
     name = choose("Run", names, "run")
     with shown_errors(f"Reading the run {name}"):
-        show_run(home().runs / name)
+        show_run(home().runs / name, has_job=running is not None and running.arguments["run"] == name)
 
 
 main()

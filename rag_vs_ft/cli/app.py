@@ -36,7 +36,7 @@ def run(
     """
     import os
 
-    from rag_vs_ft import settings
+    from rag_vs_ft import schedules, settings
     from rag_vs_ft.serving import PASSWORD_VARIABLE, ServerAddress, serve
 
     # Taken out of the environment, which the processes of long work inherit.
@@ -45,6 +45,7 @@ def run(
     settings.threads()  # a wrong setting is reported here and not in a page
     settings.quiet_dependencies()
     os.environ["RAG_VS_FT_HOME"] = str(settings.home(home).root)
+    schedules.begin(settings.home())
     serve(find_main(), place)
 
 

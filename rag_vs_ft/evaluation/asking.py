@@ -99,7 +99,7 @@ def ask(
     costs: dict[str, ArmCost] = {}
     models: dict[str, ModelUsed] = {}
     failures: dict[str, Failure] = {}
-    computed = reused = 0
+    computed = reused = asked = 0
     for model in dict.fromkeys((arm.model, arm.adapter) for arm in arms):
         mine = [arm for arm in arms if (arm.model, arm.adapter) == model]
         lm = None
@@ -113,12 +113,15 @@ def ask(
                     )
             except Exception as error:
                 failures |= {arm.name: Failure.of(error) for arm in mine}
+                asked += len(mine)
                 continue
         priors: Priors = {}
         for arm in mine:
             reset_peak_memory(lm.device if lm else "cpu")
             found: dict[str, Prediction] = {}
-            steps = _steps(world, arm, lm, priors, questions, split, answered, progress)
+            asked += 1
+            stage = f"{arm.name} ({split}), arm {asked} of {len(arms)}"
+            steps = _steps(world, arm, lm, priors, questions, split, answered, stage, progress)
             new = 0
             while True:
                 try:
@@ -160,13 +163,13 @@ def _steps(
     questions: Sequence[Question],
     split: str,
     answered: Collection[str],
+    stage: str,
     progress: Progress,
 ) -> Iterator[_Step]:
     """Ask an arm its questions: first what the cache knows, then batch after batch."""
     reader = _reader(world, lm, arm, questions, priors, bool(answered))
     known: list[Prediction] = []
     tasks: list[Task] = []
-    stage = f"{arm.name} ({split})"
     index = world.index if CONTEXTS[arm.context].shows_passages else None
     for number, question in enumerate(questions, start=1):
         passages = find_passages(arm, question, index, world.experiment.seed)

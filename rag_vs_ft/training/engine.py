@@ -32,6 +32,7 @@ from rag_vs_ft.training.presets import Preset
 
 OPTIMIZER = "optimizer.safetensors"
 SCHEDULER = "scheduler.json"
+SAMPLE_PROMPT, SAMPLE_TOKENS = 12, 48
 
 
 class RunTrainer(Trainer):
@@ -116,6 +117,8 @@ class RunTrainer(Trainer):
         if not math.isfinite(metrics["eval_loss"]):
             raise self._not_finite(self.state.global_step)
         self.log(metrics)
+        if self.args.world_size == 1:
+            self._write_sample()
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.paused += time.perf_counter() - began
         return metrics
@@ -143,6 +146,33 @@ class RunTrainer(Trainer):
         model.train()
         parts = gather_object([(total, count)]) if self.args.world_size > 1 else [(total, count)]
         return sum(part[0] for part in parts), sum(part[1] for part in parts)
+
+    def _write_sample(self) -> None:
+        """Let the model go on from the beginning of a held-out row, or answer its instruction, and keep what it writes."""
+        row, window = self.eval_dataset[0], self.preset.window
+        given = int((np.asarray(row.targets) == IGNORE).argmin()) + 1  # an instruction is not learned; targets are one ahead
+        prompt = row.inputs[: given if given > 1 else min(SAMPLE_PROMPT, window // 2)]
+        room = min(SAMPLE_TOKENS, window - len(prompt))
+        if room < 1:
+            return
+        ids = torch.from_numpy(np.asarray(prompt))[None].to(self.args.device)
+        torch.manual_seed(mix(self.preset.seed, self.state.global_step))  # each training step seeds itself again
+        self.model.eval()
+        with torch.no_grad(), torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+            written = self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=room,
+                do_sample=True,
+                temperature=0.8,
+                top_p=0.95,
+                top_k=0,
+                pad_token_id=self.tokenizer.eos_token_id,
+            )[0]
+        self.model.train()
+        parts = {"prompt": written[: len(prompt)], "text": written[len(prompt) :]}
+        said = {name: self.tokenizer.decode(tokens, skip_special_tokens=True) for name, tokens in parts.items()}
+        runs.append_metrics(self.folder, {"step": self.state.global_step, **said}, runs.SAMPLES)
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
 
@@ -244,6 +274,9 @@ class _Telemetry(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == state.max_steps:
             control.should_evaluate = control.should_save = control.should_log = True
+        elif args.world_size == 1 and runs.asked_to_stop(self.folder):
+            # Not evaluated: resumed, the run must count its evaluations as if it had not been stopped.
+            control.should_save = control.should_training_stop = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         losses = [row["eval_loss"] for row in state.log_history if "eval_loss" in row]

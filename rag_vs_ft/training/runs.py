@@ -4,6 +4,8 @@
       run.json              arm, settings, hashes, versions, state and result
       tokens/               the token file (arms that learn documents)
       metrics.jsonl         one line for each log and each evaluation
+      samples.jsonl         one line for each evaluation: what the model wrote then
+      STOP                  somebody asks the process that trains to stop and keep what it has
       curves.png, curves.html
       checkpoints/step-00000050/   weights (Hugging Face or peft layout), tokenizer, optimizer state, manifest
       best -> checkpoints/...      lowest validation loss
@@ -29,6 +31,8 @@ from rag_vs_ft.settings import Home, check_name
 from rag_vs_ft.training.record import FORMAT, RECORD, RunRecord, read_record
 
 METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
+STOP = "STOP"
 MANIFEST = "manifest.json"
 TRAINER_STATE = "trainer_state.json"
 """In a checkpoint: the step, the losses, and the step of the lowest one."""
@@ -77,16 +81,29 @@ def lock(folder: Path) -> AbstractContextManager[None]:
     )
 
 
-def append_metrics(folder: Path, row: dict[str, Any]) -> None:
-    """Add one line to the metrics."""
-    files.append_text(folder / METRICS, json.dumps(files.sealed(row)) + "\n")
+def ask_to_stop(folder: Path) -> None:
+    """Ask the process that trains a run to stop after its step and keep a checkpoint. Raises UserError when it cannot be told."""
+    try:
+        files.write_text(folder / STOP, "")
+    except OSError as error:
+        raise files.unusable(error) from error
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of the metrics, up to the first that is cut off or damaged."""
-    path = folder / METRICS
+def asked_to_stop(folder: Path) -> bool:
+    """Whether somebody has asked for that since the run was started or resumed."""
+    return (folder / STOP).exists()
+
+
+def append_metrics(folder: Path, row: dict[str, Any], file: str = METRICS) -> None:
+    """Add one line to the metrics (or `file`)."""
+    files.append_text(folder / file, json.dumps(files.sealed(row)) + "\n")
+
+
+def read_metrics(folder: Path, file: str = METRICS) -> list[dict[str, Any]]:
+    """The lines of the metrics (or `file`), up to the first that is cut off or damaged."""
+    path = folder / file
     rows = []
-    for line in _lines(folder):
+    for line in _lines(path):
         try:
             row = files.json_object(line, str(path), "")
         except CheckFailed:
@@ -97,15 +114,16 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _lines(folder: Path) -> list[str]:
-    path = folder / METRICS
+def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
 
 
 def rewind_metrics(folder: Path, step: int) -> None:
     """Remove what was logged after `step`, which a resumed run will log again."""
-    rows = [row for row in read_metrics(folder) if row["step"] <= step]
-    files.write_text(folder / METRICS, "".join(json.dumps(files.sealed(row)) + "\n" for row in rows))
+    for file in (METRICS, SAMPLES):
+        if (folder / file).exists() or file == METRICS:
+            rows = [row for row in read_metrics(folder, file) if row["step"] <= step]
+            files.write_text(folder / file, "".join(json.dumps(files.sealed(row)) + "\n" for row in rows))
 
 
 def checkpoint_name(step: int) -> str:
@@ -158,7 +176,7 @@ def verify(folder: Path) -> list[str]:
     except CheckFailed as error:
         return [error.message]
     faults = []
-    lines = _lines(folder)
+    lines = _lines(folder / METRICS)
     if len(rows := read_metrics(folder)) < len(lines):
         faults.append(f"{folder / METRICS}:{len(rows) + 1}: it is not what was written, and nothing from there on is read")
     for place, manifest in ((folder / "tokens", "header.json"), (folder / "tokenizer", MANIFEST)):

@@ -24,7 +24,7 @@ from typing import Any
 from rag_vs_ft import __version__, files, settings
 from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.environment import git_commit
-from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.errors import CheckFailed, Stopped, UserError
 from rag_vs_ft.models.devices import choose_device
 from rag_vs_ft.models.loading import weights_sha256
 from rag_vs_ft.progress import Progress, silent
@@ -77,7 +77,7 @@ def train(
     """Train the run `run_name` and leave its model in `runs/<run_name>/best` and `last`.
 
     `track` also reports to one of `TRACKERS`. Raises UserError for input that cannot be trained on, CheckFailed when the loss is
-    no longer finite, Busy when the run is being trained.
+    no longer finite, Busy when the run is being trained, Stopped when it was asked to stop (`runs.ask_to_stop`).
     """
     return _train(_started(request), run_name, home, False, track, progress)
 
@@ -157,7 +157,10 @@ def _train(
             write_record(folder, description.with_changes(state="training", created=created, plan=job.plan))
             tell("plan", detail=str(job.plan))
         stopped_early = _run(job, preset, folder, device, world, checkpoint, track, tell, before)
+        if stopped_early and runs.asked_to_stop(folder):
+            raise _keep(folder)
         if rank == 0:
+            files.remove(folder / runs.STOP)
             _finish(folder, stopped_early, before + time.perf_counter() - began, tell)
         _wait_for_all(world)
         _leave(world)
@@ -268,6 +271,7 @@ def _open_run(folder: Path, description: RunRecord, resume: bool, tell: Progress
     checkpoint = runs.last_whole_checkpoint(folder, tell if write else silent)
     step = runs.read_step(checkpoint) if checkpoint else 0
     if write:
+        files.remove(folder / runs.STOP)
         runs.rewind_metrics(folder, step)
         if checkpoint:
             runs.link(folder, checkpoint)
@@ -447,6 +451,18 @@ def _is_sharded(preset: Preset) -> bool:
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise UserError("this needs FSDP version 2", "set fsdp_version: 2 in the launcher's configuration")
     return True
+
+
+def _keep(folder: Path) -> Stopped:
+    """What is told of a run that was asked to stop and has written its checkpoint."""
+    files.remove(folder / runs.STOP)
+    last = (folder / "last").resolve()
+    if not (folder / "best").exists():  # it was not evaluated yet
+        runs.point(folder, "best", last)
+    return Stopped(
+        f"the run {folder.name} was stopped after step {runs.read_step(last):,}; this checkpoint is kept",
+        f"go on with: rag-vs-ft train --run {folder.name} --resume",
+    )
 
 
 def _finish(folder: Path, stopped_early: bool, seconds: float, tell: Progress) -> None:

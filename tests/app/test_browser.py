@@ -318,7 +318,7 @@ def test_a_whole_visit(place, tiny_cache, visit) -> None:
             ask(visit, f"Question {asked}: what is a node pool?", asked)
         assert building.returncode == 0
         ask(visit, "And what is a vault?", asked + 1)
-        assert visit.get_by_text("sample gen-000002").count() >= 1
+        assert visit.get_by_text("sample, generation 2").count() >= 1
         assert visit.get_by_test_id("stAlert").count() == 0
 
         for width, path in ((390, ""), (390, "index"), (390, "tokens"), (390, "compare"), (1280, "rate")):

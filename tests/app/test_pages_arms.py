@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import pytest
@@ -49,17 +50,20 @@ def test_pretrained_retrieval_and_trained_models_are_compared_unless_told_otherw
     assert open_page("compare").multiselect(key="arms").value == [MODEL, f"{MODEL} + passages", "small"]
 
 
-def test_a_stopped_comparison_keeps_what_there_is(built, trained, open_page) -> None:
-    at = open_page("compare", q="What is the port?", max_new_tokens="16")
-    at.multiselect(key="arms").set_value([MODEL, "small"])
-    button(at, "Compare").click().run()
-    compared = at.session_state["compared"]
-    del compared.results["small"]
-    at.run()
-    assert any(caption.value == "Stopped." for caption in at.caption) and not at.error
-    del compared.pieces["small"]
-    at.run()
-    assert any(caption.value.startswith("Stopped before") for caption in at.caption)
+def test_a_stopped_comparison_keeps_what_there_is_and_who_has_the_address_finds_it(built, endless, open_page) -> None:
+    comparing, arms = importlib.import_module("comparing"), importlib.import_module("arms").arms_by_name()
+    comparing.begin(comparing.Asked(("endless", MODEL), "Tell me everything", "", "docs", 3, 400), arms)
+    (compared,) = comparing.comparisons().values()
+    while not compared.texts:
+        compared.work.wait(0.02)
+    compared.work.cancel()
+    compared.work.wait(20)
+    at = open_page("compare", q="Tell me everything", arms=["endless", MODEL], max_new_tokens="400")
+    captions = [caption.value for caption in at.caption]
+    assert not at.error and "Stopped." in captions and "Stopped before it was asked." in captions
+    button(at, "Compare").click()
+    at.slider(key="max_new_tokens").set_value(16).run()
+    assert "Stopped." not in [caption.value for caption in at.caption]
 
 
 def test_one_arm_fails_and_the_others_answer(built, trained, open_page) -> None:

@@ -273,20 +273,29 @@ def test_a_run_is_trained_from_the_page_and_a_failure_is_told(built, open_page, 
 
 @pytest.mark.slow
 def test_a_run_with_changed_settings_is_stopped_and_resumed_from_the_page(built, open_page, ended_job) -> None:
+    train("scratch", "docs", "nano", "old", overrides=SIZES, home=built.root)
     sizes = {**SIZES, "steps": "100000", "eval_every": "5", "patience": "0"}
     job = work_jobs.start(built, "train", "Training first", {**SCRATCH, "run": "first", "overrides": sizes})
     while work_jobs.find(built, job.id).running and not list((built.runs / "first").glob("checkpoints/step-*")):
         time.sleep(0.1)
     at = open_page("train")
+    assert at.selectbox(key="run").value == "first", "what is trained now, and not the older one"
     state = {metric.label: metric.value for metric in at.metric}["State"]
     assert state == "training" and not [one for one in at.button if one.label == "Resume"]
-    button(at, "Cancel").click().run()
+    assert any(caption.value == "Step 5" for caption in at.caption), "what it writes meanwhile"
+    at.selectbox(key="run").set_value("old").run()
+    assert at.selectbox(key="run").value == "old" and "Stop and keep" not in [one.label for one in at.button]
+    at.selectbox(key="run").set_value("first").run()
+    button(at, "Stop and keep").click().run()
     ended_job("train", "cancelled")
     at.run()
+    assert "was stopped after step" in at.info[0].value and "this checkpoint is kept" in at.info[0].value
     assert {metric.label: metric.value for metric in at.metric}["State"] == "stopped"
-    assert any("Its last checkpoint is step" in caption.value for caption in at.caption)
+    kept = last_step(built)
+    assert any(f"Its last checkpoint is step {kept:,}." in caption.value for caption in at.caption)
     first = button(at, "Resume").click().run()
     assert not first.exception and not first.error
+    assert "Resume" not in [one.label for one in at.button], "though its process has hardly begun"
     reached = last_step(built)
     resumed = work_jobs.latest(built, "resume")
     assert resumed.id != job.id

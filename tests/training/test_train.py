@@ -18,7 +18,7 @@ from tiny import train
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
-from rag_vs_ft.errors import Busy, CheckFailed, UserError
+from rag_vs_ft.errors import Busy, CheckFailed, Stopped, UserError
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.training import runs
 from rag_vs_ft.training import train as training
@@ -54,6 +54,9 @@ def test_run_learns_and_leaves_everything(straight: RunResult, base_home: Path) 
     logged = [row for row in runs.read_metrics(straight.folder) if "loss" in row]
     assert [row["step"] for row in logged] == list(range(1, 21))
     assert all(row["tokens_per_second"] > 0 and row["memory_bytes"] > 1e7 for row in logged)
+    samples = runs.read_metrics(straight.folder, runs.SAMPLES)
+    assert [row["step"] for row in samples] == [5, 10, 15, 20] and len({row["prompt"] for row in samples}) == 1
+    assert all(row["text"] for row in samples)
     assert (straight.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     page = (straight.folder / "curves.html").read_text(encoding="utf-8")
     assert "<svg" in page and "straight" in page and "src=" not in page
@@ -187,6 +190,26 @@ def test_a_run_that_died_before_best_was_pointed_to_ends_as_one_that_did_not(
     again = train("scratch", "docs", preset_file, "unlinked", home=base_home, resume=True)
     assert (folder / "best").resolve() == best
     assert again.outcome.best_step == straight.outcome.best_step and again.outcome.best_loss == straight.outcome.best_loss
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [3, 12])
+def test_a_run_that_is_asked_to_stop_keeps_its_last_step(
+    step: int, base_home: Path, preset_file: str, straight: RunResult
+) -> None:
+    folder = base_home / f"runs/stopped-{step}"
+
+    def ask(line: str) -> None:
+        if line.startswith(f"step {step}/"):
+            runs.ask_to_stop(folder)
+
+    with pytest.raises(Stopped, match=f"after step {step + 1}; this checkpoint is kept"):
+        train("scratch", "docs", preset_file, folder.name, home=base_home, progress=ask)
+    assert (folder / "last").resolve().name == f"step-{step + 1:08d}" and runs.verify(folder) == []
+    assert load(f"run:{folder.name}", settings.home(base_home)).name == f"run:{folder.name}"
+    resumed = train("scratch", "docs", preset_file, folder.name, home=base_home, resume=True)
+    assert same(weights(resumed), weights(straight)) and validation(resumed.folder) == validation(straight.folder)
+    assert runs.read_metrics(resumed.folder, runs.SAMPLES) == runs.read_metrics(straight.folder, runs.SAMPLES)
 
 
 def test_run_that_ended_before_its_first_checkpoint_starts_again(base_home: Path, preset_file: str) -> None:
