@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from resources import home, load_model, model_names, open_index
+import streamlit as st
+from resources import home, load_model, model_names, open_index, plain
 
 from rag_vs_ft.ask import AskRequest, ask, distinct
-from rag_vs_ft.feedback import arm_name
-from rag_vs_ft.models import naming
+from rag_vs_ft.catalogue import GGUF
+from rag_vs_ft.feedback import WITH_PASSAGES, arm_name
+from rag_vs_ft.models import naming, served
 from rag_vs_ft.models.probe import Reference, score_reference
 from rag_vs_ft.records import Answer, Hit
 
@@ -38,10 +40,28 @@ class ArmAnswer:
     reference: Reference | None
 
 
-def arms_by_name() -> dict[str, ShownArm]:
-    """Every arm that can be asked now."""
-    arms = [ShownArm(model, passages) for model in model_names() for passages in (False, True)]
-    return {arm.name: arm for arm in arms}
+def arm_of(name: str) -> ShownArm:
+    """The arm of a name, the inverse of `ShownArm.name`: no model's name ends like that of an arm with passages."""
+    model, ending, rest = name.partition(WITH_PASSAGES)
+    return ShownArm(name, passages=False) if rest or not ending else ShownArm(model, passages=True)
+
+
+def choose_arms_of() -> list[str]:
+    """The arms that can be asked now: of the models of this machine, and of one that the visitor names."""
+    named = st.text_input(
+        "Another model",
+        key="other-model",
+        placeholder="http://127.0.0.1:8080/v1#NAME",
+        help="The address of a server, or the path of a GGUF file: its two arms can be chosen then.",
+        bind="query-params",
+        persist_state="session",
+    ).strip()
+    models = model_names()
+    if named and not (served.is_address(named) or named.lower().endswith(GGUF)):
+        st.warning(plain(f"{named} is neither the address of a server nor a GGUF file."))
+    elif named and named not in models:
+        models.append(named)
+    return [ShownArm(model, passages).name for model in models for passages in (False, True)]
 
 
 def usual_arms(names: list[str]) -> list[str]:

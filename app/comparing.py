@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import streamlit as st
-from arms import ArmAnswer, ShownArm, answer_with
+from arms import ArmAnswer, ShownArm, answer_with, arm_of
 from background import Background
 from resources import is_loaded
 
@@ -30,17 +29,16 @@ class Asked:
 class SideBySide:
     """The arms answer one after the other in a thread of the server; an arm without a result was stopped."""
 
-    def __init__(self, asked: Asked, arms: Mapping[str, ShownArm]) -> None:
+    def __init__(self, asked: Asked) -> None:
         self.asked = asked
         self.results: dict[str, ArmAnswer | Exception] = {}
         self.texts: dict[str, str] = {}
         self.stages = dict.fromkeys(asked.arms, "Waiting for its turn")
-        self._arms = {name: arms[name] for name in asked.arms}
         self.work = Background("Comparing", self._ask_all)
 
     def _ask_all(self, progress: Progress) -> None:
-        for name, arm in self._arms.items():
-            self._ask(name, arm, progress)
+        for name in self.asked.arms:
+            self._ask(name, arm_of(name), progress)
 
     def _ask(self, name: str, arm: ShownArm, progress: Progress) -> None:
         asked = self.asked
@@ -75,11 +73,11 @@ def comparisons() -> dict[Asked, SideBySide]:
     return {}
 
 
-def begin(asked: Asked, arms: Mapping[str, ShownArm]) -> None:
+def begin(asked: Asked) -> None:
     """Ask the arms, again if they were asked before."""
     kept = comparisons()
     if (before := kept.pop(asked, None)) is not None:
         before.work.cancel()
     for old in [key for key, one in kept.items() if not one.work.running][: max(0, len(kept) - KEPT + 1)]:
         kept.pop(old, None)
-    kept[asked] = SideBySide(asked, arms)
+    kept[asked] = SideBySide(asked)

@@ -18,7 +18,8 @@ _STYLE = """<style>
 .readable table { border-collapse: collapse; margin: 0.5rem 0 1rem; display: block; overflow-x: auto; }
 .readable th, .readable td { border: 1px solid rgba(128, 128, 128, 0.35); padding: 0.25rem 0.6rem; text-align: left; }
 .readable > :last-child { margin-bottom: 0; }
-@media (max-width: 640px) { [data-testid=stImage] { overflow-x: auto; } [data-testid=stImage] img { min-width: 38rem; } }
+@media (max-width: 640px) { [data-testid=stImage] { overflow-x: auto; } [data-testid=stImage] img { min-width: 38rem; }
+  [data-testid=stElementToolbar] { display: none; } }
 @media print {
   .stSidebar, .stAppHeader, .stBottom, [data-testid=stChatInput] { display: none !important; }
   .stApp, .stMain, .stAppViewContainer { position: static !important; height: auto !important; overflow: visible !important; }

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from random import SystemRandom
 
-from arms import answer_with, arms_by_name
+from arms import answer_with, arm_of
 from resources import home
 
 from rag_vs_ft import settings
@@ -61,7 +61,6 @@ def prepare(wanted: Wanted, place: Home, progress: Progress) -> Round:
     One that somebody else has rated comes first: only so can it be told how far they agree.
     """
     random = SystemRandom()
-    arms = arms_by_name()
     first, second = random.sample(wanted.arms, 2)
     question, expected = wanted.own, ""
     if not question:
@@ -78,7 +77,7 @@ def prepare(wanted: Wanted, place: Home, progress: Progress) -> Round:
 
     found = [
         answer_with(
-            arms[name],
+            arm_of(name),
             question,
             wanted.index,
             k=settings.ASK_K,

@@ -1,9 +1,11 @@
-"""The app as a visitor waits for it, timed in a browser: the page, the first passage, two visitors at once.
+"""The app as a visitor waits for it, timed in a browser: the page, the first passage, two visitors at once, 200 answers, at rest.
 
-    python benchmarks/app.py --home HOME [--index sample] [--questions FILE] [--asked 10]
+    python benchmarks/app.py --home HOME [--index sample] [--questions FILE] [--asked 10] [--rest 60]
 
 Page: from the moment that a new server says it is up until one can type; the first visit and the second. Passage: from the
 Enter key until the first passage stands on the page, once a first question has been answered. Each question is asked once.
+200 answers: a conversation of as many, opened, all of them shown, and a question asked below them. At rest: the share of one core
+that the server takes for a minute with two pages open.
 """
 
 from __future__ import annotations
@@ -19,14 +21,16 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from machine import describe
 from playwright.sync_api import sync_playwright
 
-from rag_vs_ft import settings
+from rag_vs_ft import conversations, settings
 from rag_vs_ft.evaluation.questions import load_questions, sample_questions_path
 
 # Times in the page: of the last Enter, and of the next passage that is drawn.
@@ -44,8 +48,8 @@ WATCH = """() => {
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[tuple[str, float]]:
-    """The app in a process of its own; its address and the time until it is up, in seconds."""
+def serving(home: Path) -> Iterator[tuple[str, float, psutil.Process]]:
+    """The app in a process of its own; its address, the time until it is up, in seconds, and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,7 +65,7 @@ def serving(home: Path) -> Iterator[tuple[str, float]]:
                 if server.poll() is not None:
                     raise SystemExit("the app does not start") from None
                 time.sleep(0.02)
-        yield f"http://localhost:{port}", time.perf_counter() - started
+        yield f"http://localhost:{port}", time.perf_counter() - started, psutil.Process(server.pid)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(30)
@@ -84,6 +88,25 @@ def send(page: Any, question: str) -> None:
     box.press("Enter")
 
 
+def long_conversation(home: settings.Home, answers: int = 200) -> str:
+    """A conversation that has the newest answer again and again; gives its id."""
+    turns = conversations.load(home, conversations.summaries(home)[0].id).turns
+    turn, id = next(turn for turn in reversed(turns) if turn.state == "answered"), conversations.new_id()
+    for number in range(answers):
+        time_asked = f"2026-01-01T00:{number // 60:02}:{number % 60:02}.000+00:00"
+        conversations.save(home, id, replace(turn, id=f"{id}-{number}", time=time_asked))
+    return id
+
+
+def at_rest(server: psutil.Process, seconds: float) -> float:
+    """The share of one core that a server takes while nobody does anything."""
+    time.sleep(5)
+    before = server.cpu_times()
+    time.sleep(seconds)
+    after = server.cpu_times()
+    return (after.user - before.user + after.system - before.system) / seconds
+
+
 def answered(page: Any, count: int) -> None:
     page.get_by_test_id("stFeedback").nth(count - 1).wait_for(timeout=120_000)
 
@@ -94,11 +117,13 @@ def main() -> None:
     parser.add_argument("--index", default="sample")
     parser.add_argument("--questions", type=Path, default=sample_questions_path())
     parser.add_argument("--asked", type=int, default=10)
+    parser.add_argument("--rest", type=float, default=60)
     arguments = parser.parse_args()
     questions = [question.question for question in load_questions(arguments.questions)][: arguments.asked + 3]
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     query = f"?index={arguments.index}&max_new_tokens=64"
-    with serving(settings.home(arguments.home).root) as (url, up), sync_playwright() as driver:
+    home = settings.home(arguments.home)
+    with serving(home.root) as (url, up, server), sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         browser.new_context().new_page().goto("about:blank")
         page, first = open_page(browser, f"{url}/{query}")
@@ -130,6 +155,22 @@ def main() -> None:
             f"two at once: passages after {passages[0]:.0f} and {passages[1]:.0f} ms, "
             f"answers after {ends[0]:.1f} and {ends[1]:.1f} s"
         )
+        print(f"at rest with two pages open: {at_rest(server, arguments.rest):.1%} of a core")
+        id = long_conversation(home)
+        long, ready = open_page(browser, f"{url}/{query}&c={id}")
+        long.get_by_test_id("stFeedback").nth(19).wait_for()
+        started = time.perf_counter()
+        long.get_by_text("Show the 180 earlier questions").click()
+        answered(long, 200)
+        whole = time.perf_counter() - started
+        send(long, questions[1])
+        answered(long, 201)
+        marks = long.evaluate("window.marks")
+        passage = marks["passage"] - marks["enter"]
+        print(
+            f"200 answers: ready {ready:.2f} s, all shown after {whole:.1f} s more, then the next passage after {passage:.0f} ms"
+        )
+        conversations.delete(home, id)
         browser.close()
 
 

@@ -27,6 +27,7 @@ from rag_vs_ft.settings import Home
 Verdict = Literal["first", "second", "tie", "both bad"]
 """Of the two answers as they were shown."""
 
+WITH_PASSAGES = " + passages"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS feedback (
   answer_id TEXT PRIMARY KEY, time TEXT NOT NULL, thumb INTEGER, note TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
@@ -73,7 +74,7 @@ class Agreement:
 
 def arm_name(model: str, passages: bool) -> str:
     """What ratings call a way of answering: "MODEL", or "MODEL + passages" when it is given what a search finds."""
-    return f"{model} + passages" if passages else model
+    return f"{model}{WITH_PASSAGES}" if passages else model
 
 
 def database_path(home: Home) -> Path:

@@ -398,9 +398,8 @@ def main() -> None:
     turns = list(current.turns) if current else []
     running = next((found for turn in turns if (found := live(turn.id)) and found.running), None)
     held = "Search the documents" if chosen["mode"] == "search" else "Ask the documents"
-    if (
-        "answer" in st.query_params and current is not None and running is None
-    ):  # what is linked stands alone, and the page begins with it
+    if "answer" in st.query_params and current is not None and running is None:
+        # With a field for questions below, Streamlit would show the end of the page first.
         show_turns(current, turns)
         return
     asked = st.chat_input("Wait for the answer, or stop it" if running else held, disabled=running is not None)

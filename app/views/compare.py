@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
-from arms import LIMIT, ArmAnswer, arms_by_name, usual_arms
+from arms import LIMIT, ArmAnswer, choose_arms_of, usual_arms
 from comparing import Asked, SideBySide, begin, comparisons
 from first_start import index_names
 from passages import show_passages
@@ -77,8 +77,10 @@ def show_live(compared: SideBySide, places: Mapping[str, Any]) -> None:
 
 
 def main() -> None:
-    indexes, arms = index_names(), arms_by_name()
+    indexes = index_names()
     page_title("Compare")
+    with st.sidebar:
+        arms = choose_arms_of()
     if not arms:
         offer_model(settings.LANGUAGE_MODEL, "There is no language model on this machine yet.")
         return
@@ -87,8 +89,8 @@ def main() -> None:
         index = choose("Index", indexes, "index", "sample", persist_state="session")
         k = st.slider("Passages", 1, 10, settings.ASK_K, key="k", **bound)
         room = st.slider("Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, key="max_new_tokens", **bound)
-    check_there("Arm", list(arms), "arms", usual_arms(list(arms)))
-    chosen = st.multiselect("Arms", list(arms), default=usual_arms(list(arms)), max_selections=LIMIT, key="arms", **bound)
+    check_there("Arm", arms, "arms", usual_arms(arms))
+    chosen = st.multiselect("Arms", arms, default=usual_arms(arms), max_selections=LIMIT, key="arms", **bound)
     limit = settings.MAX_QUESTION_CHARACTERS
     question = shortened(st.text_input("Question", key="q", **bound), limit, "The question")
     reference = st.text_input(
@@ -98,7 +100,7 @@ def main() -> None:
     asked = Asked(tuple(chosen), question.strip(), reference.strip(), index, k, room)
     with st.container(horizontal=True):
         if st.button("Compare", type="primary", disabled=not (chosen and asked.question)):
-            begin(asked, arms)
+            begin(asked)
         compared = comparisons().get(asked)
         if compared is not None and compared.work.running:
             st.button("Stop", icon=":material/stop_circle:", key="stop", on_click=compared.work.cancel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
-from arms import LIMIT, arms_by_name
+from arms import LIMIT, choose_arms_of
 from background import Background
 from first_start import index_names
 from progress_panel import offer_model
@@ -128,9 +128,11 @@ def show_preferences() -> None:
 
 
 def main() -> None:
-    indexes, arms = index_names(), arms_by_name()
+    indexes = index_names()
     page_title("Rate")
-    if not arms:
+    with st.sidebar:
+        names = choose_arms_of()
+    if not names:
         offer_model(settings.LANGUAGE_MODEL, "There is no language model on this machine yet.")
         return
     bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
@@ -139,7 +141,6 @@ def main() -> None:
         typed = st.text_input("Your name", key="rater", placeholder="for ratings of your own", persist_state="session")
         rater = rater_of(shortened(typed, MAX_NAME, "The name"))
     st.caption("Two answers to one question, from two of the arms, without their names. Keys 1, 2, 3 and 0 rate; N goes on.")
-    names = list(arms)
     check_there("Arm", names, "rated", names[:2])
     chosen = st.multiselect("Arms", names, default=names[:2], max_selections=LIMIT, key="rated", **bound)
     left, right = st.columns([1, 2])

@@ -46,6 +46,7 @@ def shown(command: list[str]) -> str:
 def start_training(work: str, run: str, **arguments: Any) -> None:
     """Train in a process of its own; the page then shows this run."""
     start_job(work, f"Training {run}", run=run, **arguments)
+    st.session_state["followed"] = ""
     st.rerun()
 
 
@@ -63,6 +64,7 @@ def follow(job: Job, names: list[str]) -> bool:
     if run not in names:
         st.fragment(_wait_for, run_every=POLL_SECONDS / 2)(run)
         return False
+    st.query_params.pop("run", None)
     st.session_state["followed"], st.session_state["run"] = job.id, run
     return True
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 
 @contextmanager
-def serving(home, cache: Path, *words: str, **environment: str) -> Iterator[int]:
-    """The app of a home; gives its port. `words` are more options, `environment` more variables."""
+def serving(home, cache: Path, *words: str, port: int = 0, **environment: str) -> Iterator[int]:
+    """The app of a home; gives its port (0: any). `words` are more options, `environment` more variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port = port or free.getsockname()[1]
     command = [sys.executable, "-m", "rag_vs_ft", "app", "--port", str(port), "--home", str(home.root), *words]
     process = subprocess.Popen(command, env={**os.environ, "RAG_VS_FT_CACHE": str(cache), **environment})
     try:

@@ -1,11 +1,14 @@
 """The app as a visitor's browser meets it: a whole visit, and text that tries to load or run something.
 
+Homes that a test builds have fp32 vectors; the sample that a visitor builds gets what the machine is best at: int8 with AVX2.
+
 Needs Playwright (its Python package only) and a Chromium of the system; skipped where either is missing. The accessibility test
 needs axe-core too, in a node_modules of this checkout or of $NODE_PATH (`npm install axe-core`).
 """
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -14,10 +17,12 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pdfplumber
 import pytest
 from serving import serving
 
-from rag_vs_ft.feedback import preferences
+from rag_vs_ft import conversations
+from rag_vs_ft.feedback import preferences, read_feedback
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -65,6 +70,15 @@ def ask(page, question: str, answers: int) -> None:
     box.fill(question)
     box.press("Enter")
     page.get_by_test_id("stFeedback").nth(answers - 1).wait_for()
+
+
+def wait_until(found, seconds: float = 20):
+    """What `found` gives once it is something."""
+    deadline = time.monotonic() + seconds
+    while not (what := found()):
+        assert time.monotonic() < deadline, "it does not come"
+        time.sleep(0.1)
+    return what
 
 
 def overflows(page) -> bool:
@@ -153,6 +167,48 @@ def test_an_answer_can_be_stopped_and_the_next_question_is_answered(built, endle
         visit.get_by_text("Prompt:").first.wait_for()
         texts = visit.locator(".readable").all_inner_texts()
         assert len(texts) == 2 and len(texts[0]) < len(texts[1])
+
+
+@pytest.mark.slow
+def test_what_was_there_is_there_again_after_a_reload_by_its_link_and_when_the_server_is_back(built, tiny_cache, visit) -> None:
+    pressed = "[data-testid=stFeedback] button[aria-pressed=true], [data-testid=stFeedback] button[aria-checked=true]"
+    with serving(built, tiny_cache) as port:
+        visit.goto(f"http://localhost:{port}/?max_new_tokens=16")
+        ask(visit, "What is the port of the vault?", 1)
+        visit.get_by_test_id("stFeedback").locator("button").first.click()
+        visit.get_by_text("Kept.").wait_for()
+        visit.get_by_text("Note", exact=True).click()
+        note = visit.get_by_label("What is right or wrong with it?")
+        note.fill("it is 443")
+        note.press("Escape")
+        visit.locator("h1").click()  # the other way to leave a note
+        (row,) = wait_until(lambda: [row for row in read_feedback(built) if row["note"]])
+        assert (row["thumb"], row["note"]) == (1, "it is 443")
+        visit.reload()
+        visit.get_by_text("Note", exact=True).click()
+        note.wait_for()
+        assert note.input_value() == "it is 443"
+        visit.locator(pressed).wait_for()
+        visit.emulate_media(media="print")
+        assert not visit.get_by_test_id("stSidebar").is_visible() and not visit.get_by_test_id("stChatInput").is_visible()
+        with pdfplumber.open(io.BytesIO(visit.pdf())) as printed:
+            assert all(len(page.extract_text()) > 100 for page in printed.pages), "no page that is nearly empty"
+        visit.emulate_media(media="screen")
+        ask(visit, "How many nodes?", 2)
+        visit.get_by_role("button", name="Link").first.click()
+        link = visit.get_by_test_id("stCode").filter(has_text="answer=").inner_text().strip()
+        assert link.startswith(f"http://localhost:{port}/?c=")
+        other = visit.context.new_page()
+        other.goto(link)
+        other.get_by_test_id("stFeedback").wait_for()
+        assert "What is the port of the vault?" in other.get_by_test_id("stChatMessage").first.inner_text()
+        assert other.get_by_test_id("stChatMessage").count() == 2 and not other.get_by_test_id("stChatInputTextArea").count()
+        other.close()
+    visit.get_by_text("does not answer").first.wait_for()
+    with serving(built, tiny_cache, port=port):
+        visit.get_by_text("does not answer").first.wait_for(state="hidden")
+        ask(visit, "And the surge?", 3)
+        assert len(conversations.summaries(built)) == 1
 
 
 @pytest.mark.slow
@@ -257,9 +313,12 @@ def test_pages_have_no_serious_fault_of_accessibility(built, parrot, tiny_cache,
             "index",
             "index?view=Search&search=port",
             "index?view=Generations",
+            "index?view=Add+documents",
             "tokens?next=true",
             "evaluate",
             "training",
+            "work",
+            "feedback",
         ):
             visit.goto(f"{url}/{path}")
             visit.locator("h1").first.wait_for()
@@ -289,6 +348,8 @@ def test_a_whole_visit(place, tiny_cache, visit) -> None:
         shown = "text => [...document.querySelectorAll('.readable')].some(part => part.innerText === text)"
         opened.value.wait_for_function(shown, arg=text)
         assert opened.value.get_by_text("this passage").count() == 1
+        seen = "() => { const {top} = document.getElementById('linked').getBoundingClientRect(); return top >= 0 && top < 450 }"
+        opened.value.wait_for_function(seen)
         opened.value.close()
 
         visit.get_by_test_id("stSidebarNav").get_by_text("Compare").click()

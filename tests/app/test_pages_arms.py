@@ -7,6 +7,7 @@ import json
 
 import pytest
 import tiny
+from stub_server import says, serving
 
 from rag_vs_ft import settings
 from rag_vs_ft.feedback import database_path, preferences, store_rating
@@ -51,8 +52,8 @@ def test_pretrained_retrieval_and_trained_models_are_compared_unless_told_otherw
 
 
 def test_a_stopped_comparison_keeps_what_there_is_and_who_has_the_address_finds_it(built, endless, open_page) -> None:
-    comparing, arms = importlib.import_module("comparing"), importlib.import_module("arms").arms_by_name()
-    comparing.begin(comparing.Asked(("endless", MODEL), "Tell me everything", "", "docs", 3, 400), arms)
+    comparing = importlib.import_module("comparing")
+    comparing.begin(comparing.Asked(("endless", MODEL), "Tell me everything", "", "docs", 3, 400))
     (compared,) = comparing.comparisons().values()
     while not compared.texts:
         compared.work.wait(0.02)
@@ -80,6 +81,20 @@ def test_reference_that_does_not_fit_is_told(built, open_page) -> None:
     at.multiselect(key="arms").set_value([MODEL])
     button(at, "Compare").click().run()
     assert not at.exception and len(at.error) + len(references(at)) == 1
+
+
+def test_servers_are_compared_and_rated_too(built, open_page) -> None:
+    with serving(says("It is kept for 90 days.")) as stub:
+        server = f"{stub.url}#tiny"
+        arms = [f"{server} + passages", MODEL]
+        at = open_page("compare", q="How long?", max_new_tokens="16", **{"other-model": server, "arms": arms})
+        button(at, "Compare").click().run()
+        assert not at.error and "It is kept for 90 days." in "".join(drawn.proto.body for drawn in at.get("html"))
+        at = open_page("rate", **{"other-model": server, "rated": [server, f"{server} + passages"]})
+        button(at, "Next question").click().run()
+        assert not at.error and at.session_state["round"].answers == ("It is kept for 90 days.",) * 2
+    at.text_input(key="other-model").set_value("nonsense").run()
+    assert "nonsense is neither" in at.warning[0].value
 
 
 def test_nothing_to_compare_without_a_question(built, open_page) -> None:

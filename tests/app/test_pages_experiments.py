@@ -262,6 +262,14 @@ def test_a_run_is_trained_from_the_page_and_a_failure_is_told(built, open_page, 
     at.run()
     assert "mine is trained" in at.success[0].value
     assert {metric.label: metric.value for metric in at.metric}["State"] == "finished"
+    at = open_page("train", run="mine")
+    at.text_input[0].set_value("second").run()
+    at.number_input[0].set_value(2).run()
+    button(at, "Train").click().run()
+    assert [one for one in at.selectbox if one.key == "run"] == [] or at.selectbox(key="run").value == "second"
+    ended_job("train")
+    at.run()
+    assert at.selectbox(key="run").value == "second", "and not the one of the address"
     table = next((built.corpora / "docs").glob("documents-*.parquet"))
     table.write_bytes(b"x" * table.stat().st_size)
     at.text_input[0].set_value("other").run()

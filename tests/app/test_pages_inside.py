@@ -8,6 +8,7 @@ import pytest
 import tiny
 from made_files import pdf
 
+from rag_vs_ft import schedules
 from rag_vs_ft.corpus import store
 from rag_vs_ft.index import build, generations
 
@@ -131,6 +132,22 @@ def test_verify_names_the_damaged_file(built, open_page, ended_job) -> None:
     ended_job("verify", "failed")
     at.run()
     assert r"faiss\.index" in at.error[0].value and not at.success
+
+
+def test_updates_are_scheduled_and_what_was_left_out_is_shown(built, documents, open_page) -> None:
+    at = open_page("index", view="Generations")
+    captions = " ".join(caption.value for caption in at.caption).replace("\\", "")
+    assert "The documents were read" in captions and "generation 1 was built" in captions and "Next" not in captions
+    at.selectbox(key="every-docs").set_value("every day").run()
+    assert schedules.read(built)["docs"].hours == 24 and any(caption.value.startswith("Next") for caption in at.caption)
+    assert "corpus update docs" in at.code[0].value
+    at.selectbox(key="every-docs").set_value("never").run()
+    assert schedules.read(built) == {} and not any(caption.value.startswith("Next") for caption in at.caption)
+    assert not [one for one in open_page("index").expander if one.label.startswith("Left out")]
+    (documents / "empty.md").write_text("", encoding="utf-8")
+    store.update("docs", home=built)
+    (left_out,) = [one for one in open_page("index").expander if one.label.startswith("Left out")]
+    assert left_out.label == "Left out: 1" and "empty.md" in left_out.text[0].value
 
 
 def test_update_while_another_process_builds_is_told(built, documents, open_page, ended_job) -> None:
