@@ -15,7 +15,7 @@ KEPT = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QuestionToArms:
     """What is asked of which arms; all of it is in the address."""
 
     arms: tuple[str, ...]
@@ -29,7 +29,7 @@ class Asked:
 class SideBySide:
     """The arms answer one after the other in a thread of the server; an arm without a result was stopped."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: QuestionToArms) -> None:
         self.asked = asked
         self.results: dict[str, ArmAnswer | Exception] = {}
         self.texts: dict[str, str] = {}
@@ -68,12 +68,12 @@ class SideBySide:
 
 
 @st.cache_resource(show_spinner=False)
-def comparisons() -> dict[Asked, SideBySide]:
+def comparisons() -> dict[QuestionToArms, SideBySide]:
     """The last comparisons of this server: a reload, Back, and whoever is sent the address find them."""
     return {}
 
 
-def begin(asked: Asked) -> None:
+def begin(asked: QuestionToArms) -> None:
     """Ask the arms, again if they were asked before."""
     kept = comparisons()
     if (before := kept.pop(asked, None)) is not None:

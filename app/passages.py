@@ -64,7 +64,7 @@ def show_origin(
     about += [f"found by its words: {_place(hit.bm25_rank)}", f"by its meaning: {_place(hit.dense_rank)}"]
     if hit.found_rank is not None:
         about.append(f"{_ordinal(hit.found_rank)} before reranking")
-    if words := held_words(chunk.text, matched or ()):
+    if words := held_words(chunk.text, tuple(matched or ())):
         about.append(f"words of the question in it: {', '.join(words[:8])}")
     st.caption(plain(" · ".join(about)))
     with st.container(horizontal=True):

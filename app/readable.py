@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,7 +49,8 @@ def show_readable(text: str, marked: tuple[int, int] | None = None) -> None:
             st.html(block.content)
 
 
-def blocks(text: str, marked: tuple[int, int] | None = None) -> list[Fragment]:
+@lru_cache(1024)  # a page is drawn anew at each click, with all its answers
+def blocks(text: str, marked: tuple[int, int] | None = None) -> tuple[Fragment, ...]:
     """The parts of a text in order; see `show_readable`."""
     text = text.translate(_NO_MARKS)
     if marked is not None:
@@ -71,7 +72,7 @@ def blocks(text: str, marked: tuple[int, int] | None = None) -> list[Fragment]:
         else:
             waiting.append(token)
     flush()
-    return found
+    return tuple(found)
 
 
 def _with_marks(text: str, start: int, end: int) -> str:
@@ -118,6 +119,7 @@ def _reader() -> MarkdownIt:
     return reader.disable("lheading")
 
 
+@lru_cache(1024)
 def supporting_sentence(answer: str, passage: str) -> tuple[int, int] | None:
     """Where in a passage the sentence stands that holds most of the answer's content words; None when none holds half of them."""
     spoken = language()
@@ -184,11 +186,12 @@ def cut_off(text: str) -> str:
     return f"{text}{'`' * (text.count('`') % 2)} …"
 
 
-def held_words(text: str, stems: Sequence[str]) -> list[str]:
+@lru_cache(1024)
+def held_words(text: str, stems: tuple[str, ...]) -> tuple[str, ...]:
     """The words of a text that have one of these stems, in lower case, each once."""
     stem, wanted = stemmer(language()), set(stems)
     words = dict.fromkeys(word.lower() for word in re.findall(r"\w+", text))
-    return [word for word in words if {word, stem(word)} & wanted]
+    return tuple(word for word in words if {word, stem(word)} & wanted)
 
 
 def is_degenerate(answer: str) -> bool:

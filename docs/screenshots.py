@@ -1,7 +1,7 @@
-"""Take the pictures of the app in docs/screenshots: python docs/screenshots.py [--out FOLDER] [--scheme dark] [--width 390]
+"""Take the pictures of the app in this folder: python docs/screenshots.py
 
-Needs the default models, Playwright and a Chromium. A home of its own is made with the sample, two questions are asked and two
-arms compared, and each page is photographed.
+With --out FOLDER [--scheme dark] [--width 390] every page is photographed. Needs the default models, Playwright and
+a Chromium. A home of its own is made with the sample, two questions are asked and two arms compared.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+SHOWN = {"ask": "app-ask", "compare": "app-compare", "tokens": "app-tokens"}
+"""Pictures that the documents show, and their files."""
 QUESTION = "How many days does a vault keep deleted items by default?"
 PAGES = {
     "index": "index",
@@ -59,6 +61,15 @@ def settled(page: Any) -> None:
     """Wait until the page's script has ended and what it draws has come to rest."""
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.wait_for_timeout(800)
+
+
+def keep(folder: Path) -> None:
+    """Put the pictures that the documents show beside this file, with 128 colours: a third of the size."""
+    from PIL import Image
+
+    for name, file in SHOWN.items():
+        with Image.open(folder / f"{name}.png") as picture:
+            picture.convert("RGB").quantize(128).save(Path(__file__).parent / f"{file}.png", optimize=True)
 
 
 def take(page: Any, address: str, out: Path, home: Path) -> None:
@@ -109,7 +120,7 @@ def take(page: Any, address: str, out: Path, home: Path) -> None:
 def main() -> None:
     """Read the options, start the app and the browser, and take the pictures."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--out", type=Path, default=Path(__file__).parent / "screenshots")
+    options.add_argument("--out", type=Path, help="a folder for the pictures of all pages; none: those of the documents")
     options.add_argument("--home", type=Path, help="a home that has the sample already; none: a new one")
     options.add_argument("--scheme", choices=("light", "dark"), default="light")
     options.add_argument("--width", type=int, default=1280)
@@ -117,17 +128,19 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     browser_path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as driver:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        home = given.home or Path(scratch)
+        home, out = given.home or Path(scratch) / "home", given.out or Path(scratch)
+        out.mkdir(parents=True, exist_ok=True)
         browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         height = 900 if given.width > 600 else 844
         page = browser.new_context(viewport={"width": given.width, "height": height}, color_scheme=given.scheme).new_page()
         page.set_default_timeout(180_000)
         with serving(home) as address:
-            take(page, address, given.out, home)
+            take(page, address, out, home)
         browser.close()
+        if given.out is None:
+            keep(out)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,10 +160,15 @@ def load(home: Home, conversation: str) -> Conversation:
     turns, unreadable = [], 0
     for row in database.rows(path, "SELECT record FROM turns WHERE conversation = ? ORDER BY time", (conversation,)):
         try:
-            turns.append(Turn.of_json(files.unsealed(json.loads(row["record"]))))
+            turns.append(_turn(row["record"]))
         except (KeyError, TypeError, ValueError, AttributeError):
             unreadable += 1
     return Conversation(conversation, found[0]["name"], tuple(turns), unreadable)
+
+
+@lru_cache(2048)  # a page reads its conversation at each click
+def _turn(record: str) -> Turn:
+    return Turn.of_json(files.unsealed(json.loads(record)))
 
 
 def summaries(home: Home, words: str = "") -> list[ConversationInfo]:

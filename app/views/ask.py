@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -42,7 +41,7 @@ SEARCH = "Search only"
 MODES = ("Answer", SEARCH)
 EARLIER_QUESTIONS = 6
 """That a question may refer to."""
-SHOWN_TURNS = 20
+SHOWN_TURNS = 10
 MAX_NOTE = 2_000
 _BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
@@ -332,8 +331,11 @@ def _ask(question: str) -> None:
     st.session_state["ask next"] = question
 
 
-def show_live(answering: Answering) -> None:
-    """A turn that is being answered: words as they come, and a button that stops them; the page is drawn again at the end."""
+def show_live(answering: Answering, show_earlier: Callable[[], None]) -> NoReturn:
+    """A turn that is being answered: words as they come, and a button that stops them; the page is drawn again at the end.
+
+    The earlier turns are drawn once the passages stand there: the browser shows them as they were meanwhile.
+    """
     turn = answering.turn
     with st.chat_message("user"):
         st.text(turn.question)
@@ -342,7 +344,7 @@ def show_live(answering: Answering) -> None:
         box = st.empty()
         st.button("Stop", icon=":material/stop_circle:", key=f"stop-{turn.id}", on_click=stop, args=(turn.id,))
         below = st.empty()
-        written, shown = -1, False
+        written, shown, patience = -1, False, 1.0
         while answering.running:
             status.caption(plain(f"{answering.stage} ({answering.seconds:.0f} s)"))
             if len(turn.text) > written:
@@ -353,7 +355,10 @@ def show_live(answering: Answering) -> None:
                 shown = True
                 with below.container():
                     show_passages(turn.hits, matched=turn.matched, index=turn.chosen["index"], key=f"live-{turn.id}")
-            time.sleep(0.1)
+            if patience and (shown or answering.seconds > patience):
+                patience = 0.0
+                show_earlier()
+            answering.wait(0.03 if patience else 0.1)
     st.rerun()
 
 
@@ -370,15 +375,31 @@ def show_turns(current: Conversation, turns: Sequence[Turn]) -> None:
         st.button("Show the whole conversation", on_click=_show_all)
     if current.unreadable:
         st.warning(f"{current.unreadable} questions of this conversation cannot be read and are left out.")
-    earlier = len(turns) - SHOWN_TURNS
-    if earlier > 0 and not st.toggle(f"Show the {earlier} earlier questions", key=f"earlier-{current.id}"):
-        turns = turns[-SHOWN_TURNS:]
+    if len(turns) > SHOWN_TURNS:
+        turns = choose_page(current.id, turns)
     with shown_errors("Reading the feedback"):
         for id, (thumb, note) in given(home(), [turn.id for turn in turns]).items():  # of earlier visits
             st.session_state.setdefault(f"thumb-{id}", thumb)
             st.session_state.setdefault(f"note-{id}", note)
     for turn in turns:
         show_turn(turn, current.id)
+
+
+def choose_page(conversation: str, turns: Sequence[Turn]) -> Sequence[Turn]:
+    """Some of the turns of a long conversation, the newest at first: all of them would make each click slow."""
+    key, last = f"page-{conversation}", -(-len(turns) // SHOWN_TURNS) - 1
+    page = min(st.session_state.get(key, 0), last)
+    end = len(turns) - page * SHOWN_TURNS
+    first = max(0, end - SHOWN_TURNS)
+
+    def go(step: int) -> None:
+        st.session_state[key] = page + step
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Earlier", icon=":material/arrow_upward:", type="tertiary", on_click=go, args=(1,), disabled=page == last)
+        st.button("Later", icon=":material/arrow_downward:", type="tertiary", on_click=go, args=(-1,), disabled=page == 0)
+        st.caption(f"Questions {first + 1} to {end} of {len(turns)}")
+    return turns[first:end]
 
 
 def main() -> None:
@@ -408,9 +429,14 @@ def main() -> None:
     if not turns and not asked:
         with start.container():
             offer_examples(chosen)
-    if current is not None:
-        ended = [lost.turn if (lost := live(turn.id)) else turn for turn in turns if not (running and turn.id == running.turn.id)]
-        show_turns(current, ended)
+    ended = [lost.turn if (lost := live(turn.id)) else turn for turn in turns if not (running and turn.id == running.turn.id)]
+    earlier = st.container()
+
+    def show_earlier() -> None:
+        if current is not None:
+            with earlier:
+                show_turns(current, ended)
+
     if asked and asked.strip() and running is None:
         id = current.id if current else conversations.new_id()
         turn = Turn(asked.strip(), chosen, tuple(turn.question for turn in turns[-EARLIER_QUESTIONS:]))
@@ -418,9 +444,11 @@ def main() -> None:
             running = begin(home(), id, turn)
             enter_conversation(id)
             st.query_params.pop("answer", None)
+            st.session_state.pop(f"page-{id}", None)
     if running is not None:
-        show_live(running)
-    elif chosen["model"]:
+        show_live(running, show_earlier)
+    show_earlier()
+    if chosen["model"]:
         # While the question is being typed. What fails here fails again when it is asked, and is told then.
         shared(f"load {chosen['model']} {chosen['index']}", "Loading", lambda _: load(chosen))
 

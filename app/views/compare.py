@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 from arms import LIMIT, ArmAnswer, choose_arms_of, usual_arms
-from comparing import Asked, SideBySide, begin, comparisons
+from comparing import QuestionToArms, SideBySide, begin, comparisons
 from first_start import index_names
 from passages import show_passages
 from progress_panel import offer_model
@@ -97,7 +97,7 @@ def main() -> None:
         "Reference answer (optional)", key="reference", help="Each arm says how likely it finds it.", **bound
     )
     reference = shortened(reference, MAX_REFERENCE, "The reference answer")
-    asked = Asked(tuple(chosen), question.strip(), reference.strip(), index, k, room)
+    asked = QuestionToArms(tuple(chosen), question.strip(), reference.strip(), index, k, room)
     with st.container(horizontal=True):
         if st.button("Compare", type="primary", disabled=not (chosen and asked.question)):
             begin(asked)

@@ -46,7 +46,7 @@ def shown(command: list[str]) -> str:
 def start_training(work: str, run: str, **arguments: Any) -> None:
     """Train in a process of its own; the page then shows this run."""
     start_job(work, f"Training {run}", run=run, **arguments)
-    st.session_state["followed"] = ""
+    st.session_state["follow"] = run
     st.rerun()
 
 
@@ -56,16 +56,23 @@ def run_names() -> list[str]:
     return [path.parent.name for path in sorted(records, key=lambda path: -path.stat().st_mtime)]
 
 
-def follow(job: Job, names: list[str]) -> bool:
-    """Show the run of a job that has just begun instead of an older one; False while there is nothing of it yet."""
-    run = str(job.arguments["run"])
-    if st.session_state.get("followed") == job.id or ("followed" not in st.session_state and "run" in st.query_params):
-        return True  # chosen since, or named by the address
-    if run not in names:
+def follow(running: Job | None, names: list[str]) -> bool:
+    """Show the run of a job that has begun instead of an older one; False while there is nothing of it yet."""
+    state = st.session_state
+    if running is not None and state.get("followed") != running.id:
+        state["followed"] = running.id
+        if "run" not in st.query_params:  # or else the visitor was sent the address of another run
+            state["follow"] = running.arguments["run"]
+    run = state.get("follow")
+    if run is None:
+        return True
+    if run not in names and running is not None:
         st.fragment(_wait_for, run_every=POLL_SECONDS / 2)(run)
         return False
-    st.query_params.pop("run", None)
-    st.session_state["followed"], st.session_state["run"] = job.id, run
+    del state["follow"]
+    if run in names:
+        st.query_params.pop("run", None)
+        state["run"] = run
     return True
 
 
@@ -261,7 +268,7 @@ def main() -> None:
     names = run_names()
     running = show_job("train", "resume")
     start_form(names, running=running is not None)
-    if running is not None and not follow(running, names):
+    if not follow(running, names):
         return
     if not names:
         st.info("No run yet. Larger models are trained in a terminal, such as:")

@@ -54,7 +54,7 @@ def test_answer_has_passages_scores_and_figures(built, open_page) -> None:
     assert len(labels) == 3 and labels[0].startswith("[1]") and any("Vault" in label for label in labels)
     captions = " ".join(caption.value for caption in at.caption)
     assert r"tokens\/s" in captions and r"docs\, generation 1" in captions
-    assert r"vault\/keys\.md" in captions and "found by its words" in captions and "words of the question in it: " in captions
+    assert r"vault\/keys\.md" in captions and "found by its words" in captions and "words of the question in it" in captions
 
 
 def test_settings_come_from_the_url(built, open_page) -> None:
@@ -266,6 +266,24 @@ def test_a_conversation_is_there_again_after_a_reload_and_for_who_has_its_addres
     assert len(linked.chat_message) == 2 and linked.text[0].value == "What is the port?"
     button(linked, "Show the whole conversation").click().run()
     assert len(linked.chat_message) == 4
+
+
+def test_a_long_conversation_is_shown_in_parts(built, open_page) -> None:
+    for number in range(25):
+        turn = conversations.Turn(
+            f"Question {number}?", {"mode": "search", "passages": True, "index": "docs", "show_prompt": False}
+        )
+        turn.state, turn.time = "found", f"2026-01-01T00:00:{number:02}.000+00:00"
+        conversations.save(built, "c1", turn)
+    at = open_page(c="c1", mode="Search only")
+    assert [text.value for text in at.text] == [f"Question {number}?" for number in range(15, 25)]
+    assert "Questions 16 to 25 of 25" in [caption.value for caption in at.caption] and button(at, "Later").disabled
+    button(at, "Earlier").click().run()
+    button(at, "Earlier").click().run()
+    assert at.text[0].value == "Question 0?" and len(at.chat_message) == 10 and button(at, "Earlier").disabled
+    ask(at, "Which port?")
+    assert "Questions 17 to 26 of 26" in [caption.value for caption in at.caption]
+    assert conversations.load(built, "c1").turns[-1].earlier[-1] == "Question 24?"
 
 
 def button(at, label: str):

@@ -53,13 +53,15 @@ def test_pretrained_retrieval_and_trained_models_are_compared_unless_told_otherw
 
 def test_a_stopped_comparison_keeps_what_there_is_and_who_has_the_address_finds_it(built, endless, open_page) -> None:
     comparing = importlib.import_module("comparing")
-    comparing.begin(comparing.Asked(("endless", MODEL), "Tell me everything", "", "docs", 3, 400))
+    comparing.begin(
+        comparing.QuestionToArms(("endless", MODEL), "Tell me everything", "", "docs", settings.ASK_K, settings.MAX_NEW_TOKENS)
+    )
     (compared,) = comparing.comparisons().values()
     while not compared.texts:
         compared.work.wait(0.02)
     compared.work.cancel()
     compared.work.wait(20)
-    at = open_page("compare", q="Tell me everything", arms=["endless", MODEL], max_new_tokens="400")
+    at = open_page("compare", q="Tell me everything", arms=["endless", MODEL])
     captions = [caption.value for caption in at.caption]
     assert not at.error and "Stopped." in captions and "Stopped before it was asked." in captions
     button(at, "Compare").click()
