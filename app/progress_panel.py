@@ -125,7 +125,8 @@ def show_end(job: Job) -> None:
             with st.expander(f"{len(others) - 5} more notes"):
                 st.text("\n".join(others[5:]))
     elif job.state == "cancelled":
-        st.info(plain(" ".join(job.notes) or f"{job.title} {word}."), icon=f":material/{icon}:")
+        said = " ".join(job.notes) or f"{job.title} {word}."
+        st.info(plain(said[:1].upper() + said[1:]), icon=f":material/{icon}:")
     else:
         hint = f"  \n{plain(job.hint)}" if job.hint else ""
         st.error(f"{plain(f'{job.title} {word}: {first}')}{hint}", icon=f":material/{icon}:")

@@ -297,7 +297,7 @@ def test_a_run_with_changed_settings_is_stopped_and_resumed_from_the_page(built,
     button(at, "Stop and keep").click().run()
     ended_job("train", "cancelled")
     at.run()
-    assert "was stopped after step" in at.info[0].value and "this checkpoint is kept" in at.info[0].value
+    assert at.info[0].value.startswith("The run first was stopped after step") and "this checkpoint is kept" in at.info[0].value
     assert {metric.label: metric.value for metric in at.metric}["State"] == "stopped"
     kept = last_step(built)
     assert any(f"Its last checkpoint is step {kept:,}." in caption.value for caption in at.caption)
