@@ -159,8 +159,8 @@ def _show_state(folder: Path, *, going: bool) -> None:
             st.metric("Trained tokens", _short(plan.train_tokens))
         if result:
             st.metric("Best bits per byte", f"{result.best_bits_per_byte:.3f}", help=f"At step {result.best_step:,}.")
-    about = (record.arm, f"preset {record.preset}", record.corpus.name if record.corpus else "records", plan and plan.device)
-    st.caption(plain(", ".join(filter(None, about))))
+    about = [record.arm, f"preset {record.preset}", record.corpus.name if record.corpus else "records"]
+    st.caption(plain(", ".join([*about, *([plan.device] if plan else [])])))
     for warning in plan.warnings if plan else ():
         st.warning(plain(warning))
     if going and plan:
