@@ -1,8 +1,9 @@
 """Generation on a CPU by OpenVINO: from the same weights, prompt tokens and choice of tokens, in less time.
 
 The loaded torch model is traced once with its key-value cache as state, its large matrices are rounded to 8 bits, and the result
-is kept in the cache folder. So whatever loads can be answered from fast: hub models, our runs, merged adapters. OpenVINO only
-turns tokens into logits; sampling, stop strings and streaming are `models.generation`'s for both engines.
+is kept in the cache folder. So whatever loads can be answered from fast: hub models, our runs, merged adapters. Torch reads the
+prompt and OpenVINO, given its keys and values, the tokens of the answer. Both only turn tokens into logits: sampling, stop
+strings and streaming are `models.generation`'s for both engines.
 """
 
 from __future__ import annotations
@@ -64,15 +65,18 @@ def attach(lm: LanguageModel, engine: str, progress: Progress = silent) -> tuple
             raise Unsupported(f"the model is on {lm.device}, and it is used on CPUs only")
         if lm.dtype != "float32":
             raise Unsupported(f"the weights are {lm.dtype}, and only float32 is converted")
-        return OpenVino(_converted(lm, progress), lm.threads), ()
+        return OpenVino(_converted(lm, progress), lm.threads, _reader(lm)), ()
     except Unsupported as reason:
         return None, (f"transformers answers instead of OpenVINO: {reason}",)
 
 
 class OpenVino:
-    """A model compiled for this CPU. `name` says engine and weights, as answers record it."""
+    """A model compiled for this CPU. `name` says engine and weights, as answers record it.
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    `reader`, the torch model that it was made from, reads prompts where it is given: torch is faster over many tokens at once.
+    """
+
+    def __init__(self, folder: Path, threads: int, reader: Any = None) -> None:
         openvino = _import_openvino()
         core = openvino.Core()
         try:
@@ -85,6 +89,7 @@ class OpenVino:
         self.name = "openvino int8" if rounded else "openvino float32"
         states = [node.get_output_partial_shape(0) for node in nodes if node.get_type_name() == "ReadValue"]
         self._kept_tokens = KEPT_BYTES // sum(4 * heads.get_length() * size.get_length() for _, heads, _, size in states)
+        self._reader = reader
         self._lock = threading.Lock()
         self._contexts: list[OpenVinoCache] = []
 
@@ -96,54 +101,91 @@ class OpenVino:
             if shared and (len(shared) == KEPT_CONTEXTS or 2 * max(shared) >= len(ids)):
                 context = self._contexts.pop(shared.index(max(shared)) if 2 * max(shared) >= len(ids) else 0)
             else:
-                context = OpenVinoCache(self._compiled.create_infer_request())
+                context = OpenVinoCache(self._compiled.create_infer_request(), self._reader)
         context.rewind(_shared(context.ids, ids[:-1]))
         try:
             yield context
         finally:
-            if len(context.ids) > self._kept_tokens:
-                context.rewind(0)
+            # With a reader, what OpenVINO wrote is forgotten: the same prompt is then read alike whatever was asked before.
+            kept = context.ids_by_reader if self._reader is not None else len(context.ids)
+            context.rewind(0 if len(context.ids) > self._kept_tokens else min(kept, len(context.ids)))
             with self._lock:
                 self._contexts = [*self._contexts, context][-KEPT_CONTEXTS:]
 
 
 class OpenVinoCache:
-    """Tokens that were read (`ids`), as keys and values."""
+    """Tokens that were read (`ids`), as keys and values; the first `ids_by_reader` of them were read by torch."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, reader: Any = None) -> None:
         self.ids: list[int] = []
+        self.ids_by_reader = 0
         self._request = request
+        self._reader = reader
 
     def rewind(self, count: int) -> None:
         """Forget all but the first `count` tokens."""
         import numpy as np
 
-        if count == len(self.ids):
-            return
         if not count:
             self._request.reset_state()
+        elif count == len(self.ids):
+            return
         else:
             openvino = _import_openvino()
             for state in self._request.query_state():
                 state.state = openvino.Tensor(np.ascontiguousarray(state.state.data[:, :, :count]))
         self.ids = self.ids[:count]
+        self.ids_by_reader = min(self.ids_by_reader, count)
 
     def read(self, ids: Sequence[int]) -> Any:
         """Read `ids` on; float32 logits of the token after them, a torch tensor of shape [1, rows of the embedding]."""
         import numpy as np
         import torch
 
-        for start in range(0, len(ids), READ_AT_ONCE):
-            part = ids[start : start + READ_AT_ONCE]
-            try:
+        try:
+            if self._reader is not None and len(ids) > 1 and len(self.ids) == self.ids_by_reader:
+                self._read_by_torch(ids[:-1])
+                ids = ids[-1:]  # always by OpenVINO, so that a prompt asked again has the same first token
+            for start in range(0, len(ids), READ_AT_ONCE):
+                part = ids[start : start + READ_AT_ONCE]
                 self._request.infer({"input_ids": np.array([part], dtype=np.int64), "beam_idx": np.zeros(1, dtype=np.int32)})
-            except BaseException as error:
-                self.rewind(0)  # what was read of them is not known
-                if not isinstance(error, RuntimeError):
-                    raise
-                raise UserError(f"OpenVINO failed: {first_line(error)}", "try again with --engine transformers") from error
-            self.ids.extend(part)
+                self.ids.extend(part)
+        except BaseException as error:
+            self.rewind(0)  # what was read of them is not known
+            if not isinstance(error, RuntimeError):
+                raise
+            raise UserError(f"OpenVINO failed: {first_line(error)}", "try again with --engine transformers") from error
         return torch.from_numpy(self._request.get_tensor("logits").data.copy())
+
+    def _read_by_torch(self, ids: Sequence[int]) -> None:
+        """Let torch read `ids` on and hand its keys and values over; those of number n are variables "past.n..."."""
+        import torch
+        from transformers import DynamicCache
+
+        openvino = _import_openvino()
+        states = {int(state.name.removeprefix("past.").partition("present.")[0]): state for state in self._request.query_state()}
+        cache = DynamicCache(config=self._reader.config)
+        if self.ids:
+            for number, layer in enumerate(cache.layers):
+                keys, values = (torch.from_numpy(states[2 * number + part].state.data.copy()) for part in (0, 1))
+                layer.lazy_initialization(keys, values)
+                layer.keys, layer.values = keys, values
+        with torch.inference_mode():
+            for start in range(0, len(ids), READ_AT_ONCE):
+                part = torch.tensor([ids[start : start + READ_AT_ONCE]])
+                self._reader(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        for number, layer in enumerate(cache.layers):
+            states[2 * number].state = openvino.Tensor(layer.keys.contiguous().numpy())
+            states[2 * number + 1].state = openvino.Tensor(layer.values.contiguous().numpy())
+        self.ids.extend(ids)
+        self.ids_by_reader = len(self.ids)
+
+
+def _reader(lm: LanguageModel) -> Any:
+    """The torch model, where its cache holds all that it has read; None where a layer keeps a window of it only."""
+    from transformers import DynamicCache
+
+    return None if any(layer.is_sliding for layer in DynamicCache(config=lm.model.config).layers) else lm.model
 
 
 def _shared(first: Sequence[int], second: Sequence[int]) -> int:

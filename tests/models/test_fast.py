@@ -109,13 +109,39 @@ def test_only_what_differs_is_read_again(fast_lm: LanguageModel, monkeypatch: py
 
 
 @needs_openvino
+def test_torch_reads_a_prompt_and_its_last_token_is_always_left_to_openvino(fast_lm: LanguageModel) -> None:
+    import torch
+
+    engine = fast.OpenVino(fast._converted(fast_lm), 1, fast_lm.model)
+    first, second = [5, 9, 6, 7, 8, 5, 6], [5, 9, 6, 7, 11, 12]
+
+    def logits(ids: list[int]) -> object:
+        with torch.inference_mode():
+            return fast_lm.model(input_ids=torch.tensor([ids])).logits[:, -1]
+
+    with engine.context(first) as context:
+        asked = context.read(first)
+        torch.testing.assert_close(asked, logits(first), atol=1e-4, rtol=1e-4)
+        assert context.ids_by_reader == len(first) - 1
+        torch.testing.assert_close(context.read([7]), logits([*first, 7]), atol=1e-4, rtol=1e-4)
+    assert context.ids == first[:-1], "what OpenVINO wrote is forgotten"
+    with engine.context(first) as again:
+        assert again is context
+        assert torch.equal(again.read(first[len(again.ids) :]), asked)
+    with engine.context(second) as other:
+        assert other is context and other.ids == second[:4]
+        torch.testing.assert_close(other.read(second[4:]), logits(second), atol=1e-4, rtol=1e-4)
+
+
+@needs_openvino
 def test_a_long_prompt_is_read_in_parts(fast_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = replace(fast_lm, engine=fast.OpenVino(fast._converted(fast_lm), 1))
     prompt = continue_text(lm, "Open the valve before you start the pump. Wait for the tank.")
     whole = texts(lm, prompt, max_new_tokens=10)
     monkeypatch.setattr(fast, "READ_AT_ONCE", 7)
-    lm = replace(fast_lm, engine=fast.OpenVino(fast._converted(fast_lm), 1))
-    assert texts(lm, prompt, max_new_tokens=10) == whole
+    for reader in (None, fast_lm.model):
+        lm = replace(fast_lm, engine=fast.OpenVino(fast._converted(fast_lm), 1, reader))
+        assert texts(lm, prompt, max_new_tokens=10) == whole
 
 
 @needs_openvino
@@ -210,7 +236,7 @@ def test_rounded_weights_are_the_ones_computed_with(
     ids = list(range(5, 25))
     with torch.inference_mode():
         wanted = rounded(input_ids=torch.tensor([ids])).logits[0, -1]
-    with engine.context(ids) as context:
+    with fast.OpenVino(fast._converted(lm), 1).context(ids) as context:
         found = context.read(ids)[0]
     assert float((found - wanted).abs().max()) < 1e-4
 
