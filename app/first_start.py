@@ -8,14 +8,14 @@ from progress_panel import show_job, start_job
 from resources import home, page_title
 
 from rag_vs_ft import catalogue, settings
-from rag_vs_ft.index import generations
+from rag_vs_ft.index import opening
 
 _JOB = "Building the sample"
 
 
 def index_names() -> list[str]:
     """The indexes of this home. When there is none, offer the sample and end the page here."""
-    names = generations.list_indexes(home())
+    names = opening.all_indexes(home())
     if not names:
         _offer_sample()
         st.stop()

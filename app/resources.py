@@ -19,7 +19,7 @@ import streamlit as st
 from rag_vs_ft import files, settings
 from rag_vs_ft.catalogue import GGUF
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.index import generations
+from rag_vs_ft.index import opening
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models import naming, served
 from rag_vs_ft.models.language_model import LanguageModel
@@ -85,12 +85,12 @@ def open_index(name: str) -> Index:
 
 
 def _answers_now(index: Index) -> bool:
-    return generations.current(index.generation.folder.parent).name == index.generation.name
+    return not index.notices and index.answers_now()
 
 
 @st.cache_resource(max_entries=4, validate=_answers_now, show_spinner=False)
 def _index(root: str, name: str) -> Index:
-    return Index.open(name, settings.home(root))
+    return opening.open_index(name, settings.home(root))
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def search(request: SearchRequest, index: Index) -> Found:
     reasons = [
         index.explain(query, hit, **how, filters=request.filters, k=request.k) if request.explain else None for hit in hits
     ]
-    return Found(tuple(hits), tuple(reasons), index.generation.name, notices)
+    return Found(tuple(hits), tuple(reasons), index.generation.name, (*index.notices, *notices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,8 @@ def ask(
     """
     started = time.perf_counter()
     asked = follow_ups.standalone(lm if request.rewrite else None, request.earlier, request.question)
-    told = (f"read as: {asked}",) if asked != request.question else ()
+    told: tuple[str, ...] = (f"read as: {asked}",) if asked != request.question else ()
+    told += index.notices if index is not None else ()
     hits: list[Hit] | None = None
     if index is not None:
         hits = index.search(

@@ -139,26 +139,51 @@ def reader() -> frozenset[str]:
 
 
 def remote_allowed() -> bool:
-    """Whether a model may be behind a server of another machine: $RAG_VS_FT_ALLOW_REMOTE is 1.
+    """Whether a model or an index may be on a server of another machine: $RAG_VS_FT_ALLOW_REMOTE is 1.
 
     It is a variable of the environment, which `--allow-remote` sets, so that work in other processes may do what the one that
     started it may.
     """
-    given = os.environ.get("RAG_VS_FT_ALLOW_REMOTE", "")
+    return _is_on("RAG_VS_FT_ALLOW_REMOTE")
+
+
+def or_local() -> bool:
+    """Whether the index of the same name on this machine answers where a published one cannot: $RAG_VS_FT_OR_LOCAL is 1, which
+    `--or-local` sets."""
+    return _is_on("RAG_VS_FT_OR_LOCAL")
+
+
+def _is_on(variable: str) -> bool:
+    given = os.environ.get(variable, "")
     if given not in ("", "0", "1"):
-        raise UserError(f"RAG_VS_FT_ALLOW_REMOTE={given[:40]!r} is neither 0 nor 1", "unset it, or set it to 1 to allow it")
+        raise UserError(f"{variable}={given[:40]!r} is neither 0 nor 1", "unset it, or set it to 1 to allow it")
     return given == "1"
+
+
+def published() -> tuple[str, ...]:
+    """The indexes on servers that the service and the app offer beside those of the home: $RAG_VS_FT_PUBLISHED, addresses
+    (qdrant:URL/NAME) with spaces between them, which their `--index` sets."""
+    return tuple(dict.fromkeys(os.environ.get("RAG_VS_FT_PUBLISHED", "").split()))
 
 
 def server_seconds() -> float:
     """Seconds that a model's server may be silent: $RAG_VS_FT_SERVER_SECONDS, else two minutes."""
-    given = os.environ.get("RAG_VS_FT_SERVER_SECONDS", "120")
+    return _seconds("RAG_VS_FT_SERVER_SECONDS", "120")
+
+
+def qdrant_seconds() -> float:
+    """Seconds that a Qdrant server may be silent: $RAG_VS_FT_QDRANT_SECONDS, else ten."""
+    return _seconds("RAG_VS_FT_QDRANT_SECONDS", "10")
+
+
+def _seconds(variable: str, default: str) -> float:
+    given = os.environ.get(variable, default)
     try:
         seconds = float(given)
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 3_600:
-        raise UserError(f"RAG_VS_FT_SERVER_SECONDS={given[:40]!r} is not a number from 0.1 to 3600", "unset it, or set seconds")
+        raise UserError(f"{variable}={given[:40]!r} is not a number from 0.1 to 3600", "unset it, or set seconds")
     return seconds
 
 

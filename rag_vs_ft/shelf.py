@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rag_vs_ft.errors import Busy, UserError
-from rag_vs_ft.index import generations
+from rag_vs_ft.index.opening import all_indexes, open_index
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models import extractive
 from rag_vs_ft.models.language_model import LanguageModel
@@ -40,7 +40,8 @@ class _Model:
 
 
 class Shelf:
-    """What a process serves: all indexes of a home, and the language models that it was started with (the first by default)."""
+    """What a process serves: the indexes of a home and those on servers that it was told of; the language models that it was
+    started with (the first by default)."""
 
     def __init__(self, home: Home, models: tuple[str, ...], *, engine: str, waiting: int) -> None:
         self.home = home
@@ -48,7 +49,7 @@ class Shelf:
         self._engine = engine
         self._loaded = {name: _Model(name) for name in models}
         self._open: dict[str, Index] = {}
-        self._opening = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}
         self._places = threading.Semaphore(waiting + 1)
 
     def load(self) -> None:
@@ -58,7 +59,7 @@ class Shelf:
 
     def indexes(self) -> list[str]:
         """The names of the indexes that are there now."""
-        return generations.list_indexes(self.home)
+        return all_indexes(self.home)
 
     def index(self, name: str) -> Index:
         """The generation of index `name` that answers now.
@@ -68,14 +69,14 @@ class Shelf:
         if name not in self.indexes():
             there = ", ".join(self.indexes()) or "none yet: rag-vs-ft index build NAME --corpus CORPUS"
             raise NotServed(f"there is no index {name!r} here", f"there: {there}")
-        answers = generations.current(generations.index_folder(name, self.home))
-        with self._opening:
+        with self._opening.setdefault(name, threading.Lock()):  # a slow server of one index holds up no other
             index = self._open.pop(name, None)
-            if index is None or index.generation.name != answers.name:
-                index = Index(answers)
-            self._open[name] = index  # the last in order is the one asked for last
-            while len(self._open) > MAX_OPEN:
-                del self._open[next(iter(self._open))]
+            if index is None or not index.answers_now():
+                index = open_index(name, self.home)
+            if not index.notices:  # what stands in for a server does so once
+                self._open[name] = index  # the last in order is the one asked for last
+        for other in list(self._open)[:-MAX_OPEN]:
+            self._open.pop(other, None)
         return index
 
     @contextmanager

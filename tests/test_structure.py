@@ -10,8 +10,11 @@ LAYERS = (
     ("files",),
     ("settings", "sentencepieces"),
     ("__init__",),
-    ("records", "catalogue", "conversions", "funnel", "environment", "gguf", "pickles", "pickles_child", "database"),
-    ("pulling", "language"),
+    (
+        *("records", "catalogue", "conversions", "funnel", "environment", "gguf", "pickles", "pickles_child", "database"),
+        "remote",
+    ),
+    ("pulling", "language", "engines"),
     ("overlap",),
     ("corpus",),
     ("index", "models"),

@@ -21,6 +21,7 @@ from rag_vs_ft.demo import NAME as SAMPLE
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.index import generations
 from rag_vs_ft.index.generations import Generation
+from rag_vs_ft.index.qdrant import is_published
 from rag_vs_ft.index.search import RETRIEVERS, Index
 from rag_vs_ft.index.table import ChunkTable
 from rag_vs_ft.records import Chunk
@@ -288,6 +289,10 @@ def main() -> None:
             f"{counts.tokens / counts.chunks:.0f} tokens on average, {said_generation(index.generation.name)}"
         )
     )
+    if is_published(name):
+        st.info("This index is on a server: it can be searched here. Documents and generations are where it was built.")
+        show_search(index)
+        return
     view = st.segmented_control(
         "View", VIEWS, default=VIEWS[0], required=True, key="view", label_visibility="collapsed", bind="query-params"
     )

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from rag_vs_ft import files
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
+from rag_vs_ft.index.qdrant import Unreachable
 from rag_vs_ft.shelf import NotServed, TooMany
 
 AGAIN_SECONDS = 5
@@ -24,6 +25,7 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (NotServed, 404, "not_found"),
     (TooMany, 429, "rate_limit_exceeded"),
     (Busy, 503, "busy"),
+    (Unreachable, 503, "index_unreachable"),
     (CheckFailed, 500, "damaged"),
     (UserError, 400, "invalid_request"),
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rag_vs_ft.cli.common import AllowRemoteOption, AsOption, HomeOption
+from rag_vs_ft.cli.common import AllowRemoteOption, AsOption, HomeOption, OrLocalOption, PublishedOption
 from rag_vs_ft.errors import UserError
 
 app = typer.Typer()
@@ -23,7 +23,9 @@ def run(
         list[str] | None, typer.Option("--host", help="A name under which browsers reach the app, as often as needed.")
     ] = None,
     base_path: Annotated[str, typer.Option("--base-path", help="Path below which a reverse proxy serves the app.")] = "",
+    index: PublishedOption = None,
     allow_remote: AllowRemoteOption = False,
+    or_local: OrLocalOption = False,
     read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,9 @@ MODEL_HELP = (
     "run:NAME, pulled:NAME or ./FOLDER."
 )
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-IndexOption = Annotated[str, typer.Option("--index", help="Name of the index to search.")]
+IndexOption = Annotated[
+    str, typer.Option("--index", help="The index to search: its name, or qdrant:URL/NAME for one that was published.")
+]
 RetrieverOption = Annotated[str, typer.Option("--retriever", help="hybrid, bm25 or dense.")]
 ServiceOption = Annotated[str, typer.Option("--service", help="Only documents of this service (ms.service).")]
 PathOption = Annotated[str, typer.Option("--path", help="Only documents whose id begins with this.")]
@@ -136,10 +139,10 @@ class StageBar:
 
 
 def open_index(name: str, home: Path | None) -> Index:
-    """The index of this name in the home of a verb."""
-    from rag_vs_ft.index.search import Index
+    """The index of this name in the home of a verb, or on a server."""
+    from rag_vs_ft.index.opening import open_index
 
-    return Index.open(name, settings.home(home))
+    return open_index(name, settings.home(home))
 
 
 def _read_as(names: list[str] | None) -> list[str] | None:
@@ -158,20 +161,66 @@ AsOption = Annotated[
 ]
 
 
-def _allow_remote(allowed: bool) -> bool:
-    """Take `--allow-remote` for this process and what it starts."""
-    if allowed:
-        os.environ["RAG_VS_FT_ALLOW_REMOTE"] = "1"
-    return allowed
+def _taken(variable: str) -> Callable[[bool], bool]:
+    """Takes a switch for this process and what it starts."""
+
+    def take(given: bool) -> bool:
+        if given:
+            os.environ[variable] = "1"
+        return given
+
+    return take
 
 
 AllowRemoteOption = Annotated[
     bool,
     typer.Option(
         "--allow-remote",
-        help="Let a model be behind a server of another machine, to which questions and passages are sent.",
-        callback=_allow_remote,
+        help="Let a model or an index be on a server of another machine, to which questions and passages are sent.",
+        callback=_taken("RAG_VS_FT_ALLOW_REMOTE"),
     ),
+]
+OrLocalOption = Annotated[
+    bool,
+    typer.Option(
+        "--or-local",
+        help="Where the server of a published index does not answer, search the index of the same name here, and say so.",
+        callback=_taken("RAG_VS_FT_OR_LOCAL"),
+    ),
+]
+
+
+def _offer(names: list[str] | None) -> list[str] | None:
+    """Take published indexes for this process and what it starts. Raises UserError for what is none."""
+    from rag_vs_ft.index.qdrant import PREFIX, is_published
+
+    if wrong := [name for name in names or () if not is_published(name) or len(name.split()) != 1]:
+        raise UserError(f"--index {wrong[0]!r} is not a published index", f"write it as {PREFIX}http://127.0.0.1:6333/NAME")
+    if names:
+        os.environ["RAG_VS_FT_PUBLISHED"] = " ".join(names)
+    return names
+
+
+PublishedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--index",
+        help="A published index, qdrant:URL/NAME, to offer beside those of the home (repeat for several).",
+        callback=_offer,
+    ),
+]
+
+
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="Where the work is done: local, or ray (needs `pip install 'rag-vs-ft[ray]'`).")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", help="Processes, or actors of the cluster [default: this process, or one for each CPU]."),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", help="A Ray cluster: HOST:PORT, or auto for the one that runs here [default: start one here]."),
 ]
 
 

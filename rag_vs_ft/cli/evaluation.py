@@ -11,8 +11,10 @@ import typer
 from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
     MODEL_HELP,
+    AddressOption,
     AllowRemoteOption,
     AsOption,
+    EngineOption,
     HomeOption,
     IndexOption,
     JsonOption,
@@ -23,6 +25,7 @@ from rag_vs_ft.cli.common import (
     ServiceOption,
     SinceOption,
     StageBar,
+    WorkersOption,
     filters_of,
     open_index,
     reranker_of,
@@ -39,9 +42,15 @@ def evaluate(
     experiment: Annotated[Path, typer.Argument(help="An experiment file (TOML); see eval/README.md.")],
     questions: Annotated[list[Path] | None, typer.Option("--questions", help="Instead of the experiment's own files.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="A fixed sample of so many dev and test questions.")] = None,
+    index: Annotated[
+        str | None, typer.Option("--index", help="Instead of the experiment's own index: a name, or qdrant:URL/NAME.")
+    ] = None,
     run: Annotated[str | None, typer.Option("--run", help="Name of the results folder [default: the experiment's].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Leave out arms whose model is not there.")] = False,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
     allow_remote: AllowRemoteOption = False,
     read_as: AsOption = None,
@@ -51,14 +60,18 @@ def evaluate(
 
     Example: rag-vs-ft eval eval/experiments/quick.toml --skip-missing
     """
+    from rag_vs_ft.engines import WorkEngine
     from rag_vs_ft.evaluation.harness import run_experiment
 
+    where = WorkEngine(engine, workers, address)
     bar = StageBar()
     result = run_experiment(
         experiment,
         home=settings.home(home),
         questions=questions or (),
         limit=limit,
+        index=index,
+        engine=where,
         run_name=run,
         resume=resume,
         skip_missing=skip_missing,
@@ -120,6 +133,7 @@ def eval_retrieval(
     rerank: RerankOption = "",
     rerank_depth: RerankDepthOption = settings.RERANK_DEPTH,
     as_json: JsonOption = False,
+    allow_remote: AllowRemoteOption = False,
     read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
@@ -144,6 +158,8 @@ def eval_retrieval(
     else:
         raise UserError(f"split {split!r} is not known", "use dev or test")
     opened = open_index(index, home)
+    for notice in opened.notices:
+        say(f"note: {notice}")
     reranker = reranker_of(rerank, rerank_depth, home)
     known = opened.document_ids(filters)
     missing = sorted({gold for question in loaded for gold in question.gold_documents} - known)

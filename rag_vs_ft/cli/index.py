@@ -9,9 +9,13 @@ import typer
 
 from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
+    AddressOption,
+    AllowRemoteOption,
+    EngineOption,
     HomeOption,
     JsonOption,
     StageBar,
+    WorkersOption,
     say,
     show,
     verbs,
@@ -41,6 +45,10 @@ def index_build(
         ),
     ] = None,
     bm25: Annotated[str, typer.Option("--bm25", help="bm25s or rank-bm25.")] = "bm25s",
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    allow_remote: AllowRemoteOption = False,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -48,28 +56,39 @@ def index_build(
 
     Example: rag-vs-ft index build docs --corpus docs
     """
+    from rag_vs_ft.engines import WorkEngine
     from rag_vs_ft.index import build
     from rag_vs_ft.index.lexical import Bm25Settings
 
+    where = WorkEngine(engine, workers, address)
     recipe = build.Recipe(
         embedder=embedder, precision=precision, dimension=dimension, chunk_size=chunk_size, bm25=Bm25Settings(backend=bm25)
     )
     bar = StageBar()
-    result = build.build(name, corpus or name, recipe, settings.home(home), bar)
+    result = build.build(name, corpus or name, recipe, settings.home(home), bar, where)
     bar.close()
     _show_build(result, as_json)
 
 
 @app.command("update")
-def index_update(name: str, as_json: JsonOption = False, home: HomeOption = None) -> None:
+def index_update(
+    name: str,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    allow_remote: AllowRemoteOption = False,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
     """Bring an index up to its corpus: only new chunk texts are embedded.
 
     Example: rag-vs-ft index update docs
     """
+    from rag_vs_ft.engines import WorkEngine
     from rag_vs_ft.index import build
 
     bar = StageBar()
-    result = build.update(name, settings.home(home), bar)
+    result = build.update(name, settings.home(home), bar, WorkEngine(engine, workers, address))
     bar.close()
     _show_build(result, as_json)
 
@@ -88,6 +107,41 @@ def _show_build(result: BuildResult, as_json: bool) -> None:
     print(f"{counts.documents:,} documents, {counts.chunks:,} chunks: {counts.chunks_kept:,} kept, ", end="")
     print(f"{counts.chunks_added:,} added, {counts.chunks_removed:,} removed; {counts.embedded:,} texts embedded")
     print("seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.seconds.items()))
+
+
+@app.command("publish")
+def index_publish(
+    name: str,
+    to: Annotated[str, typer.Option("--to", help="Address of a Qdrant server, as in http://127.0.0.1:6333.")],
+    shards: Annotated[int | None, typer.Option("--shards", help="Shards of a collection [default: the server's].", min=1)] = None,
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", help="Copies of each shard [default: the server's].", min=1)
+    ] = None,
+    allow_remote: AllowRemoteOption = False,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Send an index to a Qdrant server, all its passages with it; only what changed since it was last sent.
+
+    It is then searched with --index qdrant:URL/NAME. The server's key is read from RAG_VS_FT_QDRANT_KEY. Needs
+    `pip install 'rag-vs-ft[qdrant]'`.
+
+    Example: rag-vs-ft index publish docs --to http://127.0.0.1:6333
+    """
+    from rag_vs_ft.index.publishing import publish
+
+    bar = StageBar()
+    found = publish(name, to, settings.home(home), shards=shards, replicas=replicas, progress=bar)
+    bar.close()
+    if found.restricted:
+        say(f"note: {found.restricted:,} passages for named groups are on the server; whoever has its key can read them")
+    if as_json:
+        show(found.to_json())
+        return
+    print(f"{name}: {found.generation} {'answers' if found.switched else 'answered already'} at qdrant:{to.rstrip('/')}/{name}")
+    for what, sent in (("passages", found.passages), ("documents", found.documents)):
+        print(f"{what + ':':10} {sent.sent:,} sent, {sent.kept:,} there already, {sent.removed:,} removed")
+    print(f"collection {found.collection}" + (f", before it {found.previous}" if found.previous else ""))
 
 
 @app.command("verify")

@@ -9,10 +9,14 @@ import typer
 
 from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
+    AddressOption,
+    AllowRemoteOption,
     AsOption,
+    EngineOption,
     HomeOption,
     JsonOption,
     StageBar,
+    WorkersOption,
     say,
     show,
     verbs,
@@ -97,6 +101,10 @@ def mine_cloze(
     out: OutOption,
     limit: Annotated[int | None, typer.Option("--limit", help="At most this many, from everywhere in the corpus.")] = None,
     seed: SeedOption = settings.SEED,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    allow_remote: AllowRemoteOption = False,
     as_json: JsonOption = False,
     read_as: AsOption = None,
     home: HomeOption = None,
@@ -108,11 +116,14 @@ def mine_cloze(
     from rag_vs_ft import mining
     from rag_vs_ft.corpus import store
     from rag_vs_ft.corpus.splits import default_split
+    from rag_vs_ft.engines import WorkEngine
 
+    where = WorkEngine(engine, workers, address)
     opened = store.open_corpus(corpus, settings.home(home))
     # A model cannot have learned from documents that training holds out.
     training = set(default_split(opened.documents()).train)
-    _write(mining.mine_cloze(opened, seed=seed, limit=limit, only=training, progress=StageBar()), out, as_json)
+    mined = mining.mine_cloze(opened, seed=seed, limit=limit, only=training, progress=StageBar(), engine=where)
+    _write(mined, out, as_json)
 
 
 @mine.command("updates")

@@ -11,7 +11,7 @@ import typer
 
 from rag_vs_ft import settings
 from rag_vs_ft.cli.app import check_free
-from rag_vs_ft.cli.common import AsOption, HomeOption, say
+from rag_vs_ft.cli.common import AllowRemoteOption, AsOption, HomeOption, OrLocalOption, PublishedOption, say
 from rag_vs_ft.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def serve(
     engine: Annotated[
         str, typer.Option("--engine", help="auto, transformers or openvino [default: $RAG_VS_FT_ENGINE or auto].")
     ] = "",
+    index: PublishedOption = None,
+    allow_remote: AllowRemoteOption = False,
+    or_local: OrLocalOption = False,
     read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
@@ -85,8 +88,11 @@ def serve(
 
 @app.command("mcp")
 def mcp(
-    index: Annotated[str, typer.Option("--index", help="The index that is searched unless another is named.")] = "sample",
+    index: Annotated[
+        str, typer.Option("--index", help="The index that is searched unless another is named: a name, or qdrant:URL/NAME.")
+    ] = "sample",
     model: ModelsOption = None,
+    allow_remote: AllowRemoteOption = False,
     read_as: AsOption = None,
     home: HomeOption = None,
 ) -> None:
@@ -100,6 +106,10 @@ def mcp(
         from rag_vs_ft import assistant_tools
     except ImportError as error:
         raise _missing(error, "mcp") from error
+    from rag_vs_ft.index.qdrant import is_published
+
+    if is_published(index):
+        os.environ["RAG_VS_FT_PUBLISHED"] = index
     shelf = _shelf(model, "", 0, home)
     shelf.index(index)
     # What is printed by mistake must not stand between the messages of the protocol.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rag_vs_ft.corpus.store import Corpus
+from rag_vs_ft.engines import HERE, Poisoned, Shard, WorkEngine, in_order, require_all
 from rag_vs_ft.environment import peak_memory, reset_peak_memory
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation import perplexity
@@ -22,6 +24,7 @@ from rag_vs_ft.evaluation.arms import (
     predict,
     predict_error,
     room_for,
+    run_batch,
 )
 from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.costs import ArmCost, arm_cost, run_record
@@ -44,7 +47,8 @@ VALIDATION_WINDOW = 1_024
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What arms are asked in: the experiment, its corpus and index, the dev questions, and where predictions are kept."""
+    """What arms are asked in: the experiment, its corpus and index, the dev questions, where predictions are kept, and where
+    models answer."""
 
     experiment: Experiment
     home: Home
@@ -52,6 +56,24 @@ class World:
     index: Index
     dev: tuple[Question, ...]
     store: Store
+    engine: WorkEngine = HERE
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWork:
+    """Tasks of one model -> their outcomes (`engines.Work`)."""
+
+    home: Home
+    model: str
+    adapter: str | None
+    device: str
+    dtype: str
+
+    def open(self) -> Callable[[Sequence[Task]], list[Outcome]]:
+        """With the model loaded, and nothing known of what it makes of choices alone."""
+        return partial(
+            run_batch, load(self.model, self.home, adapter=self.adapter, device=self.device, dtype=self.dtype), priors={}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +216,34 @@ def _steps(
     # memory fails at once and the time left is not told too short.
     tasks.sort(key=lambda task: (-len(task.prompt.token_ids), task.question.id))
     size = max(BATCH, world.experiment.parallel) if lm and lm.server else BATCH
-    for start in range(0, len(tasks), size):
-        batch = tasks[start : start + size]
-        progress(stage, len(known) + start, len(questions))
-        yield _Step(tuple(_predicted(arm, split, task, outcome) for task, outcome in reader.answer(batch)), True)
-    progress(stage, len(questions), len(questions))
+    batches = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+    if world.engine.is_here or lm is None or lm.server:
+        answered_batches: Iterator[list[tuple[Task, Outcome | UserError]]] = map(reader.answer, batches)
+    else:
+        answered_batches = _answered_elsewhere(world, arm, batches, progress)
+    progress(stage, len(known), len(questions))
+    done = len(known)
+    for batch in answered_batches:
+        yield _Step(tuple(_predicted(arm, split, task, outcome) for task, outcome in batch), True)
+        done += len(batch)
+        progress(stage, done, len(questions))
+
+
+def _answered_elsewhere(
+    world: World, arm: Arm, batches: Sequence[Sequence[Task]], progress: Progress
+) -> Iterator[list[tuple[Task, Outcome | UserError]]]:
+    """The batches with their outcomes, in their order, by the workers of the engine. Raises CheckFailed, after all others, for
+    those that could not be finished: what was answered is kept, and the next run asks the rest."""
+    experiment = world.experiment
+    work = AnswerWork(world.home, arm.model, arm.adapter, experiment.device, experiment.dtype)
+    shards = [Shard(f"{arm.name}, batch {number + 1}", batch, number) for number, batch in enumerate(batches)]
+    poisoned: list[Poisoned] = []
+    for outcome in in_order(world.engine.run(work, shards, progress=progress)) if shards else ():
+        if isinstance(outcome, Poisoned):
+            poisoned.append(outcome)
+        else:
+            yield list(zip(outcome.shard.data, outcome.result, strict=True))
+    require_all(poisoned, len(shards), "run the same command with --resume: the rest is asked again")
 
 
 def _predicted(arm: Arm, split: str, task: Task, outcome: Outcome | UserError) -> Prediction:

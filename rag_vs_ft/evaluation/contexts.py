@@ -102,10 +102,8 @@ def _random(source: PassageSource) -> Sequence[Hit]:
 
 def _random_chunks(source: PassageSource) -> Iterator[Chunk]:
     index, k = source.index, source.k
-    readable = index.rows()
-    all_rows = range(len(index)) if readable is None else readable.tolist()
-    rows = source.draw.sample(all_rows, min(len(all_rows), k + 50))
-    others = (chunk for chunk in map(index.table.chunk, rows) if chunk.document_id not in source.question.gold_documents)
+    drawn = index.random_chunks(source.draw, k + 50)
+    others = (chunk for chunk in drawn if chunk.document_id not in source.question.gold_documents)
     return (chunk for chunk, _ in zip(others, range(k), strict=False))
 
 

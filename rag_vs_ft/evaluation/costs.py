@@ -44,12 +44,11 @@ def arm_cost(lm: LanguageModel | None, index: Index | None, model: str, home: Ho
     """The cost of an arm; `lm` is None for one without a language model, `index` for one that does not search. `model` is a
     name as `models.naming` reads it: a run's name brings the cost of its training."""
     weights = list(lm.model.parameters()) if lm and not lm.server else []
-    files = index.generation.folder.rglob("*") if index else ()
     training = training_cost(home, model) if lm else TrainingCost()
     return ArmCost(
         parameters=sum(weight.numel() for weight in weights),
         model_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
-        index_bytes=sum(file.stat().st_size for file in files if file.is_file()),
+        index_bytes=index.bytes if index else 0,
         index_seconds=index.manifest.cost_seconds if index else 0.0,
         training_seconds=training.seconds,
         training_flops=training.flops,

@@ -26,6 +26,7 @@ from typing import Any
 from rag_vs_ft import files
 from rag_vs_ft.corpus import store
 from rag_vs_ft.corpus.store import Corpus
+from rag_vs_ft.engines import HERE, WorkEngine
 from rag_vs_ft.environment import git_commit, machine, versions
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation import report, settling
@@ -56,6 +57,8 @@ from rag_vs_ft.evaluation.settling import Frozen, Tried
 from rag_vs_ft.evaluation.summary import Table, question_scores, summarise
 from rag_vs_ft.evaluation.training_text import TrainingText, training_text
 from rag_vs_ft.index import build
+from rag_vs_ft.index.opening import open_index
+from rag_vs_ft.index.qdrant import is_published
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models import served
 from rag_vs_ft.models.naming import resolve
@@ -100,6 +103,8 @@ def run_experiment(
     home: Home,
     questions: Sequence[Path] = (),
     limit: int | None = None,
+    index: str | None = None,
+    engine: WorkEngine = HERE,
     run_name: str | None = None,
     resume: bool = False,
     skip_missing: bool = False,
@@ -107,8 +112,9 @@ def run_experiment(
 ) -> RunSummary:
     """Run the experiment in the TOML file `path` and write its results folder.
 
-    `questions` replace the experiment's question files; `limit` takes a fixed sample of so many dev and so many test
-    questions. An arm that fails is named in the summary and the others go on (`RunSummary.raise_failures`).
+    `questions` replace the experiment's question files, and `index` its index; `limit` takes a fixed sample of so many dev and
+    so many test questions. Models answer where `engine` says. An arm that fails is named in the summary and the others go on
+    (`RunSummary.raise_failures`).
 
     Raises UserError for a faulty experiment or question file, gold documents that the corpus lacks, a stale index, missing
     models (all named; with `skip_missing` their arms are left out and named in the report), a run name that is taken, a run to
@@ -116,6 +122,8 @@ def run_experiment(
     CheckFailed for a damaged manifest or ledger.
     """
     experiment, text = load_experiment(path)
+    if index is not None:
+        experiment = experiment.model_copy(update={"index": index})
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit} leaves no question", "use 1 or more")
     paths = [file.resolve() for file in questions] or question_paths(experiment, path)
@@ -132,9 +140,10 @@ def run_experiment(
             path=path,
             home=home,
             folder=folder,
-            identity=_identity(text, paths, limit),
+            identity=_identity(text if index is None else f"{text}\nindex {index}", paths, limit),
             questions=QuestionSet(experiment, paths, limit),
             skip_missing=skip_missing,
+            engine=engine,
         )
         _require_fresh(folder, request.identity, resume)
         opened = _open_world(request, progress)
@@ -180,6 +189,7 @@ class _Request:
     identity: Identity
     questions: QuestionSet
     skip_missing: bool
+    engine: WorkEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +260,7 @@ def _open_world(request: _Request, progress: Progress) -> _Opened:
         predictions = Store(request.folder)
     except OSError as error:
         raise files.unusable(error) from error
-    world = World(experiment, home, corpus, index, tuple(dev), predictions)
+    world = World(experiment, home, corpus, index, tuple(dev), predictions, request.engine)
     return _Opened(request, world, arms, skipped, training, started.isoformat(timespec="seconds"))
 
 
@@ -436,9 +446,12 @@ def _corpus_and_index(experiment: Experiment, home: Home, progress: Progress) ->
     if experiment.source and not store.has_corpus(experiment.corpus, home):
         store.add(experiment.corpus, experiment.source, home=home)
     corpus = store.open_corpus(experiment.corpus, home)
-    if experiment.source and not (home.indexes / experiment.index / "CURRENT").is_file():
+    here = not is_published(experiment.index)
+    if here and experiment.source and not (home.indexes / experiment.index / "CURRENT").is_file():
         build.build(experiment.index, experiment.corpus, build.Recipe(), home, progress)
-    index = Index.open(experiment.index, home)
+    index = open_index(experiment.index, home)
+    if index.notices:
+        raise UserError(index.notices[0], "an evaluation needs the index that it names: run it without RAG_VS_FT_OR_LOCAL")
     if index.manifest.inputs.corpus.sha256 != corpus.sha256:
         raise UserError(
             f"index {index.name!r} is not of the corpus {corpus.name!r} as it is now",

@@ -14,19 +14,24 @@ import itertools
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_vs_ft import __version__, catalogue, files, settings
 from rag_vs_ft.corpus.store import Corpus, open_corpus
+from rag_vs_ft.engines import HERE, Poisoned, Shard, WorkEngine, require_all
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.index import dense, embedding, generations, lexical
 from rag_vs_ft.index import documents as whole
 from rag_vs_ft.index.chunking import Chunker, chunk_document, embedded_text
-from rag_vs_ft.index.embedding import Embedder
+from rag_vs_ft.index.embedding import Embedder, EmbedderId
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.manifest import CorpusState, DenseKind, IndexCounts, IndexManifest, Inputs, Vectors
+from rag_vs_ft.index.sessions import Tell
 from rag_vs_ft.index.table import ChunkTable, ChunkWriter
 from rag_vs_ft.language import language
 from rag_vs_ft.progress import Progress, silent
@@ -40,6 +45,13 @@ if TYPE_CHECKING:
 
 SHARD = 2_048
 """Texts embedded between two saves: a killed build loses less than a minute of work."""
+WORKER_TEXTS = 256
+"""Texts in a shard for several workers: some ten seconds of one CPU, so that none waits long for the last."""
+WORKER_DOCUMENTS = 32
+"""Documents in a shard that is cut into chunks."""
+
+
+_AGAIN = "rag-vs-ft index build NAME, or index update NAME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +107,24 @@ class BuildResult:
         }
 
 
-def build(name: str, corpus_name: str, recipe: Recipe, home: Home, progress: Progress = silent) -> BuildResult:
-    """Build index `name` from a corpus and publish it as the generation that answers.
+def build(
+    name: str, corpus_name: str, recipe: Recipe, home: Home, progress: Progress = silent, engine: WorkEngine = HERE
+) -> BuildResult:
+    """Build index `name` from a corpus and publish it as the generation that answers; `engine` cuts and embeds.
 
-    Raises UserError for a missing corpus, model or a corpus that gives no chunks, Busy when the index is being built already.
-    Until the last step the generation that answers stays as it is.
+    Raises UserError for a missing corpus, model or a corpus that gives no chunks, Busy when the index is being built already,
+    CheckFailed when a shard could not be finished (what the others gave is kept for the next build). Until the last step the
+    generation that answers stays as it is.
     """
     corpus = open_corpus(corpus_name, home)
     embedder = Embedder(recipe.embedder, precision=recipe.precision, dimension=recipe.dimension)
     folder = generations.index_folder(name, home, must_exist=False)
     with generations.building(folder):
         chunker = Chunker.of(recipe.chunk_size, embedder.model.window, embedder.around)
-        return _build(folder, corpus, chunker, recipe.analyzer, recipe.bm25, embedder, progress)
+        return _build(folder, corpus, chunker, recipe.analyzer, recipe.bm25, embedder, progress, engine)
 
 
-def update(name: str, home: Home, progress: Progress = silent) -> BuildResult:
+def update(name: str, home: Home, progress: Progress = silent, engine: WorkEngine = HERE) -> BuildResult:
     """Bring index `name` up to its corpus, as it was built; publishes nothing when nothing has changed.
 
     Raises what `build` raises.
@@ -121,7 +136,7 @@ def update(name: str, home: Home, progress: Progress = silent) -> BuildResult:
         embedder = Embedder.of(was.embedder)
         chunker = Chunker.of(was.chunker.size, embedder.model.window, embedder.around)
         analyzer = replace(was.analyzer, version=lexical.VERSION)
-        return _build(folder, corpus, chunker, analyzer, was.bm25, embedder, progress)
+        return _build(folder, corpus, chunker, analyzer, was.bm25, embedder, progress, engine)
 
 
 def _build(
@@ -132,6 +147,7 @@ def _build(
     bm25: lexical.Bm25Settings,
     embedder: Embedder,
     progress: Progress,
+    engine: WorkEngine,
 ) -> BuildResult:
     inputs = Inputs(
         corpus=CorpusState(
@@ -167,14 +183,14 @@ def _build(
 
         old_table = _table_of(old)
         kept_table = old_table if old is not None and old.manifest.inputs.chunker == chunker else None
-        table, documents = _write_chunks(target, corpus, chunker, embedder, kept_table, progress)
+        table, documents = _write_chunks(target, corpus, chunker, embedder, kept_table, progress, engine)
         if not len(table):
             raise UserError(f"corpus {corpus.name!r} gives no chunks", f"look at it: rag-vs-ft corpus info {corpus.name}")
         timed("chunk")
 
         store = VectorStore(work / files.sha256_text(repr((embedder.id, embedding.VERSION)))[:16], embedder.dimension)
         known = _known_vectors(old, old_table, embedder)
-        vectors, unique, reused = _row_vectors(work / "rows", table, chunker, embedder, store, known, progress)
+        vectors, unique, reused = _row_vectors(work / "rows", table, chunker, embedder, store, known, progress, engine)
         timed("embed")
         counts = _counts(table, documents, old_table, unique, reused)
 
@@ -240,24 +256,96 @@ def _table_of(old: Generation | None) -> ChunkTable | None:
     return ChunkTable.open(old.folder)
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkWork:
+    """Documents -> (chunk, key of what is embedded of it) of each of their chunks (`engines.Work`)."""
+
+    embedder: EmbedderId
+    chunker: Chunker
+
+    def open(self) -> Callable[[list[Document]], list[tuple[Chunk, bytes]]]:
+        """With the tokenizer of the embedding model."""
+        return partial(chunk_shard, _same_embedder(self.embedder), self.chunker)
+
+
+def chunk_shard(embedder: Embedder, chunker: Chunker, documents: list[Document]) -> list[tuple[Chunk, bytes]]:
+    """What every engine does to a shard of documents."""
+    return [(chunk, _text_key(chunk)) for document in documents for chunk in chunk_document(document, chunker, embedder.offsets)]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedWork:
+    """Chunks -> their vectors, (chunks, dimension) in half precision (`engines.Work`)."""
+
+    embedder: EmbedderId
+    chunker: Chunker
+
+    def open(self) -> Callable[[list[Chunk]], NDArray[np.float16]]:
+        """With the embedding model loaded."""
+        embedder = _same_embedder(self.embedder)
+        embedder.encode([])
+        return partial(embed_shard, embedder, self.chunker)
+
+
+def embed_shard(embedder: Embedder, chunker: Chunker, chunks: list[Chunk], tell: Tell | None = None) -> NDArray[np.float16]:
+    """What every engine does to a shard of chunks. A text's vector depends on nothing but the text and the model."""
+    import numpy as np
+
+    shown = [embedded_text(chunk, chunker, embedder.offsets) for chunk in chunks]
+    return embedder.encode(shown, tell).astype(np.float16)
+
+
+def _same_embedder(recorded: EmbedderId) -> Embedder:
+    """The embedder that the build was begun with. Raises UserError when what is here by its name is another."""
+    embedder = Embedder.of(recorded)
+    if different := recorded.differences(embedder.id):
+        raise UserError(
+            f"the embedding model {recorded.name!r} is another one here: {', '.join(different)}",
+            f"install the same on all machines: rag-vs-ft models pull {recorded.name}",
+        )
+    return embedder
+
+
 def _write_chunks(
-    target: Path, corpus: Corpus, chunker: Chunker, embedder: Embedder, old: ChunkTable | None, progress: Progress
+    target: Path,
+    corpus: Corpus,
+    chunker: Chunker,
+    embedder: Embedder,
+    old: ChunkTable | None,
+    progress: Progress,
+    engine: WorkEngine,
 ) -> tuple[ChunkTable, dict[str, bytes]]:
     """Write all chunks with the key of what is embedded of them, in order of id; and the key of each document."""
     unchanged = old.documents() if old is not None else {}
     same: set[str] = set()
     documents: dict[str, bytes] = {}
     writer = ChunkWriter(target)
-    for number, document in enumerate(corpus.all_documents()):
-        document = replace(document, language=document.language or corpus.manifest.main_language)
-        documents[document.id] = key = _document_key(document)
-        if unchanged.get(document.id) == key:
-            same.add(document.id)
+
+    def changed() -> Iterator[Document]:
+        for number, document in enumerate(corpus.all_documents()):
+            document = replace(document, language=document.language or corpus.manifest.main_language)
+            documents[document.id] = key = _document_key(document)
+            if unchanged.get(document.id) == key:
+                same.add(document.id)
+            else:
+                yield document
+            if number % 50 == 0:
+                progress("chunk", number, len(corpus))
+
+    source, size = changed(), 1 if engine.is_here else WORKER_DOCUMENTS
+    parts = iter(lambda: list(islice(source, size)), [])
+    shards = (Shard(f"documents {part[0].id} to {part[-1].id}", part) for part in parts)
+    here = partial(chunk_shard, embedder, chunker) if engine.is_here else None
+    poisoned: list[Poisoned] = []
+    finished = 0
+    for outcome in engine.run(ChunkWork(embedder.id, chunker), shards, here=here, progress=progress):
+        if isinstance(outcome, Poisoned):
+            poisoned.append(outcome)
             continue
-        for chunk in chunk_document(document, chunker, embedder.offsets):
-            writer.add(chunk, _text_key(chunk))
-        if number % 50 == 0:
-            progress("chunk", number, len(corpus))
+        finished += 1
+        for chunk, key in outcome.result:
+            writer.add(chunk, key)
+    require_all(poisoned, finished + len(poisoned), f"see why, or leave these documents out; then build again: {_AGAIN}")
     if old is not None:
         for batch in old.batches_of(same):
             writer.add_batch(batch)
@@ -327,7 +415,7 @@ class VectorStore:
         for path, width in self._paths.items():
             files.cut(path, self._rows * width)
 
-    def append(self, keys: list[bytes], vectors: NDArray[np.float32]) -> None:
+    def append(self, keys: list[bytes], vectors: NDArray[np.floating[Any]]) -> None:
         """Keep these vectors, in half precision."""
         import numpy as np
 
@@ -356,6 +444,7 @@ def _row_vectors(
     store: VectorStore,
     known: _Known | None,
     progress: Progress,
+    engine: WorkEngine,
 ) -> tuple[NDArray[np.float16], int, int]:
     """The vector of every row, in a file at `path`; the number of different texts, and how many of them were `known`.
 
@@ -379,7 +468,7 @@ def _row_vectors(
     missing = np.flatnonzero((in_known < 0) & (places(keys, store.known()) < 0))
     total = int((in_known < 0).sum())
     done = total - len(missing)
-    if len(missing):
+    if len(missing) and engine.is_here:
         embedder.encode([])  # loads the model, so that its time is not the first text's
     progress("embed", done, total)
 
@@ -391,10 +480,20 @@ def _row_vectors(
     # Long texts first: on a GPU, which takes many at once, each batch then holds texts of about one length.
     lengths = table.arrow.column("tokens").to_numpy()[first[missing]]
     missing = missing[np.argsort(-lengths, kind="stable")]
-    for start in range(0, len(missing), SHARD):
-        part = missing[start : start + SHARD]
-        shown = [embedded_text(chunk, chunker, embedder.offsets) for chunk in table.chunks(first[part])]
-        store.append(keys.take(pa.array(part)).to_pylist(), embedder.encode(shown, tell))
+    size = SHARD if engine.is_here else WORKER_TEXTS
+    parts = {f"texts {start + 1:,} on": missing[start : start + size] for start in range(0, len(missing), size)}
+    shards = (Shard(name, list(table.chunks(first[part]))) for name, part in parts.items())
+    here = partial(embed_shard, embedder, chunker, tell=tell) if engine.is_here else None
+    poisoned: list[Poisoned] = []
+    for outcome in engine.run(EmbedWork(embedder.id, chunker), shards, here=here, progress=progress):
+        if isinstance(outcome, Poisoned):
+            poisoned.append(outcome)
+            continue
+        part = parts[outcome.shard.name]
+        store.append(keys.take(pa.array(part)).to_pylist(), outcome.result)
+        if not engine.is_here:
+            tell(len(part))
+    require_all(poisoned, len(parts), f"see why; what the others gave is kept: {_AGAIN}")
 
     saved = store.known()
     in_store = places(keys, saved)

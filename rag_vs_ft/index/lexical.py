@@ -186,6 +186,8 @@ class Lexical:
     analyzer: Analyzer
     settings: Bm25Settings
     languages: tuple[str, ...] = ("en",)
+    mean_length: float | None = None
+    """Terms in a row on average; None in an index of an earlier version."""
 
     @loaded_once
     def _analysed(self) -> dict[str, _Terms]:
@@ -252,7 +254,9 @@ def build(
         for text, code in zip(texts, repeat("") if languages is None else languages, strict=False)
     ]
     spoken = tuple(sorted(analysed)) or ("en",)
+    mean_length = sum(map(len, rows)) / max(1, len(rows))
     record = analyzer.to_json() | asdict(bm25) | ({} if spoken == ("en",) else {"languages": spoken})
+    record |= {"mean_length": mean_length}
     files.write_json(folder / "analyzer.json", record)
     if bm25.backend == "rank-bm25":
         _save_terms(folder, rows, vocabulary)
@@ -266,7 +270,7 @@ def build(
             rows[0] = array("i", [vocabulary.setdefault("\0", 0)])
         index.index((rows, vocabulary), show_progress=False)
         index.save(folder, show_progress=False)
-    return Lexical(folder, analyzer, bm25, spoken)
+    return Lexical(folder, analyzer, bm25, spoken, mean_length)
 
 
 def load(folder: Path) -> Lexical:
@@ -277,7 +281,15 @@ def load(folder: Path) -> Lexical:
         raise UserError(f"{folder} was analysed by another version", "rebuild it: `rag-vs-ft index build NAME`")
     bm25 = Bm25Settings(**{key: record.pop(key) for key in ("k1", "b", "backend")})
     languages = tuple(record.pop("languages", ("en",)))
-    return Lexical(folder, Analyzer(**record), bm25, languages)
+    mean_length = record.pop("mean_length", None)
+    return Lexical(folder, Analyzer(**record), bm25, languages, mean_length)
+
+
+def weights(terms: Sequence[str], mean_length: float, bm25: Bm25Settings) -> dict[str, float]:
+    """For each term of a row what it adds to the row's score, divided by the term's IDF: BM25's saturated count, and of a word
+    pair `PAIRS_WEIGHT` times that. Its product with the counts of a query's terms and their IDFs is `Lexical.scores`."""
+    norm = bm25.k1 * (1 - bm25.b + bm25.b * len(terms) / (mean_length or 1.0))
+    return {term: (PAIRS_WEIGHT if " " in term else 1.0) * count / (count + norm) for term, count in Counter(terms).items()}
 
 
 class _Bm25s:

@@ -149,6 +149,14 @@ class IndexManifest:
             record = files.read_json(path, hint)
         except FileNotFoundError as error:
             raise CheckFailed(f"{path} is missing", hint) from error
+        manifest = IndexManifest.parse(record, str(path), hint)
+        if manifest.generation != path.parent.name:
+            raise CheckFailed(f"{path} is damaged: it is not the manifest of this folder", hint)
+        return manifest
+
+    @staticmethod
+    def parse(record: dict[str, Any], path: str, hint: str) -> IndexManifest:
+        """The manifest in a JSON object that was read from `path`; CheckFailed when it is not one."""
         if record.get("format") != FORMAT:
             raise CheckFailed(f"{path} has format {record.get('format')!r}, this version reads {FORMAT}", hint)
         try:
@@ -159,7 +167,7 @@ class IndexManifest:
         except ValueError as error:
             raise CheckFailed(f"{path} is damaged: {_reason(error)}", hint) from error
         inside = all(name and not Path(name).is_absolute() and ".." not in Path(name).parts for name in manifest.files)
-        if not manifest.files or not inside or manifest.generation != path.parent.name:
+        if not manifest.files or not inside:
             raise CheckFailed(f"{path} is damaged: it is not the manifest of this folder", hint)
         return manifest
 

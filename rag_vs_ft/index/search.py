@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rag_vs_ft import settings
@@ -82,12 +83,15 @@ class Index:
 
     Whoever searches is of the groups `reader` (None: `settings.reader`). Passages for other groups are left out before anything
     is ranked, so no search, document leg or explanation shows them. What BM25 counts of words is counted over all passages.
+    `index.qdrant` has the one that lies on a server.
     """
+
+    notices: tuple[str, ...] = ()
+    """What a reader of any hit should know of the index."""
 
     def __init__(self, generation: Generation, embedder: Embedder | None = None, reader: frozenset[str] | None = None) -> None:
         self.generation = generation
         self.manifest = generation.manifest
-        self.table = ChunkTable.open(generation.folder)
         self._given_embedder = embedder
         self.reader = settings.reader() if reader is None else reader
         self._refuse_foreign()
@@ -132,8 +136,22 @@ class Index:
         return other
 
     @loaded_once
+    def table(self) -> ChunkTable:
+        """The passages."""
+        return ChunkTable.open(self.generation.folder)
+
+    @loaded_once
     def _readable(self) -> NDArray[np.bool_] | None:
         return self.table.readable(self.reader)
+
+    def answers_now(self) -> bool:
+        """Whether this is the generation that answers now."""
+        return generations.current(self.generation.folder.parent).name == self.generation.name
+
+    @property
+    def bytes(self) -> int:
+        """Size of its files on this machine."""
+        return sum(file.stat().st_size for file in self.generation.folder.rglob("*") if file.is_file())
 
     @property
     def hidden(self) -> int:
@@ -195,10 +213,11 @@ class Index:
 
         def hits(count: int) -> list[Hit]:
             found = []
-            for rank, (row, score) in enumerate(ranked[:count], start=1):
+            chunks = self._chunks([row for row, _ in ranked[:count]])
+            for rank, ((row, score), chunk) in enumerate(zip(ranked, chunks, strict=False), start=1):
                 bm25, dense, *documents = (place.get(row, none) for place in places)
                 ranks = tuple(document_rank for document_rank, _ in documents)
-                found.append(Hit(rank, self.table.chunk(row), score, *bm25, *dense, *ranks))
+                found.append(Hit(rank, chunk, score, *bm25, *dense, *ranks))
             return found
 
         return reranked(query, hits(max(k, rerank_depth)), rerank, rerank_depth)[:k] if rerank else hits(k)
@@ -211,6 +230,12 @@ class Index:
     def chunks_of(self, documents: Iterable[str]) -> Iterator[Chunk]:
         """Every passage of these documents that the reader may read."""
         return (chunk for chunk, _ in self.table.rows_of(documents) if may_read(chunk.groups, self.reader))
+
+    def random_chunks(self, draw: Random, count: int) -> Iterator[Chunk]:
+        """Up to `count` different passages that the reader may read, drawn by `draw`."""
+        readable = self.rows()
+        rows = range(len(self)) if readable is None else readable.tolist()
+        return map(self.table.chunk, draw.sample(rows, min(len(rows), count)))
 
     def services(self) -> list[str]:
         """The services of the passages that the reader may read."""
@@ -231,15 +256,11 @@ class Index:
 
     def _legs(self, query: str, depth: int, retriever: str, fusion: str, filters: Filters | None) -> list[Leg]:
         """BM25 and vectors of passages (the one that `retriever` does not use is empty); for hybrid also those of documents."""
-        if retriever not in RETRIEVERS or fusion not in FUSIONS:
-            raise UserError(
-                f"retriever {retriever!r} with fusion {fusion!r} is not known",
-                f"retrievers: {', '.join(RETRIEVERS)}; fusions: {', '.join(FUSIONS)}",
-            )
+        check_way(retriever, fusion)
         rows = self.rows(filters)
         bm25 = self._bm25_leg(query, depth, rows) if retriever != "dense" else []
         dense = self._dense_leg(query, depth, rows) if retriever != "bm25" else []
-        legs = [Leg(1.0, _ranked(bm25)), Leg(1.0, _ranked(dense))]
+        legs = [Leg(1.0, ranked_of(bm25)), Leg(1.0, ranked_of(dense))]
         if retriever == "hybrid":
             candidates = sorted({row for row, _ in (*bm25, *dense)})
             words = self.documents_legs.bm25(query, rows)
@@ -247,6 +268,14 @@ class Index:
             legs.append(Leg(documents.BM25_WEIGHT, words.of(candidates)))
             legs.append(Leg(documents.DENSE_WEIGHT, vectors.of(candidates)))
         return legs
+
+    def _chunks(self, rows: Sequence[int]) -> list[Chunk]:
+        """The passages of these rows, in their order."""
+        return [self.table.chunk(row) for row in rows]
+
+    def _row(self, chunk: Chunk) -> int:
+        """The row of a passage."""
+        return self.table.row(chunk.id)
 
     def _bm25_leg(self, query: str, depth: int, rows: NDArray[np.int64] | None) -> list[tuple[int, float]]:
         import numpy as np
@@ -287,10 +316,19 @@ class Index:
             ranks = (hit.bm25_rank, hit.dense_rank, hit.document_bm25_rank, hit.document_dense_rank)
             parts = [f"{weight:g}/({settings.RRF_K}+{rank})" for weight, rank in zip(weights, ranks, strict=True) if rank]
         else:
-            row = self.table.row(hit.chunk.id)
+            row = self._row(hit.chunk)
             legs = self._legs(query, depth_for(k), retriever, fusion, filters)
             parts = [f"{weight:.4f}*{part:.4f}" for weight, part in _sum_parts(legs, row)]
         return explained | {"score": f"{fusion}: {' + '.join(parts)} = {hit.score:.6f}"}
+
+
+def check_way(retriever: str, fusion: str) -> None:
+    """Raise UserError for a way to search that is not known."""
+    if retriever not in RETRIEVERS or fusion not in FUSIONS:
+        raise UserError(
+            f"retriever {retriever!r} with fusion {fusion!r} is not known",
+            f"retrievers: {', '.join(RETRIEVERS)}; fusions: {', '.join(FUSIONS)}",
+        )
 
 
 def reranked(query: str, hits: Sequence[Hit], rerank: Reranker, depth: int) -> list[Hit]:
@@ -323,7 +361,8 @@ class Leg:
     found: list[tuple[int, int, float]]
 
 
-def _ranked(found: Sequence[tuple[int, float]]) -> list[tuple[int, int, float]]:
+def ranked_of(found: Sequence[tuple[int, float]]) -> list[tuple[int, int, float]]:
+    """(row, rank, score) of what a leg found, best first."""
     return [(row, rank, score) for rank, (row, score) in enumerate(found, start=1)]
 
 

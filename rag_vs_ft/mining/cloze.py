@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from rag_vs_ft.corpus.store import Corpus
+from rag_vs_ft.engines import HERE, Poisoned, Shard, WorkEngine, in_order, require_all
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.funnel import Funnel
 from rag_vs_ft.mining.choices import CHOICES, Balance, Mentions, Pool, PoolMember, count_mentions, folder
@@ -21,10 +23,12 @@ from rag_vs_ft.mining.sound import cell_fault, sentence_fault, span_fault, stems
 from rag_vs_ft.mining.spans import Span, spans, stated_in
 from rag_vs_ft.mining.statements import Statement, statements
 from rag_vs_ft.progress import Progress, silent
-from rag_vs_ft.records import Question
+from rag_vs_ft.records import Document, Question
 
 PER_DOCUMENT = 20
 """Questions of one document at most, so that long documents do not decide the figures."""
+DOCUMENTS = 16
+"""Documents in a shard."""
 _PLENTY = ("service",)
 """Rules that find so much that they would fill the set: their turn comes one round later."""
 
@@ -69,15 +73,17 @@ def mine_cloze(
     limit: int | None = None,
     only: Container[str] | None = None,
     progress: Progress | None = None,
+    engine: WorkEngine = HERE,
 ) -> Mined:
     """Gap questions with four choices from the documents of a corpus, or from those whose ids are in `only` (training documents).
 
     The same corpus, seed and `only` give the same questions; a limit takes some of them from everywhere. The corpus is read
-    three times and never held. Raises UserError when nothing can be asked.
+    three times and never held; `engine` searches it for what can be asked. Raises UserError when nothing can be asked,
+    CheckFailed when some documents could not be searched.
     """
     report = progress or silent
     funnel = Funnel()
-    gathered = _gather(corpus, only, funnel, report)
+    gathered = _gather(corpus, only, funnel, report, engine)
     counts = count_mentions(corpus, (text for pool in gathered.pools.values() for text in pool))
     report("possible choices counted in the corpus")
     chosen = _choose(gathered.candidates, seed, funnel)
@@ -111,39 +117,86 @@ def mine_cloze(
 # --- what can be asked ------------------------------------------------------------------------------------------------
 
 
-def _gather(corpus: Corpus, only: Container[str] | None, funnel: Funnel, report: Progress) -> _Gathered:
+@dataclass(slots=True)
+class _Searched:
+    """What one document gives: its spans (form, text, size), its sound candidates with what makes two the same, and the spans
+    that were left out, by reason."""
+
+    document_id: str
+    spans: list[tuple[str, str, float | None]] = field(default_factory=list)
+    candidates: list[tuple[tuple[str, ...], _Candidate]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    seen: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchWork:
+    """Documents, each with whether it is asked about -> what they give (`engines.Work`)."""
+
+    def open(self) -> Callable[[list[tuple[Document, bool]]], list[_Searched]]:
+        """Nothing has to be loaded."""
+        return search_shard
+
+
+def search_shard(documents: list[tuple[Document, bool]]) -> list[_Searched]:
+    """What every engine does to a shard of documents."""
+    return [_search(document, asked) for document, asked in documents]
+
+
+def _search(document: Document, asked: bool) -> _Searched:
+    found = _Searched(document.id)
+    stated = list(statements(document))
+    places = Counter(statement.place for statement in stated if statement.row)
+    for statement in stated:
+        in_text = spans(statement.text)
+        found.spans += [(span.form, span.text, span.size) for span in in_text]
+        if not asked or not in_text:
+            continue
+        found.seen += len(in_text)
+        fault = cell_fault(statement) if statement.row else sentence_fault(statement.text)
+        if statement.row and places[statement.place] > 1:
+            fault = "cell: another row of this name"
+        if fault:
+            found.left_out[fault] += len(in_text)
+            continue
+        for span in in_text:
+            if fault := span_fault(statement, span, document.title):
+                found.left_out[fault] += 1
+                continue
+            # Of a sentence, its words; of a cell, also where it stands: "10" is said of many things.
+            where = (document.title, *statement.place) if statement.row else ()
+            candidate = _Candidate(statement, span, document.title, [document.id])
+            found.candidates.append(((*where, candidate.gap.casefold()), candidate))
+    return found
+
+
+def _gather(corpus: Corpus, only: Container[str] | None, funnel: Funnel, report: Progress, engine: WorkEngine) -> _Gathered:
     """Sound candidates, with repeated texts made one and texts that have several answers left out."""
     pools: dict[str, dict[str, PoolMember]] = defaultdict(dict)
     found: dict[tuple[str, ...], list[_Candidate]] = defaultdict(list)
-    for done, document in enumerate(corpus.documents(), start=1):
-        if done % 200 == 0:
+    asked = ((document, only is None or document.id in only) for document in corpus.documents())
+    parts = enumerate(iter(lambda: list(islice(asked, DOCUMENTS)), []))
+    shards = (Shard(f"documents {part[0][0].id} to {part[-1][0].id}", part, number) for number, part in parts)
+    poisoned: list[Poisoned] = []
+    done = 0
+    for outcome in in_order(engine.run(SearchWork(), shards, here=search_shard, progress=report)):
+        if isinstance(outcome, Poisoned):
+            poisoned.append(outcome)
+            continue
+        done += len(outcome.result)
+        if done % 200 < DOCUMENTS:
             report(f"{done} of {len(corpus)} documents searched")
-        asked = only is None or document.id in only
-        stated = list(statements(document))
-        places = Counter(statement.place for statement in stated if statement.row)
-        for statement in stated:
-            in_text = spans(statement.text)
-            for span in in_text:
-                member = pools[span.form].setdefault(span.text, PoolMember(span.size))
-                member.documents.add(document.id)
-                member.folders.add(folder(document.id))
-            if not asked or not in_text:
-                continue
-            funnel.candidates += len(in_text)
-            fault = cell_fault(statement) if statement.row else sentence_fault(statement.text)
-            if statement.row and places[statement.place] > 1:
-                fault = "cell: another row of this name"
-            if fault:
-                funnel.drop(fault, len(in_text))
-                continue
-            for span in in_text:
-                if fault := span_fault(statement, span, document.title):
-                    funnel.drop(fault)
-                    continue
-                # Of a sentence, its words; of a cell, also where it stands: "10" is said of many things.
-                where = (document.title, *statement.place) if statement.row else ()
-                candidate = _Candidate(statement, span, document.title, [document.id])
-                found[*where, candidate.gap.casefold()].append(candidate)
+        for one in outcome.result:
+            for form, text, size in one.spans:
+                member = pools[form].setdefault(text, PoolMember(size))
+                member.documents.add(one.document_id)
+                member.folders.add(folder(one.document_id))
+            funnel.candidates += one.seen
+            for reason, count in one.left_out.items():
+                funnel.drop(reason, count)
+            for key, candidate in one.candidates:
+                found[key].append(candidate)
+    require_all(poisoned, done // DOCUMENTS + len(poisoned), f"see rag-vs-ft corpus info {corpus.name}, and report the document")
     by_document: dict[str, list[_Candidate]] = defaultdict(list)
     for same in found.values():
         if len({candidate.span.text.casefold() for candidate in same}) > 1:

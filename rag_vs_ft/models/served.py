@@ -9,9 +9,7 @@ environment, goes into one header, and is taken out of whatever the server says.
 from __future__ import annotations
 
 import email.utils
-import ipaddress
 import json
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from time import sleep
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from rag_vs_ft import settings
+from rag_vs_ft import remote, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.echoes import WAYS, Echo, number, placed
 from rag_vs_ft.models.language_model import LanguageModel
@@ -36,7 +34,6 @@ LONGEST_ANSWER = 1_800.0
 """Seconds after which an answer that still comes is given up."""
 LARGEST = 64 << 20
 """Bytes of one response."""
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _TOO_LONG = (
     *("context length", "context_length", "context size", "context window", "exceed_context", "exceed context"),
     *("exceeds the context", "maximum context", "too many tokens", "prompt is too long"),
@@ -68,44 +65,17 @@ class Address:
 
 def is_address(name: str) -> bool:
     """Whether a model's name is the address of a server."""
-    return name.lower().startswith(("http://", "https://"))
+    return remote.is_address(name)
 
 
 def address(name: str) -> Address:
     """The address in a model's name. Raises UserError for one that cannot be used, or that is not of this machine unless
     that is allowed."""
-    form = "write it as http://127.0.0.1:8080/v1#NAME"
-    place, _, model = name.partition("#")
-    try:
-        parts = urlsplit(place)
-        host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise UserError(f"{place[:200]!r} is not an address: {error}", form) from error
-    if parts.username is not None or parts.password is not None:
-        raise UserError(
-            "the address of a server holds a name or password, which would be written into results", f"set {KEY} instead"
-        )
-    if not host or parts.query or not place.isprintable() or any(sign.isspace() for sign in place) or port == 0:
-        raise UserError(f"{place[:200]!r} is not the address of a server", form)
-    remote = not _is_here(host)
-    if remote and not settings.remote_allowed():
-        raise UserError(
-            f"{host} is not this machine, and questions and passages of your documents would be sent there",
-            "give an address of this machine, or allow it: --allow-remote (or RAG_VS_FT_ALLOW_REMOTE=1)",
-        )
-    return Address(place.rstrip("/"), model.strip(), remote)
-
-
-def _is_here(host: str) -> bool:
-    """Whether a host is this machine: its loopback addresses and `localhost`, no name that somebody else resolves."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        found = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_loopback
+    url, _, model = name.partition("#")
+    place = remote.server_url(
+        url, form="write it as http://127.0.0.1:8080/v1#NAME", key=KEY, sent="questions and passages of your documents"
+    )
+    return Address(place.url, model.strip(), place.remote)
 
 
 def model_at(name: str, progress: Progress = silent) -> LanguageModel:
@@ -197,9 +167,7 @@ class Server:
     def __post_init__(self) -> None:
         import httpx
 
-        key = os.environ.get(KEY, "")
-        if not (key.isascii() and key.isprintable()):
-            raise UserError(f"{KEY} holds characters that no key has", "set it anew, without line breaks")
+        key = remote.key_of(KEY)
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         seconds = settings.server_seconds()
         self._client = httpx.Client(
@@ -444,7 +412,7 @@ class Server:
             )
         if status in (401, 403):
             raise UserError(f"{self.where.host} refuses: {said or status}", f"set {KEY} to the server's key")
-        if status in _AGAIN:
+        if status in remote.AGAIN:
             raise _Passing(f"it answered {status}: {said}".rstrip(": "), "busy" if status == 429 else "", _seconds(retry_after))
         if status in (400, 404, 405, 422, 501):
             raise _NotThere(
@@ -476,10 +444,7 @@ class Server:
         )
 
     def _clean(self, text: str) -> str:
-        """What a server said, without the key, on one line."""
-        key = os.environ.get(KEY, "")
-        shown = text.replace(key, "***") if key else text
-        return " ".join("".join(sign if sign.isprintable() else " " for sign in shown).split())[:300]
+        return remote.shown(text, KEY)
 
 
 _NEXT = {

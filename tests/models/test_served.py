@@ -19,7 +19,7 @@ import pytest
 from stub_server import Reply, Stub, says, serving, streamed, whole
 from tiny import make_hits
 
-from rag_vs_ft import settings
+from rag_vs_ft import remote, settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models import naming, served
 from rag_vs_ft.models.generation import Sampling, answer_question, generate, generate_batch
@@ -212,7 +212,7 @@ def test_addresses_that_cannot_be_used(name: str, message: str) -> None:
 
 
 def test_what_leaves_the_machine_is_said_before_it_does(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served, "_is_here", lambda host: False)
+    monkeypatch.setattr(remote, "is_here", lambda host: False)
     monkeypatch.setenv("RAG_VS_FT_ALLOW_REMOTE", "1")
     told: list[str] = []
     lm = load(f"{stub.url}#tiny", HOME, progress=lambda stage, done=0, total=0, detail="": told.append(detail))
