@@ -167,7 +167,7 @@ def test_the_index_by_ray_is_that_of_this_process(cluster, tmp_path, tiny_embedd
 
     monkeypatch.setattr(build, "WORKER_TEXTS", 64)
     monkeypatch.setattr(build, "WORKER_DOCUMENTS", 8)
-    recipe = build.Recipe(embedder=tiny_embedder, precision="fp32")
+    recipe = build.Recipe(embedder=tiny_embedder, precision="fp32", chunk_size=40)
     files, questions = {}, {}
     for name, engine in (("here", HERE), ("processes", WorkEngine(workers=2)), ("ray", on(cluster))):
         home = settings.home(tmp_path / name)
@@ -186,7 +186,7 @@ def test_a_node_may_go_in_mid_batch_and_a_stopped_build_goes_on(cluster, tmp_pat
     from rag_vs_ft.index import build, generations
 
     monkeypatch.setattr(build, "WORKER_TEXTS", 16)
-    recipe = build.Recipe(embedder=tiny_embedder, precision="fp32")
+    recipe = build.Recipe(embedder=tiny_embedder, precision="fp32", chunk_size=40)
     home = settings.home(tmp_path / "ray")
     store.add("docs", "sample", home=home)
     seen: list[int] = []

@@ -11,6 +11,7 @@ from manifests import MEASURED
 
 from rag_vs_ft import files, settings
 from rag_vs_ft.corpus import store
+from rag_vs_ft.engines import WorkEngine
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.evaluation.experiments import load_experiment
 from rag_vs_ft.evaluation.figures import Openings
@@ -51,6 +52,25 @@ def finished(world, tmp_path_factory):
         (root / part).symlink_to(world / "home" / part, target_is_directory=True)
     home = settings.home(root)
     return home, run_experiment(world / "experiment.toml", home=home)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["local", "ray"])
+def test_workers_give_the_predictions_of_one_process(finished, world, tmp_path, name):
+    if name == "ray":
+        pytest.importorskip("ray")
+    for part in ("corpora", "indexes"):
+        (tmp_path / part).symlink_to(world / "home" / part, target_is_directory=True)
+    engine = WorkEngine(name, workers=2)
+    run = run_experiment(world / "experiment.toml", home=settings.home(tmp_path), engine=engine)
+
+    def timeless(value):
+        if not isinstance(value, dict):
+            return value
+        return {key: timeless(one) for key, one in value.items() if not key.endswith("seconds") and key != "sha256"}
+
+    mine, theirs = ([timeless(line) for line in lines(one / PREDICTIONS)] for one in (finished[1].folder, run.folder))
+    assert theirs == mine and not run.failed
 
 
 def test_a_run_leaves_everything_that_is_promised(finished, world):

@@ -227,7 +227,7 @@ def test_weights_times_idf_are_the_scores_of_bm25(small):
 def test_the_sample_is_searched_alike(kind, tmp_path, home, tiny_embedder):
     """300 questions: the ten nearest are the same up to ties, and recall of hybrid search differs by less than 0.01."""
     store.add("docs", "sample", home=home)
-    build.build("docs", "docs", Recipe(embedder=tiny_embedder, precision="fp32"), home)
+    build.build("docs", "docs", Recipe(embedder=tiny_embedder, precision="fp32", chunk_size=40), home)
     here = Index.open("docs", home)
     draw = random.Random(7)
     questions = [
