@@ -20,6 +20,7 @@ from rag_vs_ft.settings import Home
 
 INTERVALS = {"never": 0, "every hour": 1, "every day": 24, "every week": 168}
 """What a visitor can choose, in hours."""
+_WORDS = {hours: words for words, hours in INTERVALS.items()}
 SECONDS_BETWEEN_LOOKS = 30.0
 _LOG = logging.getLogger("rag_vs_ft.schedules")
 _CHANGE = threading.Lock()
@@ -38,6 +39,11 @@ class Schedule:
         return self.last + self.hours * 3600
 
 
+def interval_of(schedule: Schedule | None) -> str:
+    """How often an index is updated, as a visitor chose it."""
+    return _WORDS[schedule.hours if schedule else 0]
+
+
 def schedules_path(home: Home) -> Path:
     """Where a home keeps its schedules."""
     return home.root / "schedules.json"
@@ -50,7 +56,10 @@ def read(home: Home) -> dict[str, Schedule]:
         return {}
     found = files.read_json(path, hint).get("updates")
     try:
-        return {name: Schedule(int(one["hours"]), float(one["last"])) for name, one in found.items()}  # type: ignore[union-attr]
+        schedules = {name: Schedule(int(one["hours"]), float(one["last"])) for name, one in found.items()}  # type: ignore[union-attr]
+        if unknown := {one.hours for one in schedules.values()} - (set(_WORDS) - {0}):
+            raise ValueError(f"hours {unknown}")
+        return schedules
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckFailed(f"{path} is no list of schedules: {error!r}", hint) from error
 

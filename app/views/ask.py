@@ -351,7 +351,7 @@ def show_live(answering: Answering, show_earlier: Callable[[], None]) -> NoRetur
                 written = len(turn.text)
                 with box.container():
                     show_readable(turn.text)
-            if turn.hits and not shown:
+            if turn.hits and not shown and turn.chosen["mode"] != "search":  # whose results follow at once
                 shown = True
                 with below.container():
                     show_passages(turn.hits, matched=turn.matched, index=turn.chosen["index"], key=f"live-{turn.id}")

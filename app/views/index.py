@@ -202,16 +202,13 @@ def show_schedule(index: Index) -> None:
     st.caption(plain(", ".join(said)))
     with shown_errors("Reading the schedules"):
         now = schedules.read(place).get(name)
-        known = {hours: label for label, hours in schedules.INTERVALS.items()}
-        hours = now.hours if now else 0
 
         def keep() -> None:
             with shown_errors("Keeping the schedule"):
                 schedules.choose(place, name, schedules.INTERVALS[st.session_state[f"every-{name}"]])
 
-        labels = list(dict.fromkeys([*known.values(), known.get(hours, f"every {hours} hours")]))
-        at = labels.index(known.get(hours, f"every {hours} hours"))
-        st.selectbox("Update by itself", labels, index=at, key=f"every-{name}", on_change=keep, width=240)
+        at = list(schedules.INTERVALS).index(schedules.interval_of(now))
+        st.selectbox("Update by itself", schedules.INTERVALS, index=at, key=f"every-{name}", on_change=keep, width=240)
         if now:
             due = max(now.next, time.time())
             st.caption(plain(f"Next {moment(due)}, or when the app is started after that. The page Work says how it went."))

@@ -141,6 +141,7 @@ def test_updates_are_scheduled_and_what_was_left_out_is_shown(built, documents, 
     at.selectbox(key="every-docs").set_value("every day").run()
     assert schedules.read(built)["docs"].hours == 24 and any(caption.value.startswith("Next") for caption in at.caption)
     assert "corpus update docs" in at.code[0].value
+    assert any("docs is updated every day" in caption.value for caption in open_page("work").caption)
     at.selectbox(key="every-docs").set_value("never").run()
     assert schedules.read(built) == {} and not any(caption.value.startswith("Next") for caption in at.caption)
     assert not [one for one in open_page("index").expander if one.label.startswith("Left out")]

@@ -33,7 +33,16 @@ def test_the_schedule_of_an_index_that_is_gone_is_forgotten(built) -> None:
     assert schedules.start_due(built) == [] and schedules.read(built) == {}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1, "updates": {"docs": {"hours": "often"}}}', '{"updates": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"format": 1, "updates": {"docs": {"hours": "often"}}}',
+        '{"updates": 3}',
+        '{"updates": {"docs": {"hours": 5, "last": 0}}}',
+    ],
+)
 def test_a_damaged_list_is_told(home, text) -> None:
     home.root.mkdir()
     schedules.schedules_path(home).write_text(text, encoding="utf-8")
