@@ -21,6 +21,8 @@ from markdown_it.token import Token
 
 from rag_vs_ft.language import content_words, language, split_sentences, stemmer
 
+CUT_OFF = ("loop", "length")
+"""How an answer ended that was not written to its end."""
 _BEGIN, _END = "\ue000", "\ue001"
 """Stand around a marked place while Markdown is read; private letters that no document uses."""
 _MARKS = str.maketrans({_BEGIN: "<mark>", _END: "</mark>"})

@@ -13,7 +13,7 @@ from background import shared
 from first_start import index_names
 from passages import show_found, show_passages
 from progress_panel import offer_model
-from readable import cut_off, is_degenerate, show_readable
+from readable import CUT_OFF, cut_off, is_degenerate, show_readable
 from resources import (
     check_there,
     choose,
@@ -243,7 +243,7 @@ def show_answer(turn: Turn, answer: Answer) -> None:
         with st.expander("What it wrote"):
             st.text(answer.answer)
         return
-    if answer.finish in ("loop", "length"):
+    if answer.finish in CUT_OFF:
         show_readable(cut_off(answer.answer))
     else:
         show_readable(answer.answer or "The answer is empty.")
