@@ -16,7 +16,8 @@ _STYLE = """<style>
 .readable { overflow-wrap: anywhere; }
 .readable mark { background: rgba(255, 196, 0, 0.35); color: inherit; border-radius: 3px; padding: 0 1px; }
 .readable table { border-collapse: collapse; margin: 0.5rem 0 1rem; display: block; overflow-x: auto; }
-.readable th, .readable td { border: 1px solid rgba(128, 128, 128, 0.35); padding: 0.25rem 0.6rem; text-align: left; overflow-wrap: normal; }
+.readable th, .readable td { border: 1px solid rgba(128, 128, 128, 0.35); padding: 0.25rem 0.6rem; }
+.readable th, .readable td { text-align: left; overflow-wrap: normal; }
 .readable > :last-child { margin-bottom: 0; }
 @media (max-width: 640px) { [data-testid=stImage] { overflow-x: auto; } [data-testid=stImage] img { min-width: 38rem; }
   [data-testid=stElementToolbar] { display: none; } }

@@ -26,8 +26,7 @@ def show_answer(found: ArmAnswer, index: str) -> None:
         st.warning("Marks of lists and no answer.")
         st.text(answer.answer)
     else:
-        whole = answer.answer or "The answer is empty."
-        show_readable(cut_off(answer.answer) if answer.finish in CUT_OFF else whole)
+        show_readable(cut_off(answer.answer) if answer.finish in CUT_OFF else answer.answer or "The answer is empty.")
     tokens = f"{answer.prompt_tokens:,} + {answer.completion_tokens:,} tokens" if answer.completion_tokens else "model not asked"
     st.caption(plain(f"{answer.seconds:.1f} s · {tokens}"))
     if found.reference is not None:
