@@ -5,7 +5,7 @@
 Page: from the moment that a new server says it is up until one can type; the first visit and the second. Passage: from the
 Enter key until the first passage stands on the page, once a first question has been answered. Each question is asked once.
 200 answers: a conversation of as many, opened, turned back by a page, and a question asked below them. At rest: the share of one
-core that the server takes for a minute with two pages open.
+core that the server takes for a minute with two pages open. Search only: the passages again, without a model.
 """
 
 from __future__ import annotations
@@ -108,6 +108,9 @@ def at_rest(server: psutil.Process, seconds: float) -> float:
 
 
 def answered(page: Any, count: int) -> None:
+    if count > 10:  # the page shows the newest ten
+        page.get_by_text(f"to {count} of {count}").wait_for(timeout=120_000)
+        count = 10
     page.get_by_test_id("stFeedback").nth(count - 1).wait_for(timeout=120_000)
 
 
@@ -171,6 +174,14 @@ def main() -> None:
             f"200 answers: ready {ready:.2f} s, earlier ones {turned:.2f} s after a click, then a passage after {passage:.0f} ms"
         )
         conversations.delete(home, id)
+        search, _ = open_page(browser, f"{url}/?index={arguments.index}&mode=Search+only")
+        waits = []
+        for number, question in enumerate(questions[1:-2], start=1):
+            send(search, question)
+            search.get_by_role("button", name="Ask again").nth(min(number, 10) - 1).wait_for()
+            marks = search.evaluate("window.marks")
+            waits.append(marks["passage"] - marks["enter"])
+        print(f"search only: median {np.median(waits):.0f} ms, longest {max(waits):.0f} ms")
         browser.close()
 
 

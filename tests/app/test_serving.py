@@ -66,7 +66,16 @@ def outside(log) -> list[str]:
     "headers", [{}, basic("wrong"), basic(""), {"Authorization": "Basic ???"}, {"Cookie": "rag_vs_ft_pass=x"}]
 )
 def test_without_the_password_there_is_nothing(place, guarded, headers) -> None:
-    for path in ("/", "/docs", "/docs/", "/docs/index", "/docs/_stcore/health", "/docs/static/js/index.js", "/docs/media/x.md"):
+    for path in (
+        "/",
+        "/docs",
+        "/docs/",
+        "/docs/index",
+        "/docs/_stcore/health",
+        "/docs/static/js/index.js",
+        "/docs/media/x.md",
+        "/docs/_stcore/upload_file/a/b",
+    ):
         code, body, _ = status(guarded, path, headers)
         assert code == 401 and b"rag-vs-ft" not in body, path
     for path in ("/docs/_stcore/stream", "/_stcore/stream"):
