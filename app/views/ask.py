@@ -448,15 +448,15 @@ def main() -> None:
     if running is not None:
         show_live(running, show_earlier)
     show_earlier()
-    if chosen["model"]:
-        # While the question is being typed. What fails here fails again when it is asked, and is told then.
-        shared(f"load {chosen['model']} {chosen['index']}", "Loading", lambda _: load(chosen))
+    # While the question is being typed. What fails here fails again when it is asked, and is told then.
+    shared(f"load {chosen['model']} {chosen['index']}", "Loading", lambda _: load(chosen))
 
 
 def load(chosen: dict[str, Any]) -> None:
     """Load what the next question needs: its passages then come at once."""
     open_index(chosen["index"]).search("warm up", 1, retriever=chosen["retriever"])
-    load_model(chosen["model"])
+    if chosen["model"]:
+        load_model(chosen["model"])
 
 
 def offer_examples(chosen: dict[str, Any]) -> None:

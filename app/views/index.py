@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from pathlib import Path
@@ -212,7 +213,8 @@ def show_schedule(index: Index) -> None:
         if now:
             due = max(now.next, time.time())
             st.caption(plain(f"Next {moment(due)}, or when the app is started after that. The page Work says how it went."))
-        words = f"rag-vs-ft corpus update {corpus} --home {place.root} && rag-vs-ft index update {name} --home {place.root}"
+        steps = (["corpus", "update", corpus], ["index", "update", name])
+        words = " && ".join(shlex.join(["rag-vs-ft", *step, "--home", str(place.root)]) for step in steps)
         with st.popover("Without the app", type="tertiary", icon=":material/schedule:"):
             st.caption("A line for cron, every day at three:")
             st.code(f"0 3 * * * {words}", language=None, wrap_lines=True)

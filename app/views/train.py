@@ -87,7 +87,7 @@ def start_form(names: list[str], *, running: bool) -> None:
     with st.expander(f"Train a {PRESET} model from scratch", icon=":material/play_arrow:", expanded=not names):
         corpora = usable_corpora()
         if not corpora:
-            st.caption("There is no corpus yet: build an index on the page Documents, or in a terminal:")
+            st.caption("There is no corpus yet: add documents on the page Index, or in a terminal:")
             st.code("rag-vs-ft corpus add sample sample", language=None, wrap_lines=True)
             return
         st.caption(
