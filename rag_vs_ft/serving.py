@@ -58,17 +58,29 @@ POLICY = (
 )
 
 # Streamlit adds an entry to the browser's history for each choice that goes into the address, so Back needed several presses.
-# An entry is a page, a conversation, an answer or a passage; what is chosen there replaces it.
+# An entry is a page, a conversation, an answer or a passage; what is chosen there replaces it. Before another page Streamlit
+# takes all choices out of the address: the entry that is left gets them back.
 _HISTORY = b"""<script>
 {
-  const push = history.pushState.bind(history);
+  const push = history.pushState.bind(history), replace = history.replaceState.bind(history);
   const keys = ["c", "answer", "document", "chunk"];
   const place = url => JSON.stringify([url.pathname, ...keys.map(key => url.searchParams.get(key))]);
-  history.pushState = (state, unused, address) => {
-    const to = new URL(address ?? location.href, location.href);
-    if (place(to) === place(new URL(location.href))) history.replaceState(state, unused, address);
-    else push(state, unused, address);
+  let cleared = null;
+  const change = pushes => (state, unused, address) => {
+    const from = new URL(location.href), to = new URL(address ?? from, from), before = history.state;
+    if (pushes && cleared && to.pathname !== from.pathname && cleared.to === from.href && Date.now() - cleared.time < 5000) {
+      if (!cleared.pushed) { replace(cleared.state, "", cleared.from); push(state, unused, address); }
+      else replace(state, unused, address);
+      cleared = null;
+      return;
+    }
+    const pushed = pushes && place(to) !== place(from);
+    (pushed ? push : replace)(state, unused, address);
+    cleared = to.pathname === from.pathname && from.search && !to.search
+      ? {from: from.href, to: to.href, state: before, pushed, time: Date.now()} : null;
   };
+  history.pushState = change(true);
+  history.replaceState = change(false);
 }
 </script>"""
 
