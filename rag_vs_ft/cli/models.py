@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rag_vs_ft import settings
 from rag_vs_ft.cli.common import (
     HomeOption,
     JsonOption,
@@ -61,6 +62,36 @@ def models_verify(name: str, as_json: JsonOption = False) -> None:
     from rag_vs_ft.cli.doctor import show_faults
 
     show_faults("model", name, catalogue.verify(name), as_json, catalogue.remedy(name))
+
+
+@app.command("distill")
+def models_distill(
+    folder: Annotated[Path, typer.Argument(help="The folder to make.")],
+    corpus: Annotated[str, typer.Option("--corpus", help="The corpus whose words it learns.")],
+    embedder: Annotated[str, typer.Option("--embedder", help="The embedding model to distill.")] = settings.EMBEDDER,
+    dimension: Annotated[int, typer.Option("--dimension", help="Numbers in a vector.")] = 256,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Make a static embedding model: a table of token vectors, far faster than a network, with less recall (docs/performance.md).
+
+    Example: rag-vs-ft models distill fast --corpus docs
+    """
+    from dataclasses import asdict
+
+    from rag_vs_ft.corpus import store
+    from rag_vs_ft.index import distill
+
+    place = settings.home(home)
+    bar = StageBar()
+    target = settings.user_path(folder).resolve()
+    made = distill.distill(target, store.open_corpus(corpus, place), embedder, dimension=dimension, progress=bar)
+    bar.close()
+    if as_json:
+        show({**asdict(made), "folder": str(made.folder)})
+        return
+    print(f"{made.folder}: {made.tokens:,} tokens, {made.words:,} of them words of {corpus}, {made.dimension} numbers each")
+    print(f"use it: rag-vs-ft index build NAME --corpus {corpus} --embedder {made.folder}")
 
 
 @app.command("info")
