@@ -208,10 +208,11 @@ class Index:
         checked_k(k)
         legs = self._legs(query, depth_for(k), retriever, fusion, filters)
         ranked = fuse(legs, fusion) if retriever == "hybrid" else [(row, score) for leg in legs for row, _, score in leg.found]
-        places = [{row: (rank, score) for row, rank, score in leg.found} for leg in legs]
         none = (None, None)
 
         def hits(count: int) -> list[Hit]:
+            shown = {row for row, _ in ranked[:count]}
+            places = [{row: (rank, score) for row, rank, score in leg.found if row in shown} for leg in legs]
             found = []
             chunks = self._chunks([row for row, _ in ranked[:count]])
             for rank, ((row, score), chunk) in enumerate(zip(ranked, chunks, strict=False), start=1):
@@ -288,10 +289,11 @@ class Index:
         return top_rows(scores, depth)
 
     def _dense_leg(self, query: str, depth: int, rows: NDArray[np.int64] | None) -> list[tuple[int, float]]:
+        import numpy as np
+
         found, scores = self.dense.search(self.embedder.encode_query(query), depth, rows)
-        return sorted(
-            ((int(row), float(score)) for row, score in zip(found, scores, strict=True)), key=lambda hit: (-hit[1], hit[0])
-        )
+        order = np.lexsort((found, -scores))
+        return list(zip(found[order].tolist(), scores[order].tolist(), strict=True))
 
     def explain(
         self,
@@ -350,7 +352,7 @@ def top_rows(scores: NDArray[np.float32], depth: int) -> list[tuple[int, float]]
         least = np.partition(scores[rows], len(rows) - depth)[len(rows) - depth]
         rows = rows[scores[rows] >= least]
     order = np.lexsort((rows, -scores[rows]))[:depth]
-    return [(int(row), float(scores[row])) for row in rows[order]]
+    return list(zip(rows[order].tolist(), scores[rows[order]].tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

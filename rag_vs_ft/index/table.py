@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +128,15 @@ class ChunkTable:
 
     def chunk(self, row: int) -> Chunk:
         """The chunk in row `row`."""
-        record = self.arrow.slice(row, 1).drop_columns(["key"]).to_pylist()[0]
-        return _chunk(record)
+        starts, batches = self._batches
+        at = bisect_right(starts, row) - 1
+        return _chunk(batches[at].slice(row - starts[at], 1).to_pylist()[0])
+
+    @loaded_once
+    def _batches(self) -> tuple[list[int], list[pa.RecordBatch]]:
+        """The first row of each record batch, and the batches without keys: slicing one takes two thirds of the time that slicing the table takes."""
+        batches = [batch for batch in self.arrow.drop_columns(["key"]).to_batches() if batch.num_rows]
+        return [0, *accumulate(batch.num_rows for batch in batches[:-1])], batches
 
     def chunks(self, rows: NDArray[np.integer[Any]] | None = None) -> Iterator[Chunk]:
         """The chunks of these rows, in their order; without `rows` all of them, a batch in memory at a time."""
@@ -182,7 +191,7 @@ class ChunkTable:
         order = np.argsort(np.array(encoded.dictionary.to_pylist(), dtype=object))
         place = np.empty(len(order), dtype=np.int64)
         place[order] = np.arange(len(order))
-        return place[encoded.indices.to_numpy()]
+        return place[np.from_dlpack(encoded.indices)]  # to_numpy would import pandas
 
     def reading_order(self) -> NDArray[np.int64]:
         """All rows, by the id of their document and by their place in it."""
@@ -198,17 +207,17 @@ class ChunkTable:
 
     def readable(self, reader: frozenset[str]) -> NDArray[np.bool_] | None:
         """For each row whether someone of these groups may read it; None when everyone may read every row."""
+        if "groups" not in self.arrow.column_names:
+            return None
+        # Arrow's functions import pandas, a fifth of a second of a first search; most tables name no groups.
+        if not any(len(chunk.values) for chunk in self.arrow.column("groups").chunks):
+            return None
         import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        if "groups" not in self.arrow.column_names:
-            return None
         groups = self.arrow.column("groups").combine_chunks()
-        named = pc.fill_null(pc.list_value_length(groups), 0).to_numpy(zero_copy_only=False)
-        if not named.any():
-            return None
-        readable = named == 0
+        readable = pc.fill_null(pc.list_value_length(groups), 0).to_numpy(zero_copy_only=False) == 0
         theirs = pc.is_in(pc.list_flatten(groups), pa.array(sorted(reader), pa.string())).to_numpy(zero_copy_only=False)
         readable[pc.list_parent_indices(groups).to_numpy()[theirs]] = True
         return np.asarray(readable)

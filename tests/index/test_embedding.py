@@ -65,6 +65,17 @@ def test_a_damaged_export_is_named_and_made_again(tiny_embedder, tmp_path, monke
     assert "not an object" in next(conversions.verify())[1][0]
 
 
+def test_sums_and_normalisation_are_two_operators(tiny_embedder, tmp_path, monkeypatch) -> None:
+    import onnx
+
+    monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path))
+    Embedder(tiny_embedder, precision="fp32").encode(["pool"])
+    (exported,) = (tmp_path / "onnx").glob("*/model.onnx")
+    kinds = [node.op_type for node in onnx.load(exported).graph.node]
+    assert "Attention" in kinds and "SkipLayerNormalization" not in kinds
+    assert kinds.count("LayerNormalization") == 4, "two in each of two layers"
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_text_has_one_vector_whatever_is_embedded_beside_it(tiny_embedder, tmp_path, monkeypatch, precision) -> None:
     monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path))

@@ -15,8 +15,10 @@ from embedders import TEXTS
 from rag_vs_ft import pulling, settings
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.index import export
+from rag_vs_ft.index.chunking import Chunker, chunk_document, embedded_text
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.sentence_model import SentenceModel
+from rag_vs_ft.records import Document
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +168,25 @@ def test_the_window_comes_from_the_model(tmp_path) -> None:
     assert Embedder(roberta).model.window == embedders.POSITIONS - 2
     vector = Embedder(roberta, precision="fp32").encode(["a disk " * 200])
     np.testing.assert_allclose(np.linalg.norm(vector), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_window_of_thousands_is_read_to_its_end_and_the_chunker_follows_it(tmp_path, precision) -> None:
+    model = embedders.save(tmp_path, "modernbert")
+    for name, key in (("config.json", "max_position_embeddings"), ("sentence_bert_config.json", "max_seq_length")):
+        path = Path(model) / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: 8_192}))
+    embedder = Embedder(model, precision=precision)
+    assert embedder.model.window == 8_192
+    chunker = Chunker.of(2_000, embedder.model.window, embedder.around)
+    text = " ".join(f"The limit of node {number} is {number * 7} days." for number in range(200))
+    (chunk, *_) = chunk_document(Document("one.md", "Limits", text), chunker, embedder.offsets)
+    assert 1_000 < chunk.tokens <= 2_000 + 64
+    whole = embedded_text(chunk, chunker, embedder.offsets)
+    vectors = embedder.encode([whole, whole[:200]])
+    expected = reference(model, [whole, whole[:200]])
+    assert (vectors * expected).sum(axis=1).min() > (0.9999 if precision == "fp32" else 0.95)
+    assert expected[0] @ expected[1] < 0.9999, "what stands beyond the first tokens counts"
 
 
 def test_a_model_that_cannot_be_exported_falls_back_with_a_line(tmp_path, monkeypatch, caplog) -> None:
