@@ -145,6 +145,7 @@ OUTSIDE = {
     "database.py: connect": "SQLite has a journal and locks of its own",
     "environment.py: write_text": "a switch of the kernel's under /proc",
     "gguf.py: save_pretrained": "into the folder that a pull publishes",
+    "index/distill.py: save": "makes bytes of weights, which files.write_bytes writes",
     "index/dense.py: write_index": "into the folder of a new generation",
     "index/export.py: export": "into a scratch folder, from which files.publish takes the result",
     "index/export.py: quantize_dynamic": "the same",
