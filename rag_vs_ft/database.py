@@ -87,8 +87,18 @@ def rows(path: Path, query: str, values: tuple[Any, ...] = ()) -> list[dict[str,
     if not path.is_file():
         return []
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2.0)) as database:
-            database.row_factory = sqlite3.Row
-            return [dict(row) for row in database.execute(query, values)]
+        try:
+            return _rows(path, "ro", query, values)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+            # A process died while it wrote: what it began is undone first, which only whoever may write can do.
+            return _rows(path, "rw", query, values)
     except sqlite3.Error as error:
         raise UserError(f"cannot read {path}: {error}", "check the file, or move it away: a new one is made") from error
+
+
+def _rows(path: Path, mode: str, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=2.0)) as database:
+        database.row_factory = sqlite3.Row
+        return [dict(row) for row in database.execute(query, values)]

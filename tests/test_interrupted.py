@@ -87,3 +87,26 @@ def test_a_killed_process_loses_no_conversation_and_no_rating_that_was_acknowled
         assert conversations.verify(home) == [] and feedback.verify(home) == []
     conversations.save(home, "one", conversations.Turn("After all?", {}, id="after"))
     assert "after" in {turn.id for turn in conversations.load(home, "one").turns}
+
+
+SPILLING = """
+import os, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("PRAGMA cache_size = 1")
+database.execute("DELETE FROM ratings")
+row = ("now", "Lost?", "a", "b", "x" * 50_000, "y", "first")
+for _ in range(20):
+    database.execute("INSERT INTO ratings (time, question, first_arm, second_arm, first_answer, second_answer, verdict)"
+                     " VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+os._exit(9)
+"""
+
+
+def test_what_a_process_left_that_died_in_the_middle_of_a_rating_is_undone_by_whoever_reads(tmp_path: Path) -> None:
+    home = settings.home(tmp_path)
+    feedback.store_rating(home, "Kept?", ("a", "b"), ("yes", "no"), "first")
+    path = feedback.database_path(home)
+    assert subprocess.run([sys.executable, "-c", SPILLING, str(path)], check=False).returncode == 9
+    assert path.with_name(f"{path.name}-journal").stat().st_size > 0
+    assert feedback.rated_questions(home, ("a", "b")) == {"Kept?"}
+    assert feedback.verify(home) == []
