@@ -29,7 +29,7 @@ _MARKS = str.maketrans({_BEGIN: "<mark>", _END: "</mark>"})
 _NO_MARKS = str.maketrans({_BEGIN: None, _END: None})
 _LINE_START = re.compile(r"\s*(?:(?:[-*+]|\d{1,3}[.)]|>|#{1,6})\s+)*")
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})")
-_SYNTAX = re.compile(r"^\s*(?:`{3,}|~{3,}).*$|^[\s|:-]*-{3,}[\s|:-]*$|[`*|#]+|^\s*[-+]\s", re.MULTILINE)
+_SYNTAX = re.compile(r"^[ \t]*(?:`{3,}|~{3,}).*$|^(?=[^\n]*---)[ \t|:-]+$|[`*|#]+|^[ \t]*[-+]\s", re.MULTILINE)
 """Marks of Markdown, which a snippet of one line leaves out."""
 _LIST_MARKS = re.compile(r"\[[\d,\s]*\]|(?<![\w.])\d{1,3}[.)](?=\s|$)")
 

@@ -124,7 +124,7 @@ class _Header:
         try:
             header = cls(source, fields, GGUFReader(source).tensors)
         except (ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError) as error:
-            unknown = re.search(r"(\d+)\)? is not a valid GGMLQuantizationType", str(error))
+            unknown = re.search(r"(?<!\d)(\d+)\)? is not a valid GGMLQuantizationType", str(error))
             if unknown:
                 raise UserError(f"{source.name} has tensors of an unknown quantisation ({unknown[1]})", _ELSEWHERE) from error
             raise UserError(

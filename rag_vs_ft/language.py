@@ -211,7 +211,7 @@ _SCRIPTS = {
     "latin": "A-Za-z\u00c0-\u024f\u1e00-\u1eff",
 }
 _LETTERS = {script: re.compile(f"[{letters}]") for script, letters in _SCRIPTS.items()}
-_CODE = re.compile(r"^(```|~~~).*?^\1|`[^`\n]+`|\S*(?:://|[_/\\@])\S*", re.M | re.S)
+_CODE = re.compile(r"^(```|~~~).*?^\1|`[^`\n]+`|(?<!\S)\S*(?:://|[_/\\@])\S*", re.M | re.S)
 _EVIDENCE = 10_000
 """Characters of a text that are looked at."""
 _LEAST, _LEAST_SHARE = 3, 0.06

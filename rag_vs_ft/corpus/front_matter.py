@@ -33,7 +33,7 @@ _LABELS = frozenset(
     ("note", "tip", "hint", "warning", "caution", "danger", "important", "attention", "info", "example", "remember")
 )
 """Words before a colon that begin a remark to the reader, not a field."""
-_PROSE = re.compile(r"[.!?]\s*$|(?:\S+\s+){5}\S")
+_PROSE = re.compile(r"[.!?]\s*$|(?<!\S)(?:\S+\s+){5}\S")
 """A value that ends like a sentence or is as long as one."""
 
 

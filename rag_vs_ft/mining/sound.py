@@ -111,7 +111,7 @@ def _vague_main_clause(text: str) -> bool:
 def stems(text: str) -> set[str]:
     """The first five letters of each word, with camelCase and kebab-case taken apart: words that look alike to a reader."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[-_./]", " ", text)
-    return {word.lower()[:5] for word in re.findall(r"[A-Za-z]+[a-z]|\d+", apart)}
+    return {word.lower()[:5] for word in re.findall(r"(?<![A-Za-z])[A-Za-z]+[a-z]|\d+", apart)}
 
 
 # --- the words that the rules look for -------------------------------------------------------------------------------

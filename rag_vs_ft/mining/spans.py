@@ -71,7 +71,7 @@ _NO_ROLES = frozenset(
     {"Owner", "Contributor", "Reader", "RBAC", "IAM", "Azure", "Azure Arc", "Microsoft Entra", "Microsoft Entra ID"}
 )
 _NAMES = (
-    (re.compile(r"[a-z]+[a-z0-9]*(?:[A-Z][a-z0-9]+)+"), "camelCase"),
+    (re.compile(r"[a-z][a-z0-9]*(?:[A-Z][a-z0-9]+)+"), "camelCase"),
     (re.compile(r"(?:[A-Z][a-z0-9]+){2,}"), "PascalCase"),
     (re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+"), "UPPER_CASE"),
     (re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+"), "snake_case"),

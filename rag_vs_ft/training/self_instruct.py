@@ -106,7 +106,7 @@ _MARKS = re.compile(r"https?:|###|```|\b(?:Question|Answer|Passage|Topic)s?:|[{}
 _COMMON = frozenset(
     re.findall(r"\w+", "what when where which while whom whose does have must that there this will with would your from into")
 )
-_NAME = re.compile(r"\w*\d[\w.,]*\b|\b[A-Za-z]+[A-Z]\w*|(?<![.!?]\s)(?<!^)\b(?!I\b)[A-Z]\w*")
+_NAME = re.compile(r"(?<!\w)\w*\d[\w.,]*\b|\b[A-Za-z]+[A-Z]\w*|(?<![.!?]\s)(?<!^)\b(?!I\b)[A-Z]\w*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,12 +361,20 @@ def test_a_killed_build_resumes_without_embedding_twice(home, folder, tiny_embed
     assert not (home.indexes / "docs" / "work").exists()
 
 
-def test_identical_texts_are_embedded_once(home, tmp_path, recipe) -> None:
+def test_identical_texts_are_embedded_once(home, tmp_path, recipe, monkeypatch) -> None:
+    embedded: list[str] = []
+    encode = build.Embedder.encode
+
+    def counting(self, texts, tell=None):
+        embedded.extend(texts)
+        return encode(self, texts, tell)
+
+    monkeypatch.setattr(build.Embedder, "encode", counting)
     same = "---\ntitle: Same\n---\n\nThe very same text.\n"
     write(tmp_path / "docs", {"a.md": same, "b.md": same})
     store.add("docs", str(tmp_path / "docs"), home=home)
     result = build.build("docs", "docs", recipe, home)
-    assert result.counts.chunks == 2 and result.counts.embedded == 1
+    assert result.counts.chunks == 2 and result.counts.embedded == len(embedded) == 1
     hits = Index.open("docs", home).search("very same text", 2)
     assert [hit.chunk.document_id for hit in hits] == ["a.md", "b.md"] and hits[0].chunk.id != hits[1].chunk.id
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rag_vs_ft.corpus.markdown.blocks import Block
 from rag_vs_ft.corpus.text import one_line
 
-_ALERT = re.compile(r"\[!([A-Za-z]+)[ \t]*([^\]\n]*)\][ \t]*\n?")
+_ALERT = re.compile(r"\[!([A-Za-z]++)[ \t]*+([^\]\n]*+)\][ \t]*\n?")
 
 Alert = Callable[[str, str, list[Block]], list[Block] | None]
 """(name, argument, content) of a `[!name argument]` quote -> the blocks that it stands for, or None for a labelled paragraph."""

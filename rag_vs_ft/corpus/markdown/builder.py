@@ -43,7 +43,7 @@ _EMOJI_NAME = re.compile(rf":({'|'.join(_EMOJI)}):")
 
 _ATTRIBUTE = r"""(?:[#.][^\s{}"'=]+|[\w-]+=(?:"[^"{}\n]*"|'[^'{}\n]*'|[^\s{}"']+))"""
 _ATTRIBUTES = re.compile(rf"\{{:?[ ]*{_ATTRIBUTE}(?:[ ]+{_ATTRIBUTE}){{0,20}}[ ]*\}}")
-_LAST_ATTRIBUTES = re.compile(rf"\s*{_ATTRIBUTES.pattern}$")
+_LAST_ATTRIBUTES = re.compile(rf"(?<!\s)\s*{_ATTRIBUTES.pattern}$")
 _ATTRIBUTE_LINE = re.compile(rf"^{_ATTRIBUTES.pattern}$\n?", re.M)
 
 

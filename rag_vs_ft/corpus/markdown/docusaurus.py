@@ -27,7 +27,7 @@ _MODULE = re.compile(
 _PARTIAL = re.compile(r"^import[ \t]+(\w+)[ \t]+from[ \t]+['\"]([^'\"\n]+\.mdx?)['\"]", re.M)
 _VALUE = r"""(?:"[^"<]*"|'[^'<]*'|\{(?:[^{}<]|\{[^{}<]*\}|<[^<>{}]*>)*\})"""
 _TAG = re.compile(rf"<(/?)([A-Za-z][\w.-]*)((?:\s+[\w:-]+(?:\s*=\s*{_VALUE})?|\s+\{{[^{{}}<]*\}}){{0,40}})\s*(/?)>|</?>")
-_ATTRIBUTE = re.compile(rf"([\w:-]+)\s*=\s*({_VALUE})")
+_ATTRIBUTE = re.compile(rf"(?<![\w:-])([\w:-]++)\s*+=\s*+({_VALUE})")
 _EXPRESSION = re.compile(r"""\{[ \t]*(?:/\*.{0,2000}?\*/|(['"`])([^'"`{}\n]{0,300})\1)[ \t]*\}""", re.S)
 _HIGHLIGHT = re.compile(r"^[ \t]*(?://|#|--|<!--|\{?/\*)[ \t]*highlight-(?:start|end|next-line)\b[^\n]*\n?", re.M)
 _TITLES = ("title", "label", "summary", "caption", "heading", "text", "name")
@@ -168,7 +168,9 @@ def _line_rule(state: StateBlock, start: int, end: int, silent: bool) -> bool:
         found = {name: _text(value) for name, value in _ATTRIBUTE.findall(tag[3] or "")}
         _push(state, tag[2] or "", found.get("text", ""), {**found, "closing": "yes" if tag[1] else ""})
     else:
-        state.push("html_block", "", 0).content = re.sub(r"\s+[\w:-]+\s*=\s*\{.*?\}(?=[\s/>])", "", tag.group(), flags=re.S)
+        state.push("html_block", "", 0).content = re.sub(
+            r"(?<!\s)\s+[\w:-]+\s*=\s*\{.*?\}(?=[\s/>])", "", tag.group(), flags=re.S
+        )
     if rest:
         _rest_of_line(state, following - 1, tag.end())
     state.line = following

@@ -27,12 +27,12 @@ from rag_vs_ft.corpus.markdown.parser import TERMINATES
 from rag_vs_ft.corpus.text import one_line
 
 _SHORTCODE = re.compile(
-    r"""\{\{([<%])-?\s*(/?)\s*([A-Za-z][\w./-]*)((?:"[^"\n]*"|`[^`]*`|(?![>%]\}\}|\{\{)[^"`])*?)(/?)\s*[>%]\}\}"""
+    r"""\{\{([<%])-?\s*+(/?)\s*+([A-Za-z][\w./-]*)((?:"[^"\n]*"|`[^`]*`|(?![>%]\}\}|\{\{)[^"`])*?)(/?)(?<!\s)\s*[>%]\}\}"""
 )
 _ESCAPED = re.compile(r"\{\{([<%])/\*(.{0,1000}?)\*/([>%])\}\}", re.S)
 _FOUND = re.compile(rf"{_ESCAPED.pattern}|{_SHORTCODE.pattern}", re.S)
 _ARGUMENT = re.compile(r"""(?:([\w-]+)\s*=\s*)?("(?:[^"\\]|\\.)*"|`[^`]*`|[^\s"`=]+)""")
-_MARK = re.compile(r"\{\{\|(\S+) ?(.*?)\|\}\}[ \t]*")
+_MARK = re.compile(r"\{\{\|([a-z-]{1,20}) ?(.{0,2000}?)\|\}\}[ \t]*")
 _FENCE = "`" * 9
 
 _CALLOUTS = frozenset(
@@ -90,7 +90,7 @@ class Hugo(Dialect):
 
     name = "hugo"
     title = "Hugo"
-    marks = re.compile(r"\{\{[<%]-?\s*/?\s*[A-Za-z][\w./-]*[^{}\n]*[>%]\}\}")
+    marks = re.compile(r"\{\{[<%]-?\s*+/?\s*+[A-Za-z][^{}\n]*+(?<=[>%])\}\}")
     configuration = ("hugo.toml", "hugo.yaml", "hugo.yml", "hugo.json")
     attribute_lists = True
 

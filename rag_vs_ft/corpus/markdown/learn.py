@@ -132,7 +132,7 @@ def _part_of_sample(text: str, ranges: str, mark: str) -> str:
 # --- the two rules ---
 
 _NAMES = "zone|zone-end|moniker|moniker-end|row|row-end|column|column-end|image|image-end|code|video|form"
-_DIRECTIVE = re.compile(rf":{{3,}}[ \t]*({_NAMES})(?![\w-])((?:(?!:::).)*?)(?::{{3,}})?[ \t]*", re.S | re.I)
+_DIRECTIVE = re.compile(rf":{{3,}}[ \t]*({_NAMES})(?![\w-])((?:(?!:::).)*?)(?::{{3,}})?(?<![ \t])[ \t]*", re.S | re.I)
 _INLINE_DIRECTIVE = re.compile(r":{3,6}[ \t]*(image|code|video|no-loc)(?![\w-])((?:(?!:::).){0,2000}?):{3,}", re.S | re.I)
 _LINKED = re.compile(
     r"\[!(?P<name>INCLUDE|CODE(?:-[\w+#]+)?)[ \t]*\[(?:[^\]\\\n]|\\.){0,500}\][ \t]*\([ \t]*<?(?P<target>[^()<>\n]{1,500}?)>?"
@@ -140,7 +140,7 @@ _LINKED = re.compile(
     re.I,
 )
 _VIDEO = re.compile(r"\[!VIDEO[^\]\n]{0,500}\]", re.I)
-_ATTRIBUTE = re.compile(r"([\w-]+)[ \t]*=[ \t]*\"([^\"]*)\"")
+_ATTRIBUTE = re.compile(r"(?<![\w-])([\w-]++)[ \t]*+=[ \t]*+\"([^\"]*)\"")
 _CONTINUATION_LINES = 6
 
 

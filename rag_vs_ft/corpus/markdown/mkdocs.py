@@ -20,8 +20,8 @@ from rag_vs_ft.corpus.markdown.dialect import Dialect, folders_above, titled_cod
 from rag_vs_ft.corpus.markdown.parser import TERMINATES
 from rag_vs_ft.corpus.text import one_line
 
-_INDENTED = re.compile(r'(!!!|\?\?\?\+?|===[!+]?)[ \t]+(?:([\w-]+(?:[ \t]+[\w-]+)*)?[ \t]*(?:"([^"\n]*)")?)[ \t]*')
-_SLASHES = re.compile(r"(/{3,})[ \t]*([A-Za-z][\w-]*)?[ \t]*(?:\|[ \t]*(.*?))?[ \t]*")
+_INDENTED = re.compile(r'(!!!|\?\?\?\+?|===[!+]?)[ \t]++(?:([\w-]++(?:[ \t]++[\w-]++)*+)?+[ \t]*+(?:"([^"\n]*+)")?+)[ \t]*+')
+_SLASHES = re.compile(r"(/{3,})[ \t]*+([A-Za-z][\w-]*+)?+[ \t]*+(?:\|[ \t]*+(?:([^ \t].*?)(?<![ \t])[ \t]*)?)?")
 _SAMPLE = re.compile(r"\{\*[ \t]*(\S+)((?:[ \t]+(?:\w+\[[^\]\n]*\]|\w+=\S+))*)[ \t]*\*\}[ \t]*")
 _GENERATED = re.compile(r":::[ \t]+([A-Za-z_][\w.]*)[ \t]*")
 _TABLE_OF_CONTENTS = re.compile(r"\[\[?_?TOC_?\]?\][ \t]*", re.I)
@@ -31,8 +31,10 @@ _SNIPPET = re.compile(
     r"|\{%-?[ \t]*include(?:-markdown)?[ \t]+[\"']([^\"'\n]+)[\"'][^%\n]*%\})[ \t]*$",
     re.M,
 )
-_SECTION = re.compile(r"-{2,}8<-{2,}[ \t]+\[(start|end):[ \t]*([^\]\n]+)\]")
-_MARKDOWN_IN_HTML = re.compile(r"^([ \t]*<\w+[^<>\n]*\smarkdown(?:=[\"']?\w+[\"']?)?(?:\s[^<>\n]*)?>)[ \t]*$", re.M)
+_SECTION = re.compile(r"(?<!-)-{2,}8<-{2,}[ \t]++\[(start|end):[ \t]*+([^\]\n]++)\]")
+_MARKDOWN_IN_HTML = re.compile(
+    r"^([ \t]*+<\w++(?=[^<>\n]*+>[ \t]*+$)[^<>\n]*\smarkdown(?:=[\"']?\w+[\"']?)?(?:\s[^<>\n]*)?>)[ \t]*$", re.M
+)
 _KEYS = re.compile(r"\+\+([\w-]+(?:\+[\w-]+){0,6})\+\+")
 _ICON = re.compile(r":(?:material|octicons|fontawesome|simple)-[\w-]{1,80}:")
 _TEMPLATE = re.compile(r"\{%-?[^%{}\n]{0,300}%\}|\{\{-?[^{}\n]{0,200}\}\}")
@@ -202,7 +204,7 @@ def _line_rule(state: StateBlock, start: int, end: int, silent: bool) -> bool:
         following = found
     elif source.startswith("{*") and (match := _SAMPLE.fullmatch(source)):
         if not silent:
-            lines = re.search(r"\bln\[([^\]]*)\]", match[2])
+            lines = re.search(r"\bln\[([^\]]{0,1000})\]", match[2])
             _push(state, "sample", match[1], lines[1] if lines else "")
     elif source.startswith(":::") and (match := _GENERATED.fullmatch(source)):
         while following < end and (state.sCount[following] > state.sCount[start] or state.isEmpty(following)):

@@ -24,7 +24,7 @@ _DIRECTIVE = re.compile(r"\{([\w:+-]+)\}[ \t]*(.*)")
 _OPTION = re.compile(r"[ \t]*:([\w-]+):[ \t]*(.*)")
 _TARGET = re.compile(r"\([^()\n]+\)=[ \t]*")
 _ROLE = re.compile(r"\{([\w:+-]{1,50})\}(`{1,3})(?!`)(.{1,500}?)(?<!`)\2(?!`)", re.S)
-_TITLED = re.compile(r"(.*?)\s*<[^<>]*>", re.S)
+_TITLED = re.compile(r"(.*?)(?<!\s)\s*<[^<>]*>", re.S)
 _SUBSTITUTION = re.compile(r"\{\{[ \t]*([\w.-]+)[ \t]*(?:\|[^{}\n]*)?\}\}")
 
 _CALLOUTS = frozenset(

@@ -23,33 +23,38 @@ _BLOCK_ATTRIBUTES = re.compile(r"\[(?!\[)([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]$"
 _ADMONITION = re.compile(r"(NOTE|TIP|IMPORTANT|WARNING|CAUTION):\s+(.*)$")
 _ITEM = re.compile(r"\s*(\*{1,6}|-|\.{1,6}|\d+\.|[a-z]\.)\s+(\S.*)$")
 _TERM = re.compile(r"(\S.*?)(:{2,4}|;;)(?:\s+(.*))?$")
+_CALLOUTS = 200
+"""Characters at the end of a line of code in which its callouts stand."""
+_MARK = re.compile(r"\s*(?:(?://|#|--|;;)\s*)?<(?:\d+|\.)>(?=\s*(?:<\d+>\s*)*$)")
 _CALLOUT = re.compile(r"<(\d+|\.)>\s+(.*)$")
 _INCLUDE = re.compile(r"include::([^\[\]]+)\[([^\]]*)\]\s*$")
 _CONDITION = re.compile(r"(ifdef|ifndef|ifeval|endif)::([^\[]*)\[(.*)\]\s*$")
+_INSIDE = r"(?:[^\]\\]|\\.){0,2000}"
+"""What stands between brackets. What is never closed would be searched for its end from each place where it begins."""
 _REFERENCE = re.compile(r"\{([\w-]+)\}")
 _MACROS = (
     (
-        re.compile(r"(?<![\w`])(?:link|xref|mailto):([^\s\[\]]+)\[((?:[^\]\\]|\\.)*)\]"),
+        re.compile(rf"(?<![\w`])(?:link|xref|mailto):([^\s\[\]]{{1,2000}})\[({_INSIDE})\]"),
         lambda found: _link_text(found[2]) or _page(found[1]),
     ),
     # An address may begin with an attribute of the site, such as `{url-project}/issues[...]`.
     (
-        re.compile(r"((?:(?:https?|ftp|irc)://|\{[\w-]+\})[^\s\[\]<>]*)\[((?:[^\]\\]|\\.)*)\]"),
+        re.compile(rf"((?:(?:https?|ftp|irc)://|\{{[\w-]{{1,100}}\}})[^\s\[\]<>]{{0,2000}})\[({_INSIDE})\]"),
         lambda found: _link_text(found[2]) or found[1],
     ),
-    (re.compile(r"<<([^,<>]+),\s*([^<>]+)>>"), r"\2"),
+    (re.compile(r"<<([^,<>]+),\s*+([^<>]+)>>"), r"\2"),
     (re.compile(r"<<([^<>]+)>>"), r"\1"),
-    (re.compile(r"\b(?:kbd|btn):\[([^\]]*)\]"), r"\1"),
-    (re.compile(r"\bmenu:([^\[]*)\[([^\]]*)\]"), r"\1 > \2"),
-    (re.compile(r"\bfootnote(?:ref)?:[^\[\s]*\[((?:[^\]\\]|\\.)*)\]"), r" (\1)"),
-    (re.compile(r"\b(?:pass|stem|latexmath|asciimath):[a-z,]*\[([^\]]*)\]"), r"\1"),
-    (re.compile(r"\b(?:image|icon):[^\s\[\]:]+\[([^\],]*)[^\]]*\]"), r"\1"),
+    (re.compile(r"\b(?:kbd|btn):\[([^\]]{0,200})\]"), r"\1"),
+    (re.compile(r"\bmenu:([^\[]{0,200})\[([^\]]{0,200})\]"), r"\1 > \2"),
+    (re.compile(rf"\bfootnote(?:ref)?:[^\[\s]{{0,200}}\[({_INSIDE})\]"), r" (\1)"),
+    (re.compile(r"\b(?:pass|stem|latexmath|asciimath):[a-z,]{0,200}\[([^\]]{0,2000})\]"), r"\1"),
+    (re.compile(r"\b(?:image|icon):[^\s\[\]:]{1,2000}\[([^\],]{0,1000})(?:,[^\]]{0,1000})?\]"), r"\1"),
     (re.compile(r"\(\(\(?[^()]*\)\)\)?"), lambda found: "" if found[0].startswith("(((") else found[0].strip("()")),
-    (re.compile(r"\[\[[^\]]*\]\]|\banchor:[^\[]*\[[^\]]*\]"), ""),
-    (re.compile(r"\[[.#%][^\]]*\](?=[#*_`])"), ""),
+    (re.compile(r"\[\[[^\]]{0,500}\]\]|\banchor:[^\[]{0,500}\[[^\]]{0,500}\]"), ""),
+    (re.compile(r"\[[.#%][^\]]{0,500}\](?=[#*_`])"), ""),
 )
-_CODE = re.compile(r"(?<![\w`])(``?)\+?(?!\s)(.+?)(?<!\s)\+?\1(?![\w`])")
-_MARKS = re.compile(r"(?<![\w*_#])([*_#])(?![\s*_#])(.+?)(?<!\s)\1(?![\w*_#])|(\*\*|__|##)(.+?)\3")
+_CODE = re.compile(r"(?<![\w`])(``?)\+?(?!\s)(.{1,1000}?)(?<!\s)\+?\1(?![\w`])")
+_MARKS = re.compile(r"(?<![\w*_#])([*_#])(?![\s*_#])(.{1,500}?)(?<!\s)\1(?![\w*_#])|(\*\*|__|##)(.{1,500}?)\3")
 
 
 def read(data: bytes, context: FileContext) -> Content:
@@ -365,7 +370,7 @@ class _Reader:
             if not line.strip():
                 continue
             pieces = (
-                re.split(r"(?<!\\)(?:(?:\d+(?:\.\d+)?|\.\d+)[+*])?[<^>]?(?:\.[<^>])?[adehlmsv]?(?<!\\)\|", line)
+                re.split(r"(?<!\\)(?:(?<!\d)(?:\d++(?:\.\d++)?|\.\d++)[+*])?[<^>]?(?:\.[<^>])?[adehlmsv]?(?<!\\)\|", line)
                 if "|" in line
                 else [line]
             )
@@ -417,9 +422,7 @@ def _code(lines: list[str], style: str) -> Block:
     names = [part.strip().strip('"') for part in style.split(",")]
     language = names[1] if len(names) > 1 and re.fullmatch(r"[\w+#-]+", names[1]) and names[0].startswith("source") else ""
     lines = textwrap.dedent("\n".join(lines)).split("\n")
-    return code_block(
-        "\n".join(re.sub(r"\s*(?:(?://|#|--|;;)\s*)?<(?:\d+|\.)>(?=\s*(?:<\d+>\s*)*$)", "", line) for line in lines), language
-    )
+    return code_block("\n".join(line[:-_CALLOUTS] + _MARK.sub("", line[-_CALLOUTS:]) for line in lines), language)
 
 
 def _tagged(lines: list[str], options: str) -> list[str]:

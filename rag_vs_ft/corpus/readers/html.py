@@ -28,7 +28,7 @@ _VOID = frozenset(re.findall(r"\w+", "area base br col embed hr img input link m
 _MAIN_SHARE = 0.25
 """Share of a page's text that its <main> or <article> must have to be taken for the content."""
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([\w-]{2,40})", re.I)
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.S | re.I)
+_TITLE = re.compile(r"<title[^>]{0,200}>(.{0,1000}?)</title", re.S | re.I)
 
 
 def read(data: bytes, context: FileContext) -> Content:

@@ -543,7 +543,7 @@ def _joined(before: str, after: str, vocabulary: set[str]) -> str:
     """Two lines of a paragraph; a word that was divided at the line's end is mended, one that has a hyphen keeps it."""
     if not before:
         return after
-    divided = re.search(r"([^\W\d_]+)[-\u00ad\u2010]$", before)
+    divided = re.search(r"(?<![^\W\d_])([^\W\d_]++)[-\u00ad\u2010]$", before)
     follows = re.match(r"[^\W\d_]+", after)
     if divided and follows and after[:1].islower():
         whole, hyphened = divided[1] + follows[0], f"{divided[1]}-{follows[0]}"

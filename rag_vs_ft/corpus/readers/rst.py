@@ -21,7 +21,7 @@ _NOTED = {
 }
 _DROPPED = ("toctree", "index", "currentmodule", "module", "contents", "raw", "image", "meta", "highlightlang", "only-latex")
 _LITERAL = re.compile(r'<span class="docutils literal">((?:[^<]|<span class="pre">[^<]*</span>)*)</span>')
-_TARGET = re.compile(r"^(.*?)\s*(?<!\\)<([^<>]+)>$", re.S)
+_TARGET = re.compile(r"^(.*?)(?<!\s)\s*(?<!\\)<([^<>]+)>$", re.S)
 
 
 def read(data: bytes, context: FileContext) -> Content:
@@ -226,7 +226,7 @@ def _caption(options: dict[str, Any], nodes: Any) -> Any:
 def _picked(text: str, options: dict[str, str]) -> list[str]:
     """The lines of an included file that its options ask for."""
     lines = text.split("\n")
-    if wanted := re.findall(r"(\d+)(?:-(\d+)?)?(?=,|\s|$)", options.get("lines", "")):
+    if wanted := re.findall(r"(?<!\d)(\d++)(?:-(\d++)?)?(?=,|\s|$)", options.get("lines", "")):
         lines = [line for first, last in wanted for line in lines[int(first) - 1 : int(last or first)]]
     if start := options.get("start-after"):
         lines = lines[next((place + 1 for place, line in enumerate(lines) if start in line), 0) :]

@@ -56,13 +56,23 @@ CASES: dict[str, Callable[[int], str]] = {
     "modules": repeated("import {\n\n"),
     "colon fences": repeated(":::{note}\n"),
     "roles": repeated("{a}`b "),
+    "spaces in a directive": lambda length: ":::zone" + " " * length + "a",
+    "names in a directive": lambda length: ":::image " + "a" * length,
+    "spaces in a shortcode": lambda length: "{{<" + " " * length,
+    "spaces in an admonition": lambda length: "!!! a" + " " * length + "!",
+    "spaces in slashes": lambda length: "/// a |" + " " * length + "b" + " " * length,
+    "names in a component": lambda length: "<A " + "a" * length,
+    "letters of an alert": lambda length: "> [!" + "a" * length,
+    "spaces before attributes": lambda length: "## A" + " " * length + "{",
+    "spaces in a role": lambda length: "{doc}`a" + " " * length + "b`",
 }
 DIALECT_OF = {
     **dict.fromkeys(("directives", "pictures in directives", "includes"), "learn"),
-    **dict.fromkeys(("shortcodes", "shortcodes in a line", "escaped shortcodes"), "hugo"),
-    **dict.fromkeys(("slashes", "admonitions"), "mkdocs"),
-    **dict.fromkeys(("components", "expressions", "modules"), "docusaurus"),
-    **dict.fromkeys(("colon fences", "roles"), "myst"),
+    **dict.fromkeys(("spaces in a directive", "names in a directive"), "learn"),
+    **dict.fromkeys(("shortcodes", "shortcodes in a line", "escaped shortcodes", "spaces in a shortcode"), "hugo"),
+    **dict.fromkeys(("slashes", "admonitions", "spaces in an admonition", "spaces in slashes"), "mkdocs"),
+    **dict.fromkeys(("components", "expressions", "modules", "names in a component"), "docusaurus"),
+    **dict.fromkeys(("colon fences", "roles", "spaces in a role"), "myst"),
 }
 """The dialect that a case is of; the others are read as GitHub Markdown."""
 
