@@ -27,7 +27,7 @@ from rag_vs_ft.corpus.markdown.parser import TERMINATES
 from rag_vs_ft.corpus.text import one_line
 
 _SHORTCODE = re.compile(
-    r"""\{\{([<%])-?\s*+(/?)\s*+([A-Za-z][\w./-]*)((?:"[^"\n]*"|`[^`]*`|(?![>%]\}\}|\{\{)[^"`])*?)(/?)(?<!\s)\s*[>%]\}\}"""
+    r"""\{\{([<%])-?\s*+(/?)\s*+([A-Za-z][\w./-]*+)((?:"[^"\n]*"|`[^`]*`|(?![>%]\}\}|\{\{)[^"`])*?)(/?)(?<!\s)\s*[>%]\}\}"""
 )
 _ESCAPED = re.compile(r"\{\{([<%])/\*(.{0,1000}?)\*/([>%])\}\}", re.S)
 _FOUND = re.compile(rf"{_ESCAPED.pattern}|{_SHORTCODE.pattern}", re.S)
