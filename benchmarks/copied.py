@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from statistics import median
 
+from machine import describe
+
 from rag_vs_ft import settings
 from rag_vs_ft.corpus.store import open_corpus
 from rag_vs_ft.evaluation.held_out import side_documents
@@ -46,6 +48,7 @@ def main() -> int:
     parser.add_argument("--texts", type=int, default=20)
     parser.add_argument("--words", type=int, default=100)
     arguments = parser.parse_args()
+    print(describe())
     home = settings.home(arguments.home)
     corpus = open_corpus(arguments.corpus, home)
     known = " | ".join(f" {' '.join(words(document.text))} " for document in side_documents(corpus, "train", 0))

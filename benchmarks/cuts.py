@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from machine import describe
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus.store import Corpus, open_corpus
@@ -116,6 +117,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--part", type=Path)
     arguments = parser.parse_args()
+    print(describe())
     part = arguments.part.read_text(encoding="utf-8").split("\n") if arguments.part else ()
     corpus = open_corpus(arguments.corpus, settings.home(arguments.home))
     cut = make(arguments.cut, corpus, Embedder(), arguments.cache, part)

@@ -14,6 +14,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from machine import describe
+
 from rag_vs_ft.corpus.dialects import DIALECTS
 from rag_vs_ft.corpus.readers import LeftOut
 from rag_vs_ft.corpus.readers.text import text_of
@@ -65,6 +67,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path, default=[SHARED / name for name in FOLDERS])
     parser.add_argument("--examples", type=int, default=0)
     arguments = parser.parse_args()
+    print(describe())
     rows = [count(folder, arguments.examples) for folder in arguments.folders]
     print("| folder | taken for | documents | marks in the files | left in text | left in code | seconds |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")

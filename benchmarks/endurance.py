@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import psutil
+from machine import describe
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=50)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    print(describe())
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         home = settings.home(root / "home")

@@ -20,6 +20,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from machine import describe
+
 from rag_vs_ft.corpus import child
 from rag_vs_ft.corpus.dialects import DIALECTS
 from rag_vs_ft.corpus.readers import BY_KIND, Content, FileContext, LeftOut
@@ -142,6 +144,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
+    print(describe())
     if arguments.keep:
         arguments.keep.mkdir(parents=True, exist_ok=True)
     print("| kind | cases | text | empty | reason | process ended | faults | slowest, s | all, s |")

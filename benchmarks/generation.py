@@ -5,7 +5,8 @@
 Prompts are dev questions of the sample with the passages that an index (default: the packaged sample, indexed on the spot) finds
 for them: as many passages as come nearest to 350 and to 900 tokens. Prints the seconds to the first token (cold; the same prompt
 again; another question with the same passages), tokens per second after it, and for each prompt whether both engines write the
-same greedy answer, else where they part and how far apart torch finds the two tokens.
+same greedy answer, else where they part and how far apart torch finds the two tokens. `--gguf FILE`, the model's weights for
+llama.cpp, has llama-cpp-python read and continue the same tokens; it has no wheel, so pip has to compile it.
 """
 
 from __future__ import annotations
@@ -61,6 +62,18 @@ def timed(lm: LanguageModel, prompt: Prompt) -> tuple[float, float]:
     return clock.times[0], (TOKENS - 1) / (clock.times[-1] - clock.times[0])
 
 
+def timed_llama(llama: Any, prompt: Prompt) -> tuple[float, float]:
+    """The same of llama-cpp-python, greedy."""
+    llama.reset()
+    start = time.perf_counter()
+    token, times = list(prompt.token_ids), []
+    for _ in range(TOKENS):
+        llama.eval(token)
+        token = [llama.sample(temp=0.0)]
+        times.append(time.perf_counter() - start)
+    return times[0], (TOKENS - 1) / (times[-1] - times[0])
+
+
 def forget(lm: LanguageModel) -> None:
     """Make the next prompt a cold one."""
     if isinstance(lm.engine, OpenVino):
@@ -87,7 +100,7 @@ def logprobs_after(lm: LanguageModel, ids: Sequence[int]) -> Any:
         return lm.model(input_ids=torch.tensor([ids]), logits_to_keep=1).logits[0, -1].double().log_softmax(-1)
 
 
-def compare_speed(engines: dict[str, LanguageModel], prompts: Sequence[tuple[Prompt, Prompt]]) -> None:
+def compare_speed(engines: dict[str, LanguageModel], prompts: Sequence[tuple[Prompt, Prompt]], llama: Any) -> None:
     """Print medians for prompts of about one length; each comes with another question on the same passages."""
     print(
         f"\nprompts of {statistics.median(len(prompt.token_ids) for prompt, _ in prompts):.0f} tokens (median of {len(prompts)})"
@@ -112,6 +125,11 @@ def compare_speed(engines: dict[str, LanguageModel], prompts: Sequence[tuple[Pro
         print(line, flush=True)
     slow, fast = rates.values()
     print(f"ratio {fast / slow:.2f}")
+    if llama is not None:
+        timed_llama(llama, prompts[0][0])
+        times = [timed_llama(llama, prompt) for prompt, _ in prompts]
+        first, rate = (statistics.median(column) for column in zip(*times, strict=True))
+        print(f"{'llama.cpp':16} first token {first:.3f} s, then {rate:.1f} tokens/s", flush=True)
 
 
 def compare_answers(slow: LanguageModel, fast: LanguageModel, prompts: Sequence[Prompt]) -> None:
@@ -140,6 +158,7 @@ def main() -> None:
     parser.add_argument("--index")
     parser.add_argument("--prompts", type=int, default=20)
     parser.add_argument("--speed-prompts", type=int, default=5)
+    parser.add_argument("--gguf", type=Path)
     given = parser.parse_args()
 
     questions = [question.question for question in load_questions(sample_questions_path())]
@@ -164,12 +183,17 @@ def main() -> None:
     fast = replace(slow, engine=fast.engine)  # one copy of torch's weights
     engines = {"transformers": slow, fast.engine.name: fast}  # type: ignore[union-attr]
     asked = list(pairwise(questions))[: given.speed_prompts]
+    llama = None
+    if given.gguf:
+        from llama_cpp import Llama
+
+        llama = Llama(str(given.gguf), n_ctx=2048, n_threads=slow.threads, n_threads_batch=slow.threads, verbose=False)
     for length in LENGTHS:
         pairs = []
         for question, another in asked:
             prompt = near(slow, question, found[question], length)
             pairs.append((prompt, build_prompt(slow, another, prompt.hits)))
-        compare_speed(engines, pairs)
+        compare_speed(engines, pairs, llama)
     compare_answers(slow, fast, [near(slow, question, found[question], LENGTHS[at % 2]) for at, question in enumerate(questions)])
 
 

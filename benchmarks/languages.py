@@ -25,6 +25,7 @@ from pathlib import Path
 
 import bm25s
 import numpy as np
+from machine import describe
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("RAG_VS_FT_SHARED", "../shared")))
     parser.add_argument("--ways", action="store_true")
     arguments = parser.parse_args()
+    print(describe())
     embedder = Embedder(settings.EMBEDDER)
     chunker = Chunker.of(None, embedder.model.window, embedder.around)
     print("share of questions whose page is among the first three, and mean reciprocal rank of ten: titles, headings in the text")

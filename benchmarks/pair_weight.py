@@ -14,6 +14,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+from machine import describe
 
 from rag_vs_ft import settings
 from rag_vs_ft.evaluation.metrics import distinct
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=250)
     parser.add_argument("--home", type=Path)
     arguments = parser.parse_args()
+    print(describe())
     index = Index.open(arguments.index, settings.home(arguments.home))
     chunks = [index.table.chunk(row) for row in range(len(index))]
     names = [chunk.id if arguments.passages else chunk.document_id for chunk in chunks]

@@ -18,6 +18,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from machine import describe
+
 from rag_vs_ft.corpus.readers import BY_ENDING, FileContext, LeftOut
 
 Extract = Callable[[Path], tuple[str, int]]
@@ -121,6 +123,7 @@ def main() -> None:
     shared = Path(os.environ.get("RAG_VS_FT_SHARED", "../shared"))
     parser.add_argument("--formats", type=Path, default=shared / "formats")
     folder = parser.parse_args().formats
+    print(describe())
     trials: list[tuple[str, str, tuple[Extract, ...]]] = [
         ("pdf", "*.pdf", (ours, pdfplumber, pdfminer, pypdf, pypdfium2)),
         ("office", "*.docx", (ours, mammoth, python_docx, docx2python)),

@@ -21,6 +21,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from machine import describe
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "rag_vs_ft" / "sample"
 TEXT_SUFFIXES = (".md", ".yml", ".yaml")
@@ -81,6 +83,7 @@ def main() -> int:
     parser.add_argument("--all-versions", action="store_true", help="compare with every version of the documents")
     parser.add_argument("--words", action="store_true", help="print each article's words, front matter apart")
     options = parser.parse_args()
+    print(describe())
 
     shared = Path(os.environ.get("RAG_VS_FT_SHARED", ROOT.parent / "shared")) / "azure-docs"
     versions = sorted(path for path in shared.glob("*") if path.is_dir())

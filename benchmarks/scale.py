@@ -67,7 +67,7 @@ def make_vectors(arguments: argparse.Namespace) -> None:
         rows = real[parent] + real[near[other, rng.integers(10, size=count)]] - real[other]
         made[start : start + count] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     print(f"{len(real):,} real vectors, {len(queries)} questions")
-    for rows in (33_000, 330_000, arguments.rows):
+    for rows in sorted(size for size in {33_000, 330_000, arguments.rows} if size <= arguments.rows):
         probes = rng.choice(rows, 300, replace=False)
         best = np.full((300 + len(queries), 11), -1, dtype=np.float32)
         for start in range(0, rows, BLOCK):
@@ -327,6 +327,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
+    if arguments.step in ("vectors", "tables"):
+        print(describe())
     steps = {"vectors": make_vectors, "build": build, "query": query, "report": report, "tables": tables, "one": one}
     steps[arguments.step](arguments)
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import describe
 from transformers import TrainerCallback, TrainingArguments
 
 from rag_vs_ft import settings
@@ -132,6 +133,7 @@ def compare_precision(device: str, rounds: int) -> list[dict[str, Any]]:
         ratios = [full / half for full, half in zip(seconds[False], seconds[True], strict=True)]
         results.append(
             {
+                "machine": describe(),
                 "preset": name,
                 "arm": arm,
                 "threads": settings.threads(),
@@ -184,6 +186,7 @@ def main() -> int:
     ours = statistics.median(speeds["ours"])
     flops = engine.flops_per_token(scratch_model(preset, 0), preset.window) * ours
     result = {
+        "machine": describe(),
         "preset": options.preset,
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
         "dtype": "bfloat16" if uses_bfloat16(preset, device) else "float32",

@@ -47,7 +47,7 @@ def main() -> None:
         again = build.update("docs", home)
         print(f"update without a change: {time.perf_counter() - start:.2f} s, published: {again.published}")
         updated, scratch = Index.open("docs", home), Index.open("scratch", home)
-        rows = np.random.default_rng(0).choice(len(updated), 500, replace=False)
+        rows = np.random.default_rng(0).choice(len(updated), min(500, len(updated)), replace=False)
         queries = [" ".join(updated.table.chunk(int(row)).text.split()[:12]) or "empty" for row in rows]
         same = sum(
             [(hit.chunk.id, hit.score) for hit in updated.search(query, 10)]
