@@ -290,7 +290,7 @@ def test_a_run_with_changed_settings_is_stopped_and_resumed_from_the_page(built,
     assert at.selectbox(key="run").value == "first", "what is trained now, and not the older one"
     state = {metric.label: metric.value for metric in at.metric}["State"]
     assert state == "training" and not [one for one in at.button if one.label == "Resume"]
-    assert any(caption.value == "Step 5" for caption in at.caption), "what it writes meanwhile"
+    assert any(caption.value.startswith("Step ") for caption in at.caption), "what it writes meanwhile"
     at.selectbox(key="run").set_value("old").run()
     assert at.selectbox(key="run").value == "old" and "Stop and keep" not in [one.label for one in at.button]
     at.selectbox(key="run").set_value("first").run()
