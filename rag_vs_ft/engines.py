@@ -97,7 +97,8 @@ class WorkEngine:
         """
         if self.is_here:
             return _run_here(here or work.open(), shards)
-        return _scheduled(_RayCrew(work, self) if self.name == "ray" else _ProcessCrew(work, self), self, shards, progress)
+        pool = WorkerPool(self, work)
+        return pool.run(shards, progress, last=True)
 
 
 HERE = WorkEngine()
@@ -188,9 +189,37 @@ class _Books:
     hired: int = 0
 
 
-def _scheduled(crew: _Crew, engine: WorkEngine, shards: Iterable[Shard], progress: Progress) -> Iterator[Finished | Poisoned]:
-    books, source, exhausted = _Books(), iter(shards), False
+class WorkerPool:
+    """Workers that stay for several runs of one work, until it is closed. Raises UserError when a cluster cannot be joined."""
+
+    def __init__(self, engine: WorkEngine, work: Work) -> None:
+        self._engine = engine
+        self._crew: _Crew = _RayCrew(work, engine) if engine.name == "ray" else _ProcessCrew(work, engine)
+        self._books = _Books()
+        self.closed = False
+
+    def run(self, shards: Iterable[Shard], progress: Progress = silent, *, last: bool = False) -> Iterator[Finished | Poisoned]:
+        """As `WorkEngine.run`. The workers end with the `last` run, and with one that is left before its end."""
+        whole = False
+        try:
+            yield from _scheduled(self._crew, self._books, self._engine, shards, progress)
+            whole = True
+        finally:
+            if last or not whole:
+                self.close()
+
+    def close(self) -> None:
+        """End the workers."""
+        self._crew.close()
+        self.closed = True
+
+
+def _scheduled(
+    crew: _Crew, books: _Books, engine: WorkEngine, shards: Iterable[Shard], progress: Progress
+) -> Iterator[Finished | Poisoned]:
+    source, exhausted = iter(shards), False
     failed_starts = 0
+    books.lost.clear()
 
     def hire() -> None:
         books.hired += 1
@@ -209,54 +238,55 @@ def _scheduled(crew: _Crew, engine: WorkEngine, shards: Iterable[Shard], progres
             return None
         return Poisoned(shard, f"{why}, {TRIES} times")
 
-    try:
+    if not books.hired:
         for _ in range(crew.size):
             hire()
-        while True:
-            while books.idle:
-                shard = books.again.popleft() if books.again else next(source, None)
-                if shard is None:
-                    exhausted = True
-                    break
-                worker = books.idle.pop()
-                books.busy[worker] = (shard, time.monotonic() + engine.shard_seconds)
-                crew.give(worker, shard.data)
-            if exhausted and not books.busy and not books.again:
-                return
-            ends = [end for _, end in books.busy.values()] or list(books.starting.values())
-            for event in crew.wait(max(0.0, min(ends) - time.monotonic())):
-                if event.kind == "told":
-                    raise UserError(*event.value)
-                if event.worker in books.starting:
-                    del books.starting[event.worker]
-                    if event.kind == "ready":
-                        books.idle.append(event.worker)
-                        continue
-                    failed_starts += 1
-                    crew.dismiss(event.worker)
-                    if failed_starts < TRIES * crew.size:
-                        hire()
-                    elif not (books.busy or books.idle or books.starting):
-                        raise UserError(f"no worker could be started: {event.value}", crew.lacking())
-                elif event.worker in books.busy:
-                    if event.kind == "died":
-                        if given_up := lose(event.worker, f"its worker died ({event.value})"):
-                            yield given_up
-                        continue
-                    shard, _ = books.busy.pop(event.worker)
+    while True:
+        while books.idle:
+            shard = books.again.popleft() if books.again else next(source, None)
+            if shard is None:
+                exhausted = True
+                break
+            worker = books.idle.pop()
+            books.busy[worker] = (shard, time.monotonic() + engine.shard_seconds)
+            crew.give(worker, shard.data)
+        if exhausted and not books.busy and not books.again:
+            return
+        ends = [end for _, end in books.busy.values()] or list(books.starting.values())
+        if not ends:
+            raise UserError("no worker is left", crew.lacking())
+        for event in crew.wait(max(0.0, min(ends) - time.monotonic())):
+            if event.kind == "told":
+                raise UserError(*event.value)
+            if event.worker in books.starting:
+                del books.starting[event.worker]
+                if event.kind == "ready":
                     books.idle.append(event.worker)
-                    yield Finished(shard, event.value) if event.kind == "finished" else Poisoned(shard, event.value)
-                elif event.worker in books.idle and event.kind == "died":
-                    books.idle.remove(event.worker)
+                    continue
+                failed_starts += 1
+                crew.dismiss(event.worker)
+                if failed_starts < TRIES * crew.size:
                     hire()
-            now = time.monotonic()
-            for worker in [worker for worker, (_, end) in books.busy.items() if end <= now]:
-                if given_up := lose(worker, f"it took more than {engine.shard_seconds:g} s"):
-                    yield given_up
-            if not books.busy and not books.idle and books.starting and min(books.starting.values()) <= now:
-                raise UserError(f"no worker was ready within {engine.start_seconds:g} s", crew.lacking())
-    finally:
-        crew.close()
+                elif not (books.busy or books.idle or books.starting):
+                    raise UserError(f"no worker could be started: {event.value}", crew.lacking())
+            elif event.worker in books.busy:
+                if event.kind == "died":
+                    if given_up := lose(event.worker, f"its worker died ({event.value})"):
+                        yield given_up
+                    continue
+                shard, _ = books.busy.pop(event.worker)
+                books.idle.append(event.worker)
+                yield Finished(shard, event.value) if event.kind == "finished" else Poisoned(shard, event.value)
+            elif event.worker in books.idle and event.kind == "died":
+                books.idle.remove(event.worker)
+                crew.dismiss(event.worker)
+                hire()
+        now = time.monotonic()
+        for worker in [worker for worker, (_, end) in books.busy.items() if end <= now]:
+            if given_up := lose(worker, f"it took more than {engine.shard_seconds:g} s"):
+                yield given_up
+        if not books.busy and not books.idle and books.starting and min(books.starting.values()) <= now:
+            raise UserError(f"no worker was ready within {engine.start_seconds:g} s", crew.lacking())
 
 
 def _opened(work: Work, threads: int) -> Callable[[Any], Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from rag_vs_ft.corpus.store import Corpus
-from rag_vs_ft.engines import HERE, Poisoned, Shard, WorkEngine, in_order, require_all
+from rag_vs_ft.engines import HERE, Poisoned, Shard, WorkEngine, WorkerPool, in_order, require_all
 from rag_vs_ft.environment import peak_memory, reset_peak_memory
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation import perplexity
@@ -76,6 +76,38 @@ class AnswerWork:
         )
 
 
+class _Workers:
+    """Workers of the engine with one model loaded, for all its arms; started when they are first needed."""
+
+    def __init__(self, world: World, model: str, adapter: str | None) -> None:
+        experiment = world.experiment
+        self._work = AnswerWork(world.home, model, adapter, experiment.device, experiment.dtype)
+        self._engine = world.engine
+        self._pool: WorkerPool | None = None
+
+    def answer(
+        self, arm: Arm, batches: Sequence[Sequence[Task]], progress: Progress
+    ) -> Iterator[list[tuple[Task, Outcome | UserError]]]:
+        """The batches with their outcomes, in their order. Raises CheckFailed, after all others, for those that could not be
+        finished: what was answered is kept, and the next run asks the rest."""
+        if not batches:
+            return
+        if self._pool is None or self._pool.closed:
+            self._pool = WorkerPool(self._engine, self._work)
+        shards = [Shard(f"{arm.name}, batch {number + 1}", batch, number) for number, batch in enumerate(batches)]
+        poisoned: list[Poisoned] = []
+        for outcome in in_order(self._pool.run(shards, progress)):
+            if isinstance(outcome, Poisoned):
+                poisoned.append(outcome)
+            else:
+                yield list(zip(outcome.shard.data, outcome.result, strict=True))
+        require_all(poisoned, len(shards), "run the same command with --resume: the rest is asked again")
+
+    def close(self) -> None:
+        if self._pool is not None and not self._pool.closed:
+            self._pool.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an arm failed, in a line, and the traceback."""
@@ -138,12 +170,13 @@ def ask(
                 asked += len(mine)
                 continue
         priors: Priors = {}
+        workers = _Workers(world, *model)
         for arm in mine:
             reset_peak_memory(lm.device if lm else "cpu")
             found: dict[str, Prediction] = {}
             asked += 1
             stage = f"{arm.name} ({split}), arm {asked} of {len(arms)}"
-            steps = _steps(world, arm, lm, priors, questions, split, answered, stage, progress)
+            steps = _steps(world, arm, lm, priors, questions, split, answered, stage, progress, workers)
             new = 0
             while True:
                 try:
@@ -164,6 +197,7 @@ def ask(
                 index = world.index if CONTEXTS[arm.context].shows_passages else None
                 peak = peak_memory(lm.device) if lm and new else None
                 costs[arm.name] = arm_cost(lm, index, arm.adapter or arm.model, world.home, peak)
+        workers.close()
         del lm
         _free()
     return Asked(rows, costs, models, failures, PredictionCounts(computed, reused))
@@ -187,6 +221,7 @@ def _steps(
     answered: Collection[str],
     stage: str,
     progress: Progress,
+    workers: _Workers,
 ) -> Iterator[_Step]:
     """Ask an arm its questions: first what the cache knows, then batch after batch."""
     reader = _reader(world, lm, arm, questions, priors, bool(answered))
@@ -220,30 +255,13 @@ def _steps(
     if world.engine.is_here or lm is None or lm.server:
         answered_batches: Iterator[list[tuple[Task, Outcome | UserError]]] = map(reader.answer, batches)
     else:
-        answered_batches = _answered_elsewhere(world, arm, batches, progress)
+        answered_batches = workers.answer(arm, batches, progress)
     progress(stage, len(known), len(questions))
     done = len(known)
     for batch in answered_batches:
         yield _Step(tuple(_predicted(arm, split, task, outcome) for task, outcome in batch), True)
         done += len(batch)
         progress(stage, done, len(questions))
-
-
-def _answered_elsewhere(
-    world: World, arm: Arm, batches: Sequence[Sequence[Task]], progress: Progress
-) -> Iterator[list[tuple[Task, Outcome | UserError]]]:
-    """The batches with their outcomes, in their order, by the workers of the engine. Raises CheckFailed, after all others, for
-    those that could not be finished: what was answered is kept, and the next run asks the rest."""
-    experiment = world.experiment
-    work = AnswerWork(world.home, arm.model, arm.adapter, experiment.device, experiment.dtype)
-    shards = [Shard(f"{arm.name}, batch {number + 1}", batch, number) for number, batch in enumerate(batches)]
-    poisoned: list[Poisoned] = []
-    for outcome in in_order(world.engine.run(work, shards, progress=progress)) if shards else ():
-        if isinstance(outcome, Poisoned):
-            poisoned.append(outcome)
-        else:
-            yield list(zip(outcome.shard.data, outcome.result, strict=True))
-    require_all(poisoned, len(shards), "run the same command with --resume: the rest is asked again")
 
 
 def _predicted(arm: Arm, split: str, task: Task, outcome: Outcome | UserError) -> Prediction:
