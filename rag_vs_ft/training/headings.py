@@ -106,7 +106,9 @@ _BOILERPLATE = re.compile(
 )
 _OPENING = re.compile(r"(?:overview|introduction|about|summary|description|what is it|background)", re.I)
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.S)
-_NUMBERING = re.compile(r"(?:(?:step|part|task|option|method) *|(?<! ) *)\d+(?:\.\d+)*[.:)-]? +|(?:step|part) [a-z][.:)] +", re.I)
+_NUMBERING = re.compile(
+    r"(?:(?:step|part|task|option|method) *|(?<! ) *)(?<![\d.])\d+(?:\.\d+)*[.:)-]? +|(?:step|part) [a-z][.:)] +", re.I
+)
 _WH = re.compile(r"(?:how|what|why|when|where|which|who)\b", re.I)
 _AUXILIARY = re.compile(r"(?:can|could|do|does|did|is|are|was|were|should|will|would|may|must|has|have)(?:n't)?\b", re.I)
 _WH_DIRECT = re.compile(

@@ -64,6 +64,8 @@ def test_the_page_is_whole_and_fetches_nothing(folder):
     text = (folder / "report.html").read_text()
     page = parsed(text)
     assert page.fetched == []
+    policy = re.search(r"""<meta http-equiv="Content-Security-Policy" content="([^"]*)">""", text)
+    assert policy and policy[1].startswith("default-src 'none'; ") and "script" not in policy[1]
     assert "script" not in page.seen and "link" not in page.seen
     assert not re.search(r"@import|url\((?!#)", text)
     assert page.seen.count("svg") == 5
