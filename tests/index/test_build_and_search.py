@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rag_vs_ft import catalogue
+from rag_vs_ft import catalogue, settings
 from rag_vs_ft import files as kept
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.index import build, chunking, dense, generations
 from rag_vs_ft.index.build import Recipe
-from rag_vs_ft.index.search import Filters, Index, Leg, fuse, top_rows
+from rag_vs_ft.index.search import Filters, Index, Leg, checked_query, fuse, top_rows
 
 ARTICLES = {
     "aks/pools.md": (
@@ -451,6 +451,12 @@ def test_an_empty_question_is_refused(index, query) -> None:
 def test_odd_questions_are_answered_or_find_nothing(index, query) -> None:
     for retriever in ("hybrid", "bm25", "dense"):
         assert len(index.search(query, 3, retriever=retriever)) <= 3
+
+
+def test_a_question_that_is_too_long_is_cut_and_that_is_said() -> None:
+    query, notices = checked_query("word " * 100_000)
+    assert len(query) == settings.MAX_QUESTION_CHARACTERS
+    assert notices == (f"the question has 499999 characters; the first {len(query)} were used",)
 
 
 def test_unknown_retrievers_and_fusions_are_named(index) -> None:
