@@ -37,7 +37,7 @@ from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.statistics import clustered_interval
 from rag_vs_ft.index import documents, lexical
 from rag_vs_ft.index.lexical import Analyzer, Bm25Settings
-from rag_vs_ft.index.search import DEPTH, Index, top_rows
+from rag_vs_ft.index.search import DEPTH, WEIGHTS, Index, Leg, Weights, fuse, passage_leg, top_rows
 from rag_vs_ft.records import Chunk, Question
 
 CANDIDATES = 1_000
@@ -105,16 +105,16 @@ class Passages:
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the table. `share` is the vectors' part of the fusion, from 0 to 1."""
+    """One row of the table."""
 
     name: str
     fields: Callable[[Chunk], str] | None = None
     analyzer: Analyzer = field(default_factory=Analyzer)
     bm25: Bm25Settings = field(default_factory=Bm25Settings)
     depth: int = DEPTH
-    fusion: str = "rrf"
-    share: float = 0.5
-    rrf_k: int = settings.RRF_K
+    fusion: str = settings.FUSION
+    weights: Weights | None = None
+    """Of the legs; None: those of the fusion."""
     legs: str = "both"
     feedback: int = 0
     """Dense pseudo-relevance feedback (Rocchio): the query vector moves to the mean of this many first passages."""
@@ -122,8 +122,6 @@ class Variant:
     """BM25 pseudo-relevance feedback (RM3: Abdul-Jaleel et al., 2004): ten terms of this many first passages, at half weight."""
     second: float = 0.0
     """A passage gets this share of the score of its document's best other passage."""
-    document_words: float = documents.BM25_WEIGHT
-    document_vectors: float = documents.DENSE_WEIGHT
     mmr: float = 0.0
     """Maximal marginal relevance (Carbonell and Goldstein, 1998) of the first 50: the weight of being unlike those above."""
     likelihood: float | None = None
@@ -131,18 +129,22 @@ class Variant:
 
 
 DEFAULT = Variant("defaults")
-PLAIN = "no word pairs, no document legs"
+PLAIN = "RRF of passages, no word pairs"
 VARIANTS = [
     DEFAULT,
     Variant("BM25 alone", legs="bm25"),
     Variant("vectors alone", legs="dense"),
-    Variant("RRF, vectors' share 0.35", share=0.35),
-    Variant("RRF, vectors' share 0.65", share=0.65),
-    Variant("RRF, k 20", rrf_k=20),
-    Variant("RRF, k 120", rrf_k=120),
-    Variant("normalised sum of passages, vectors' share 0.35", fusion="sum", share=0.35),
-    Variant("normalised sum of passages, vectors' share 0.5", fusion="sum"),
-    Variant("normalised sum of passages, vectors' share 0.65", fusion="sum", share=0.65),
+    *(
+        Variant(
+            f"words {1 - share:g}, vectors {share:g}, documents {words:g} and {vectors:g}",
+            weights=Weights(1 - share, share, words, vectors),
+        )
+        for share in (0.3, 0.4, 0.5, 0.6)
+        for words in (0.0, 0.25)
+        for vectors in (0.0, 0.25, 0.35, 0.5)
+    ),
+    Variant("RRF with documents", fusion="rrf"),
+    Variant("RRF of passages", fusion="rrf", weights=Weights(1, 1, 0, 0)),
     Variant("50 hits of each leg", depth=50),
     Variant("100 hits of each leg", depth=100),
     Variant("1,000 hits of each leg", depth=1000),
@@ -157,13 +159,7 @@ VARIANTS = [
     Variant("k1 2.0, b 0.75", bm25=Bm25Settings(k1=2.0)),
     Variant("k1 1.5, b 0.5", bm25=Bm25Settings(b=0.5)),
     Variant("no word pairs", analyzer=Analyzer(pairs=False)),
-    Variant("no document legs", document_words=0, document_vectors=0),
-    Variant(PLAIN, analyzer=Analyzer(pairs=False), document_words=0, document_vectors=0),
-    Variant("documents by words alone", document_vectors=0),
-    Variant("documents by words, weight 0.5", document_words=0.5),
-    Variant("documents by words, weight 2", document_words=2),
-    Variant("documents by vectors, weight 0.5", document_vectors=0.5),
-    Variant("documents by vectors, weight 1", document_vectors=1),
+    Variant(PLAIN, analyzer=Analyzer(pairs=False), fusion="rrf", weights=Weights(1, 1, 0, 0)),
     Variant("document's next passage counts 0.1", second=0.1),
     Variant("document's next passage counts 0.3", second=0.3),
     Variant("vector feedback of 3", feedback=3),
@@ -179,7 +175,7 @@ RERANKED = [
 
 NEWCOMERS = (
     Variant("newcomer, vectors", legs="dense"),
-    Variant("newcomer, hybrid", analyzer=Analyzer(names=False, pairs=False), document_words=0, document_vectors=0),
+    Variant("newcomer, hybrid", analyzer=Analyzer(names=False, pairs=False), fusion="rrf", weights=Weights(1, 1, 0, 0)),
 )
 """The newcomer's ways: the best vectors as FAISS gives them, and both legs by RRF."""
 
@@ -214,12 +210,10 @@ class Bench:
         return np.stack([scorer.scores(question.question) for question in self.questions])
 
     @cached_property
-    def whole(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ranks of all documents for each question, by words and by vectors; 0 where there is none."""
-        whole = self.passages.whole
-        words = [whole.bm25(question.question, None).ranks for question in self.questions]
-        vectors = [whole.dense(query, None).ranks for query in self.queries]
-        return np.stack(words), np.stack(vectors)
+    def whole(self) -> list[tuple[documents.DocumentLeg, documents.DocumentLeg]]:
+        """The legs of whole documents for each question, by words and by vectors."""
+        whole, asked = self.passages.whole, zip(self.questions, self.queries, strict=True)
+        return [(whole.bm25(question.question, None), whole.dense(query, None)) for question, query in asked]
 
     def _rows_of(self, variant: Variant, at: int) -> list[int]:
         """Rows for question `at`, best first."""
@@ -231,24 +225,17 @@ class Bench:
             first = [row for row, _ in top_rows(dense + 1, variant.feedback)]
             moved = self.queries[at] + self.passages.vectors[first].mean(axis=0)
             dense = self.passages.vectors @ (moved / np.linalg.norm(moved))
-        legs = [top_rows(words, variant.depth), [(row, score - 1) for row, score in top_rows(dense + 1, variant.depth)]]
+        found = [top_rows(words, variant.depth), [(row, score - 1) for row, score in top_rows(dense + 1, variant.depth)]]
         if variant.legs != "both":
-            return [row for row, _ in legs[variant.legs == "dense"]]
-        total: dict[int, float] = defaultdict(float)
-        for leg, weight in zip(legs, (2 - 2 * variant.share, 2 * variant.share), strict=True):
-            if variant.fusion == "rrf":
-                for rank, (row, _) in enumerate(leg, start=1):
-                    total[row] += weight / (variant.rrf_k + rank)
-            elif leg:
-                low, high = leg[-1][1], leg[0][1]
-                for row, score in leg:
-                    total[row] += weight / 2 * ((score - low) / (high - low) if high > low else 1.0)
+            return [row for row, _ in found[variant.legs == "dense"]]
+        weights = variant.weights or WEIGHTS[variant.fusion]
+        legs = [passage_leg(weight, leg, variant.depth) for leg, weight in zip(found, (weights.bm25, weights.dense), strict=True)]
+        candidates = sorted({row for leg in found for row, _ in leg})
+        for whole, weight in zip(self.whole[at], (weights.document_bm25, weights.document_dense), strict=True):
+            if weight:
+                legs.append(Leg(weight, whole.of(candidates)))
+        total = dict(fuse(legs, variant.fusion))
         numbers = self.passages.numbers
-        for ranks, weight in zip(self.whole, (variant.document_words, variant.document_vectors), strict=True):
-            if weight and variant.fusion == "rrf":
-                for row in total:
-                    if rank := int(ranks[at][numbers[row]]):
-                        total[row] += weight / (variant.rrf_k + rank)
         if variant.second:
             two: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
             for row, score in total.items():
@@ -439,7 +426,7 @@ def _with_neighbours(k: int) -> Callable[[Bench, int], list[list[int]]]:
 PROMPTS: dict[str, Callable[[Bench, int], list[list[int]]]] = {
     "first 1": _first(1),
     "first 3 (default)": _first(3),
-    "first 3, no document legs": _first(3, Variant("", document_words=0, document_vectors=0)),
+    "first 3, no document legs": _first(3, Variant("", weights=Weights(0.6, 0.4, 0, 0))),
     "first 5": _first(5),
     "first 9": _first(9),
     "3, one a document": _one_a_document(3),

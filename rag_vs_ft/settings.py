@@ -20,6 +20,8 @@ K = 5
 """Passages that `search` shows."""
 ASK_K = 3
 """Passages that a prompt gets: a model of 135 million parameters reads three better than five."""
+FUSION = "sum"
+"""How a hybrid search joins its legs: see `index.search.fuse`."""
 RRF_K = 60
 """Constant of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)."""
 RERANK_DEPTH = 20

@@ -66,7 +66,7 @@ def test_documents_to_hits(run, built) -> None:
     code, out, _ = run("search", "port", "--index", "docs", "--explain", "--service", "aks")
     assert code == 0 and "vault/keys.md" not in out
     code, out, _ = run("search", "port 443", "--index", "docs", "--explain")
-    assert "matched: port, 443, port 443" in out and "rrf: 1/(60+1)" in out
+    assert "matched: port, 443, port 443" in out and "sum: 0.4444*1.0000" in out
 
 
 def test_update_verify_rollback(run, built) -> None:
@@ -261,13 +261,11 @@ def test_search_can_be_explained_filtered_and_reranked(run, built, tmp_path) -> 
     from tiny import save_cross_encoder, save_gpt2
 
     words = ["search", "a pool of nodes kept", "--index", "docs"]
-    _, out, _ = run(*words, "--explain", "--fusion", "sum")
-    assert "matched: pool, node" in out and "sum: 0." in out and "bm25: rank 1" in out
+    _, out, _ = run(*words, "--explain", "--fusion", "rrf")
+    assert "matched: pool, node" in out and "rrf: 1/(60+" in out and "bm25: rank 1" in out
     code, out, _ = run(*words, "--path", "vault/", "--json", "--explain")
     hits = json.loads(out)["hits"]
-    assert (
-        code == 0 and {hit["document_id"] for hit in hits} == {"vault/keys.md"} and "rrf: 1/(60+" in hits[0]["explain"]["score"]
-    )
+    assert code == 0 and {hit["document_id"] for hit in hits} == {"vault/keys.md"} and "sum: 0." in hits[0]["explain"]["score"]
     code, _, err = run(*words, "--service", "none")
     assert code == 0 and "try wider filters" in err
     cross = save_cross_encoder(tmp_path / "cross")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rag_vs_ft import settings
-from rag_vs_ft.index.search import Retriever
+from rag_vs_ft.index.search import Fusion, Retriever
 
 
 class _Body(BaseModel):
@@ -21,7 +21,7 @@ class SearchBody(_Body):
     index: str
     k: int = settings.K
     retriever: Retriever = "hybrid"
-    fusion: Literal["rrf", "sum"] = "rrf"
+    fusion: Fusion = "sum"
     service: str = ""
     path: str = ""
     since: str = Field("", description="Only documents of this day (YYYY-MM-DD) or later.")

@@ -43,7 +43,7 @@ def search(
     question: Annotated[str, typer.Argument(help="What to look for.")],
     index: IndexOption = "sample",
     retriever: RetrieverOption = settings.RETRIEVER,
-    fusion: Annotated[str, typer.Option("--fusion", help="How hybrid joins its legs: rrf or sum.")] = "rrf",
+    fusion: Annotated[str, typer.Option("--fusion", help="How hybrid joins its legs: sum or rrf.")] = settings.FUSION,
     k: Annotated[int, typer.Option("-k", help="How many passages.")] = settings.K,
     service: ServiceOption = "",
     path: PathOption = "",

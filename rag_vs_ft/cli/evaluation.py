@@ -123,7 +123,7 @@ def eval_retrieval(
     questions: Annotated[Path, typer.Option("--questions", help="A question file, or a folder in BEIR's layout (its queries).")],
     index: IndexOption = "sample",
     retriever: RetrieverOption = settings.RETRIEVER,
-    fusion: Annotated[str, typer.Option("--fusion", help="How hybrid joins its legs: rrf or sum.")] = "rrf",
+    fusion: Annotated[str, typer.Option("--fusion", help="How hybrid joins its legs: sum or rrf.")] = settings.FUSION,
     split: Annotated[
         str, typer.Option("--split", help="dev or test, for a file that is divided; in BEIR's layout any of qrels.")
     ] = "dev",

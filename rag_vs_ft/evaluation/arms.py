@@ -68,7 +68,9 @@ def find_passages(arm: Arm, question: Question, index: Index | None, seed: int) 
     best = max(cosines) if context.is_search and cosines else None
     ranked = hits if context.is_search else [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
     seconds = time.perf_counter() - start
-    key = json.dumps([repr(index.manifest.inputs), arm.context, arm.k, arm.retriever, seed, question.id, question.question])
+    key = json.dumps(
+        [repr(index.manifest.inputs), arm.context, arm.k, arm.retriever, settings.FUSION, seed, question.id, question.question]
+    )
     return Passages(tuple(ranked), seconds, best, files.sha256_text(key))
 
 

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BM25_WEIGHT = 1.0
-DENSE_WEIGHT = 0.25
-"""The mean of many vectors says what a document is about and not what it says: it helps with questions on a topic and does harm
-with those on a detail (docs/notebook.md)."""
-
 _BLOCK = 65_536
 
 

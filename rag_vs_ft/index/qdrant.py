@@ -30,7 +30,7 @@ from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.index.manifest import IndexManifest
-from rag_vs_ft.index.search import Filters, Index, Leg, check_way, ranked_of
+from rag_vs_ft.index.search import WEIGHTS, Filters, Index, Leg, check_way, passage_leg
 from rag_vs_ft.records import Chunk, Hit, Reranker
 from rag_vs_ft.remote import ServerUrl
 from rag_vs_ft.settings import check_name
@@ -45,7 +45,7 @@ KEY = "RAG_VS_FT_QDRANT_KEY"
 DENSE, WORDS = "dense", "bm25"
 """The vectors of a point: the embedding, and the weights of its terms."""
 DOCUMENT_DEPTH = 1_000
-"""Documents that each leg of whole documents ranks; those beyond would add less than 1/1,060 to a score."""
+"""Documents that each leg of whole documents ranks; those beyond count as the last of them, or by rank not at all."""
 EF_SEARCH = 128
 """Vectors held while the server's graph is searched, at least."""
 TRIES = 3
@@ -432,16 +432,21 @@ class QdrantIndex(Index):
                 f"the Qdrant server at {self.where.place.host} found nothing among vectors that it has",
                 "see the server's log, then run the same command again",
             )
-        legs = [Leg(1.0, ranked_of([(point, score) for point, _, score in leg])) for leg in (bm25, dense)]
+        weights = WEIGHTS[fusion]
+        legs = [
+            passage_leg(weight, [(point, score) for point, _, score in leg], depth)
+            for weight, leg in ((weights.bm25, bm25), (weights.dense, dense))
+        ]
         if retriever == "hybrid":
             of_passage = {point: document for point, document, _ in (*bm25, *dense)}
             collection = documents_of(passages)
-            found = self._asked(collection, self._document_bm25.terms(query), vector, DOCUMENT_DEPTH, where)
-            for weight, leg in zip((documents.BM25_WEIGHT, documents.DENSE_WEIGHT), found, strict=True):
+            words = self._document_bm25.terms(query) if weights.document_bm25 else []
+            found = self._asked(collection, words, vector, DOCUMENT_DEPTH, where)
+            for weight, leg in zip((weights.document_bm25, weights.document_dense), found, strict=True):
                 ordered = sorted(leg, key=lambda hit: (-hit[2], hit[1]))
                 ranks = {document: (rank, score) for rank, (_, document, score) in enumerate(ordered, start=1)}
                 places = [(point, *ranks[document]) for point, document in sorted(of_passage.items()) if document in ranks]
-                legs.append(Leg(weight, places))
+                legs.append(Leg(weight, places, ordered[-1][2] if len(ordered) >= DOCUMENT_DEPTH else 0.0))
         return legs
 
     def _asked(

@@ -31,7 +31,23 @@ if TYPE_CHECKING:
 Retriever = Literal["hybrid", "bm25", "dense"]
 """The ways to search: what a page, a verb, a request or an experiment can name."""
 RETRIEVERS: tuple[Retriever, ...] = get_args(Retriever)
-FUSIONS = ("rrf", "sum")
+Fusion = Literal["sum", "rrf"]
+"""The ways to join the legs of a hybrid search, the default first."""
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Of the legs of a hybrid search: words and vectors of passages, then of documents. A leg without weight is not asked."""
+
+    bm25: float
+    dense: float
+    document_bm25: float
+    document_dense: float
+
+
+WEIGHTS: dict[str, Weights] = {"sum": Weights(0.6, 0.4, 0.0, 0.35), "rrf": Weights(1.0, 1.0, 1.0, 0.25)}
+"""By fusion; chosen over six sets of questions (docs/notebook.md, "How the legs are joined")."""
 DEPTH = 300
 """Hits of each leg that are fused: some twenty chunks a document, so that each leg still speaks for dozens of documents."""
 
@@ -190,7 +206,7 @@ class Index:
         k: int = settings.K,
         *,
         retriever: str = settings.RETRIEVER,
-        fusion: str = "rrf",
+        fusion: str = settings.FUSION,
         filters: Filters | None = None,
         rerank: Reranker | None = None,
         rerank_depth: int = settings.RERANK_DEPTH,
@@ -198,9 +214,8 @@ class Index:
         """The best `k` chunks for `query`, best first; fewer when fewer match.
 
         `filters` leave rows out before anything is ranked. `hybrid` fuses the first `DEPTH` of both legs with the places of their
-        documents (`index.documents`): "rrf" by reciprocal rank (Cormack et al., 2009), "sum" by the weighted mean of scores after
-        min-max scaling. `rerank` puts the first `rerank_depth` in a new order; `score` stays what the search gave, and what
-        follows stays where it was.
+        documents (`index.documents`), by "sum" or "rrf" (see `fuse`). `rerank` puts the first `rerank_depth` in a new order;
+        `score` stays what the search gave, and what follows stays where it was.
 
         Raises UserError for an empty query, k or rerank_depth out of range or an unknown retriever.
         """
@@ -261,13 +276,13 @@ class Index:
         rows = self.rows(filters)
         bm25 = self._bm25_leg(query, depth, rows) if retriever != "dense" else []
         dense = self._dense_leg(query, depth, rows) if retriever != "bm25" else []
-        legs = [Leg(1.0, ranked_of(bm25)), Leg(1.0, ranked_of(dense))]
+        weights = WEIGHTS[fusion]
+        legs = [passage_leg(weights.bm25, bm25, depth), passage_leg(weights.dense, dense, depth)]
         if retriever == "hybrid":
             candidates = sorted({row for row, _ in (*bm25, *dense)})
-            words = self.documents_legs.bm25(query, rows)
-            vectors = self.documents_legs.dense(self.embedder.encode_query(query), rows)
-            legs.append(Leg(documents.BM25_WEIGHT, words.of(candidates)))
-            legs.append(Leg(documents.DENSE_WEIGHT, vectors.of(candidates)))
+            words = self.documents_legs.bm25(query, rows).of(candidates) if weights.document_bm25 else []
+            vectors = self.documents_legs.dense(self.embedder.encode_query(query), rows).of(candidates)
+            legs += [Leg(weights.document_bm25, words), Leg(weights.document_dense, vectors)]
         return legs
 
     def _chunks(self, rows: Sequence[int]) -> list[Chunk]:
@@ -301,7 +316,7 @@ class Index:
         hit: Hit,
         *,
         retriever: str = settings.RETRIEVER,
-        fusion: str = "rrf",
+        fusion: str = settings.FUSION,
         filters: Filters | None = None,
         k: int = settings.K,
     ) -> dict[str, Any]:
@@ -313,15 +328,9 @@ class Index:
         explained = {"query_terms": terms, "matched_terms": [term for term in dict.fromkeys(terms) if term in held]}
         if retriever != "hybrid":
             return explained | {"score": f"{'BM25' if retriever == 'bm25' else 'cosine'} = {hit.score:.6f}"}
-        weights = (1.0, 1.0, documents.BM25_WEIGHT, documents.DENSE_WEIGHT)
-        if fusion == "rrf":
-            ranks = (hit.bm25_rank, hit.dense_rank, hit.document_bm25_rank, hit.document_dense_rank)
-            parts = [f"{weight:g}/({settings.RRF_K}+{rank})" for weight, rank in zip(weights, ranks, strict=True) if rank]
-        else:
-            row = self._row(hit.chunk)
-            legs = self._legs(query, depth_for(k), retriever, fusion, filters)
-            parts = [f"{weight:.4f}*{part:.4f}" for weight, part in _sum_parts(legs, row)]
-        return explained | {"score": f"{fusion}: {' + '.join(parts)} = {hit.score:.6f}"}
+        row = self._row(hit.chunk)
+        legs = self._legs(query, depth_for(k), retriever, fusion, filters)
+        return explained | {"score": f"{fusion}: {' + '.join(parts_of(legs, row, fusion))} = {hit.score:.6f}"}
 
 
 def check_way(retriever: str, fusion: str) -> None:
@@ -357,46 +366,52 @@ def top_rows(scores: NDArray[np.float32], depth: int) -> list[tuple[int, float]]
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One ranking that is fused: its weight, and (row, rank, score) of what it found."""
+    """One ranking that is fused: its weight, (row, rank, score) of what it found, and the score that a row it did not find may
+    have at most."""
 
     weight: float
     found: list[tuple[int, int, float]]
+    least: float = 0.0
 
 
-def ranked_of(found: Sequence[tuple[int, float]]) -> list[tuple[int, int, float]]:
-    """(row, rank, score) of what a leg found, best first."""
-    return [(row, rank, score) for rank, (row, score) in enumerate(found, start=1)]
+def passage_leg(weight: float, found: Sequence[tuple[int, float]], depth: int) -> Leg:
+    """The leg of passages that found these (row, score), best first, when it looks for `depth`."""
+    ranked = [(row, rank, score) for rank, (row, score) in enumerate(found, start=1)]
+    return Leg(weight, ranked, found[-1][1] if len(found) >= depth else 0.0)
 
 
-def fuse(legs: Sequence[Leg], fusion: str = "rrf") -> list[tuple[int, float]]:
-    """Fuse legs into one list of (row, score), best first, ties by row."""
-    total: dict[int, float] = {}
-    weights = sum(leg.weight for leg in legs)
-    for leg in legs:
-        if not leg.found:
-            continue
-        if fusion == "rrf":
-            for row, rank, _ in leg.found:
-                total[row] = total.get(row, 0.0) + leg.weight / (settings.RRF_K + rank)
-        else:
-            low, high = _bounds(leg)
-            for row, _, score in leg.found:
-                part = (score - low) / (high - low) if high > low else 1.0
-                total[row] = total.get(row, 0.0) + leg.weight / weights * part
+def fuse(legs: Sequence[Leg], fusion: str = settings.FUSION) -> list[tuple[int, float]]:
+    """Fuse legs into one list of (row, score), best first, ties by row.
+
+    "sum" is the weighted mean of scores, each divided by the best of its leg: 0 is the least that BM25 and a useful cosine can
+    be (a convex combination with the theoretical minimum: Bruch, Gai and Ingber, ACM TOIS 2023). "rrf" adds up reciprocal ranks
+    (Cormack, Clarke and Buettcher, SIGIR 2009).
+    """
+    total: dict[int, float] = {row: 0.0 for leg in legs for row, _, _ in leg.found}
+    for weight, parts, missing in _scaled(legs, fusion):
+        for row in total:
+            total[row] += weight * parts.get(row, missing)
     return sorted(total.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _bounds(leg: Leg) -> tuple[float, float]:
-    scores = [score for _, _, score in leg.found]
-    return min(scores), max(scores)
+def parts_of(legs: Sequence[Leg], row: int, fusion: str) -> list[str]:
+    """What each leg adds to the score of `row`, as arithmetic; a leg that adds nothing is left out."""
+    ranks = [{found: rank for found, rank, _ in leg.found} for leg in legs]
+    written = []
+    for (weight, parts, missing), rank in zip(_scaled(legs, fusion), ranks, strict=True):
+        if part := parts.get(row, missing):
+            written.append(f"{weight:g}/({settings.RRF_K}+{rank[row]})" if fusion == "rrf" else f"{weight:.4f}*{part:.4f}")
+    return written
 
 
-def _sum_parts(legs: Sequence[Leg], row: int) -> list[tuple[float, float]]:
-    """(weight, min-max scaled score) of each leg that found `row`."""
-    weights = sum(leg.weight for leg in legs)
-    parts = []
+def _scaled(legs: Sequence[Leg], fusion: str) -> list[tuple[float, dict[int, float], float]]:
+    """Of each leg that found something: its weight, the part of each row that it found, and that of any other."""
+    if fusion == "rrf":
+        return [(leg.weight, {row: 1 / (settings.RRF_K + rank) for row, rank, _ in leg.found}, 0.0) for leg in legs]
+    weights = sum(leg.weight for leg in legs if leg.found)
+    scaled = []
     for leg in legs:
-        for score in (score for found, _, score in leg.found if found == row):
-            low, high = _bounds(leg)
-            parts.append((leg.weight / weights, (score - low) / (high - low) if high > low else 1.0))
-    return parts
+        best = max((score for _, _, score in leg.found), default=0.0)
+        share = (lambda score, best=best: max(score, 0.0) / best) if best > 0 else (lambda score: 0.0)
+        scaled.append((leg.weight / (weights or 1.0), {row: share(score) for row, _, score in leg.found}, share(leg.least)))
+    return scaled

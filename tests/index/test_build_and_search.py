@@ -16,7 +16,7 @@ from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.index import build, chunking, dense, generations
 from rag_vs_ft.index.build import Recipe
-from rag_vs_ft.index.search import Filters, Index, Leg, checked_query, fuse, top_rows
+from rag_vs_ft.index.search import Filters, Index, Leg, checked_query, fuse, passage_leg, top_rows
 
 ARTICLES = {
     "aks/pools.md": (
@@ -80,12 +80,24 @@ def test_documents_go_in_and_hits_come_out(index) -> None:
     assert {"rank", "chunk_id", "document_id", "title", "heading", "text", "score", "url"} <= record.keys()
 
 
-def test_hybrid_is_reciprocal_rank_fusion_by_hand(index) -> None:
-    for hit in index.search("vault port limit", 10):
+def test_hybrid_is_the_mean_of_scaled_scores_by_hand(index) -> None:
+    query = "vault port limit"
+    words, cosines = index.bm25.scores(query), np.float32(index.dense.vectors) @ index.embedder.encode_query(query)
+    legs = index.documents_legs.dense(index.embedder.encode_query(query), None)
+    for hit in index.search(query, 10):
+        row = index.table.row(hit.chunk.id)
+        # The index is smaller than a leg is long: every passage has its own score in each.
+        parts = [words[row] / words.max(), max(cosines[row], 0) / cosines.max()]
+        parts.append(max(legs.scores[legs.number[row]], 0) / legs.scores.max())
+        assert hit.score == pytest.approx(np.average(parts, weights=[0.6, 0.4, 0.35]), abs=1e-3)
+        assert hit.score == pytest.approx(float(index.explain(query, hit)["score"].split("= ")[1]), abs=1e-6)
+
+
+def test_reciprocal_rank_fusion_by_hand(index) -> None:
+    for hit in index.search("vault port limit", 10, fusion="rrf"):
         ranks = [(hit.bm25_rank, 1), (hit.dense_rank, 1), (hit.document_bm25_rank, 1), (hit.document_dense_rank, 0.25)]
         expected = sum(weight / (60 + rank) for rank, weight in ranks if rank is not None)
         assert hit.score == pytest.approx(expected)
-        assert hit.score == pytest.approx(float(index.explain("vault port limit", hit)["score"].split("= ")[1]), abs=1e-6)
 
 
 def test_documents_are_ranked_by_all_their_words_and_their_mean_vector(index) -> None:
@@ -158,12 +170,19 @@ def test_reranking_orders_the_first_hits_and_leaves_the_rest(index) -> None:
 
 def test_fusions_and_ties() -> None:
     one, other = Leg(1, [(7, 1, 2.0), (3, 2, 1.0)]), Leg(1, [(3, 1, 9.0), (7, 2, 8.0)])
-    assert fuse([one, other]) == [(3, 1 / 61 + 1 / 62), (7, 1 / 61 + 1 / 62)]
-    assert fuse([one, Leg(0.25, other.found)]) == [(7, 1 / 61 + 0.25 / 62), (3, 1 / 62 + 0.25 / 61)]
+    assert fuse([one, other], "rrf") == [(3, 1 / 61 + 1 / 62), (7, 1 / 61 + 1 / 62)]
+    assert fuse([one, Leg(0.25, other.found)], "rrf") == [(7, 1 / 61 + 0.25 / 62), (3, 1 / 62 + 0.25 / 61)]
     one, other = Leg(1, [(1, 1, 4.0), (2, 2, 3.0), (3, 3, 2.0)]), Leg(1, [(3, 1, 0.5)])
-    assert fuse([one, other], "sum") == [(1, 0.5), (3, 0.5), (2, 0.25)]
-    assert fuse([one, Leg(3, other.found)], "sum") == [(3, 0.75), (1, 0.25), (2, 0.125)]
+    assert fuse([one, other]) == [(3, 0.75), (1, 0.5), (2, 0.375)]
+    assert fuse([one, Leg(3, other.found)]) == [(3, 0.875), (1, 0.25), (2, 0.1875)]
+    assert fuse([one, Leg(1, [])]) == [(1, 1.0), (2, 0.75), (3, 0.5)]
     assert fuse([Leg(1, []), Leg(1, [])]) == []
+    # A row that a cut leg did not find may have the least of its scores, and no more; below 0 is no worse than 0.
+    cut = passage_leg(1, [(5, 0.8), (6, 0.4)], 2)
+    assert fuse([Leg(1, [(4, 1, 1.0)]), cut]) == [(4, 0.75), (5, 0.5), (6, 0.25)]
+    assert passage_leg(1, [(5, 0.8)], 2).least == 0 and passage_leg(1, [], 2).least == 0
+    assert fuse([passage_leg(1, [(5, 0.5), (6, -0.5)], 2)]) == [(5, 1.0), (6, 0.0)]
+    assert fuse([passage_leg(1, [(5, -0.1), (6, -0.5)], 2)]) == [(5, 0.0), (6, 0.0)]
     scores = np.array([1, 3, 2, 3, 2, 0, 2], dtype=np.float32)
     assert top_rows(scores, 4) == [(1, 3.0), (3, 3.0), (2, 2.0), (4, 2.0)]
     assert [row for row, _ in top_rows(scores, 10)] == [1, 3, 2, 4, 6, 0]
