@@ -136,7 +136,7 @@ VARIANTS = [
     Variant("vectors alone", legs="dense"),
     *(
         Variant(
-            f"words {1 - share:g}, vectors {share:g}, documents {words:g} and {vectors:g}",
+            f"legs {1 - share:g}, {share:g}, {words:g}, {vectors:g}",
             weights=Weights(1 - share, share, words, vectors),
         )
         for share in (0.3, 0.4, 0.5, 0.6)

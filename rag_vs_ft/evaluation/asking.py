@@ -185,7 +185,8 @@ def ask(
                     failures[arm.name] = Failure.of(error)
                     break
                 if step is None:
-                    rows[arm.name] = found
+                    # In the order of the questions: what was computed before comes first, and a resumed run's file would differ.
+                    rows[arm.name] = {question.id: found[question.id] for question in questions}
                     break
                 # Outside of what an arm may fail by: what cannot be written is lost for every arm.
                 world.store.add(step.rows)
