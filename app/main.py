@@ -19,6 +19,7 @@ page = st.navigation(
         ],
         "Experiment": [
             st.Page("views/evaluate.py", title="Evaluate"),
+            st.Page("views/choose.py", title="Choose"),
             st.Page("views/train.py", title="Training", url_path="training"),
             st.Page("views/work.py", title="Work"),
         ],

@@ -80,6 +80,16 @@ def evaluate(home: Home, progress: Progress, experiment: str, run: str, limit: i
     return [f"The run {result.name} is finished.", *(f"{arm} is not in it: {reason}" for arm, reason in left_out.items())]
 
 
+def choose(home: Home, progress: Progress, corpus: str, hours: float) -> list[str]:
+    """Compare the ways of giving a model these documents within a budget; called again, it goes on."""
+    from rag_vs_ft import choose as chooser
+
+    result = chooser.choose(corpus, home, hours=hours, progress=progress)
+    if result is None:
+        return ["Nothing was done."]
+    return [f"The run {result.run.name} is finished.", *result.run.summary.verdict.splitlines(), *result.more]
+
+
 def train(
     home: Home, progress: Progress, run: str, arm: str, corpus: str, preset: str, overrides: Mapping[str, str] | None = None
 ) -> list[str]:
@@ -118,6 +128,7 @@ WORK: dict[str, Callable[..., list[str]]] = {
     "update": update_index,
     "verify": verify_index,
     "evaluate": evaluate,
+    "choose": choose,
     "train": train,
     "resume": resume,
     "pull": pull,

@@ -20,7 +20,7 @@ LAYERS = (
     ("index", "models"),
     ("ask", "training", "feedback", "mining", "conversations"),
     ("evaluation",),
-    ("demo",),
+    ("demo", "choose"),
     ("work",),
     ("jobs", "serving", "shelf"),
     ("api", "assistant_tools", "doctor", "schedules"),

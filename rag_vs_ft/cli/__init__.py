@@ -16,6 +16,7 @@ from rag_vs_ft import __version__, files
 from rag_vs_ft.cli import app as app_verb
 from rag_vs_ft.cli import (
     ask,
+    choose,
     corpus,
     doctor,
     evaluation,
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for single in (ask, evaluation, training, app_verb, serve, doctor):
+for single in (ask, choose, evaluation, training, app_verb, serve, doctor):
     app.add_typer(single.app)
 for group in (corpus, index, models, questions, runs, results, jobs, feedback):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
