@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rag_vs_ft import files, remote, settings
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.groups import may_read
-from rag_vs_ft.index import documents, lexical
+from rag_vs_ft.index import lexical
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.lazy import loaded_once
