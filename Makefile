@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test app lint slow
+.PHONY: setup run test app lint slow long
 
 setup: $(STAMP)
 	$(BIN)/rag-vs-ft models pull all-minilm-l6-v2 smollm2-135m-instruct gpt2-tokenizer
@@ -29,7 +29,11 @@ test: setup lint
 
 # The tests over 20 seconds, which CI runs too.
 slow: setup
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow and not long"
+
+# The slow tests of the files that tests/conftest.py lists, which CI leaves out.
+long: setup
+	$(BIN)/pytest -m long
 
 app: setup
 	$(BIN)/rag-vs-ft app

@@ -211,7 +211,7 @@ def choose(
     try:
         files.write_text(experiment, _experiment(plan, name))
         if gate is not None:
-            (folder / MANIFEST).unlink(missing_ok=True)  # a gate is a new run each time
+            files.remove(folder / MANIFEST)  # a gate is a new run each time
     except OSError as error:
         raise files.unusable(error) from error
     run = run_experiment(experiment, home=home, run_name=name, resume=True, progress=progress)

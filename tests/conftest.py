@@ -19,6 +19,19 @@ if examples.LONG:
     hypothesis.settings.register_profile("long", max_examples=examples.LONG, deadline=None)
     hypothesis.settings.load_profile("long")
 
+LONG = (
+    *("app/test_browser.py", "app/test_pages_experiments.py", "app/test_schedules.py", "corpus/markdown/test_work.py"),
+    *("evaluation/test_harness.py", "index/test_qdrant.py", "test_benchmarks.py", "test_engines.py", "test_interrupted.py"),
+)
+"""Files whose slow tests take minutes together: `make long` runs them, and CI does not yet."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and item.path.as_posix().endswith(LONG):
+            item.add_marker(pytest.mark.long)
+
+
 WORDS = """
 the a of to in is and for with cluster node pool upgrade surge vault key secret port default limit days network policy storage
 disk file image registry scale zone region backup restore delete create list update identity role access az aks kubectl get

@@ -13,6 +13,8 @@ from rag_vs_ft import engines
 from rag_vs_ft.engines import HERE, Finished, Poisoned, Shard, WorkEngine, in_order, require_all
 from rag_vs_ft.errors import CheckFailed, UserError
 
+pytestmark = pytest.mark.slow  # workers are started anew from the main program, which is not this one under pytest-xdist
+
 TWO = WorkEngine(workers=2, start_seconds=60, shard_seconds=30)
 
 

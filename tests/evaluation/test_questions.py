@@ -402,6 +402,6 @@ def test_only_evaluation_code_opens_test_questions():
     root = Path(questions.__file__).parents[1]
     modules = [*root.rglob("*.py"), *(root.parent / "app").rglob("*.py")]
     naming = {path.relative_to(root.parent).as_posix() for path in modules if "opened_by" in path.read_text(encoding="utf-8")}
-    may = {f"rag_vs_ft/{name}.py" for name in ("evaluation/questions", "evaluation/held_out", "cli/evaluation")}
+    may = {f"rag_vs_ft/{name}.py" for name in ("evaluation/questions", "evaluation/held_out", "cli/evaluation", "choose")}
     may.add("app/views/evaluate.py")  # shows the questions of a run that has been reported
     assert "rag_vs_ft/evaluation/questions.py" in naming and naming <= may
