@@ -38,13 +38,14 @@ from rag_vs_ft.evaluation.verdict import can_be_given
 from rag_vs_ft.index import build, generations
 from rag_vs_ft.language import words
 from rag_vs_ft.mining import mine_cloze
+from rag_vs_ft.models.naming import resolve
 from rag_vs_ft.progress import Progress, silent
 from rag_vs_ft.records import Question, write_jsonl
 from rag_vs_ft.settings import Home, check_name
 from rag_vs_ft.training import runs
 from rag_vs_ft.training import train as training
-from rag_vs_ft.training.presets import checked_arm
-from rag_vs_ft.training.record import duration, read_record
+from rag_vs_ft.training.presets import checked_arm, load_preset
+from rag_vs_ft.training.record import duration
 
 QUESTIONS, PLAN, CHOSEN = "questions.jsonl", "plan.json", "chosen.json"
 TRAIN: Mapping[str, str] = {"scratch": "nano", "lora": settings.LANGUAGE_MODEL}
@@ -79,12 +80,13 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class BudgetPlan:
-    """What is done in `hours`: dev and test questions, models to train, and arms left out with the reason. Seconds are
-    expected, from steps timed on this machine."""
+    """What is done in `hours`: dev and test questions, what to train of the `models` (arm -> preset) that were asked for, and
+    arms left out with the reason. Seconds are expected, from steps timed on this machine."""
 
     corpus: str
     corpus_sha256: str
     reader: str
+    models: Mapping[str, str]
     hours: float
     questions: int
     dev_questions: int
@@ -179,13 +181,17 @@ def choose(
     `train` maps arms of training to presets. `gate` is the results folder of an earlier `choose`: its questions are asked again,
     of the documents as they are now, with the settings and models that it has, and nothing is trained.
 
-    Raises UserError for a corpus that is not there, hours that are not positive, too few questions, or a results folder of other
-    documents, hours or models.
+    Raises UserError for a corpus, preset or model that is not there, hours that are not positive, too few questions, or a results
+    folder of other documents, hours or models.
     """
     began = time.perf_counter()
     if not 0 < hours < 10_000:
         raise UserError(f"--hours {hours:g} is no budget", "give hours, such as 2 or 0.5")
     opened = store.open_corpus(corpus, home)
+    for arm, preset in train.items():  # before the minutes that indexing and mining take
+        load_preset(preset, checked_arm(arm), {})
+    if gate is None:
+        resolve(reader, home)
     name = check_name("run", run_name or (f"choose-{corpus}-gate" if gate else f"choose-{corpus}"))
     folder = home.results / name
     if gate is not None and gate.resolve() == folder.resolve():
@@ -197,7 +203,7 @@ def choose(
         build.build(corpus, corpus, build.Recipe(), home, progress)
     try:
         if gate is None:
-            plan = _planned(folder, opened, corpus, home, hours, reader, train, progress)
+            plan = _planned(folder, _Wanted(name, opened, home, hours, reader, dict(train)), progress)
         else:
             plan = _again(gate, folder, opened)
     except OSError as error:
@@ -231,21 +237,24 @@ def require_no_worse(choice: Choice) -> None:
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
-def _planned(
-    folder: Path,
-    opened: Corpus,
-    corpus: str,
-    home: Home,
-    hours: float,
-    reader: str,
-    train: Mapping[str, str],
-    progress: Progress,
-) -> BudgetPlan:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What was asked for: the run's name, documents, budget, the model that answers, and what to train (arm -> preset)."""
+
+    name: str
+    corpus: Corpus
+    home: Home
+    hours: float
+    reader: str
+    train: Mapping[str, str]
+
+
+def _planned(folder: Path, wanted: _Wanted, progress: Progress) -> BudgetPlan:
     """The plan that the folder holds, or else a new one: timed anew, it would differ, and nothing could go on."""
     if (folder / PLAN).is_file():
         plan = read_plan(folder)
-        asked = {"documents": opened.sha256, "--hours": hours, "--reader": reader}
-        was = {"documents": plan.corpus_sha256, "--hours": plan.hours, "--reader": plan.reader}
+        asked = {"documents": wanted.corpus.sha256, "--hours": wanted.hours, "--reader": wanted.reader, "--train": wanted.train}
+        was = {"documents": plan.corpus_sha256, "--hours": plan.hours, "--reader": plan.reader, "--train": plan.models}
         if changed := [key for key in asked if asked[key] != was[key]]:
             raise UserError(
                 f"{folder.name} was begun with other {', '.join(changed)}",
@@ -253,34 +262,26 @@ def _planned(
             )
         return plan
     progress("questions")
-    documents = list(opened.documents())
+    documents = list(wanted.corpus.documents())
     in_training = set(default_split(documents).train)
-    mined = mine_cloze(opened, seed=settings.SEED, limit=MOST_QUESTIONS, only=in_training, progress=progress)
+    mined = mine_cloze(wanted.corpus, seed=settings.SEED, limit=MOST_QUESTIONS, only=in_training, progress=progress)
     dev = set(split_documents(documents, fraction=DEV_SHARE, seed=settings.SEED + 1).validation)
     questions = [replace(question, split="dev" if question.gold_documents[0] in dev else "test") for question in mined.questions]
     for split in ("dev", "test"):
         if (count := sum(question.split == split for question in questions)) < FEWEST_QUESTIONS // 4:
             raise UserError(
-                f"{corpus} gives {len(questions)} questions, of which {count} for {split}: too few to compare",
+                f"{wanted.corpus.name} gives {len(questions)} questions, of which {count} for {split}: too few to compare",
                 "add documents, or write questions yourself and use `rag-vs-ft eval`",
             )
-    plan = _fit(questions, opened, corpus, home, hours, reader, train, progress)
+    plan = _fit(questions, wanted, progress)
     write_jsonl(folder / QUESTIONS, (question.to_json() for question in questions))
     files.write_json(folder / PLAN, asdict(plan))
     return plan
 
 
-def _fit(
-    questions: list[Question],
-    opened: Corpus,
-    corpus: str,
-    home: Home,
-    hours: float,
-    reader: str,
-    train: Mapping[str, str],
-    progress: Progress,
-) -> BudgetPlan:
-    budget = hours * _HOUR
+def _fit(questions: list[Question], wanted: _Wanted, progress: Progress) -> BudgetPlan:
+    reader, home, corpus = wanted.reader, wanted.home, wanted.corpus
+    budget = wanted.hours * _HOUR
     progress("time a question")
     closed = _seconds_of(reader, home, _CLOSED_TOKENS)
     by_k = {k: _seconds_of(reader, home, _CLOSED_TOKENS + k * _PASSAGE_TOKENS) for k in KS}
@@ -288,16 +289,16 @@ def _fit(
     dev = min(DEV_QUESTIONS, len(questions) - test)
     # Both retrievers, each k, on dev; then alone, retrieval, the right passage and two arms for each trained model, on test.
     on_dev = 2 * sum(by_k.values())
-    on_test = closed + 2 * by_k[KS[-1]] + len(train) * (closed + by_k[KS[-1]])
+    on_test = closed + 2 * by_k[KS[-1]] + len(wanted.train) * (closed + by_k[KS[-1]])
     share = min(1.0, ASKING_SHARE * budget / (dev * on_dev + test * on_test))
     dev, test = max(FEWEST_QUESTIONS // 4, int(dev * share)), max(FEWEST_QUESTIONS // 4, int(test * share))
     asking = dev * on_dev + test * on_test
-    each = max(0.0, budget - asking) / max(1, len(train))
+    each = max(0.0, budget - asking) / max(1, len(wanted.train))
     chosen: list[Training] = []
     left_out: dict[str, str] = {}
-    for arm, preset in train.items():
+    for arm, preset in wanted.train.items():
         progress(f"time a step of {arm}")
-        plan = training.plan(training.Request(checked_arm(arm), preset, corpus), home)
+        plan = training.plan(training.Request(checked_arm(arm), preset, corpus.name), home)
         step = (plan.seconds or 0.0) / max(1, plan.steps)
         steps = min(plan.steps, int(each / step) if step else plan.steps)
         if steps < min(FEWEST_STEPS, plan.steps):
@@ -305,8 +306,20 @@ def _fit(
                 f"{steps} steps fit, {FEWEST_STEPS} are the least; all {plan.steps:,} take {duration(plan.seconds or 0)}"
             )
             continue
-        chosen.append(Training(arm, preset, f"choose-{corpus}-{arm}-{hours:g}h", steps, plan.steps, steps * step))
-    return BudgetPlan(corpus, opened.sha256, reader, hours, len(questions), dev, test, asking, tuple(chosen), left_out)
+        chosen.append(Training(arm, preset, f"{wanted.name}-{arm}", steps, plan.steps, steps * step))
+    return BudgetPlan(
+        corpus=corpus.name,
+        corpus_sha256=corpus.sha256,
+        reader=reader,
+        models=wanted.train,
+        hours=wanted.hours,
+        questions=len(questions),
+        dev_questions=dev,
+        test_questions=test,
+        asking_seconds=asking,
+        training=tuple(chosen),
+        left_out=left_out,
+    )
 
 
 def _seconds_of(reader: str, home: Home, tokens: int) -> float:
@@ -372,15 +385,13 @@ def _still_answered(question: Question, texts: Mapping[str, str]) -> bool:
 
 
 def _train(one: Training, corpus: str, home: Home, progress: Progress) -> None:
-    folder = runs.run_folder(home, one.run)
-    if runs.has_checkpoint(folder):
-        if read_record(folder).state != "finished":
-            training.resume(one.run, home, progress=progress)
-        return
+    """Train it, or go on with it; a finished run of its name is taken if it was trained just so, and refused otherwise."""
     overrides = {"steps": str(one.steps), "eval_every": str(max(1, one.steps // 5)), "warmup_steps": str(one.steps // 10)}
-    training.train(
-        training.Request(checked_arm(one.arm), one.preset, corpus, overrides=overrides), one.run, home, progress=progress
-    )
+    request = training.Request(checked_arm(one.arm), one.preset, corpus, overrides=overrides)
+    if runs.has_checkpoint(runs.run_folder(home, one.run)):
+        training.resume(one.run, home, request, progress=progress)
+    else:
+        training.train(request, one.run, home, progress=progress)
 
 
 def _experiment(plan: BudgetPlan, name: str) -> str:

@@ -56,7 +56,9 @@ def world(tmp_path_factory, tiny_embedder):
 
 def run(world, **options):
     root, home = world
-    return chooser.choose("docs", home, reader=str(root / "reader"), train={"scratch": str(root / "tiny.toml")}, **options)
+    return chooser.choose(
+        "docs", home, **{"reader": str(root / "reader"), "train": {"scratch": str(root / "tiny.toml")}} | options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,8 @@ def test_called_again_it_computes_nothing_anew(world, chosen):
     assert again.plan == chosen.plan and (chosen.run.folder / "predictions.jsonl").read_bytes() == before
     with pytest.raises(UserError, match="other --hours"):
         run(world, hours=0.25)
+    with pytest.raises(UserError, match="other --train"):
+        run(world, hours=0.5, train={})
 
 
 def test_arms_without_time_are_named(world, monkeypatch):
@@ -132,7 +136,14 @@ def test_the_gate_asks_only_what_the_documents_still_answer(world, chosen):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"hours": 0.0}, "no budget"), ({"hours": float("nan")}, "no budget"), ({"gate": True}, "holds no plan.json")],
+    [
+        ({"hours": 0.0}, "no budget"),
+        ({"hours": float("nan")}, "no budget"),
+        ({"gate": True}, "holds no plan.json"),
+        ({"train": {"lora": "nope"}}, "no preset 'nope'"),
+        ({"train": {"nope": "nano"}}, "nope"),
+        ({"reader": "nope"}, "nope"),
+    ],
 )
 def test_wrong_input_is_named(world, tmp_path, options, said):
     if "gate" in options:

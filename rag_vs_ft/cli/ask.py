@@ -83,9 +83,9 @@ def search(
             if hit.rerank_score is not None:
                 print(f"    reranked from {hit.found_rank}, score {hit.rerank_score:.4f}")
             print(f"    bm25: {_leg(hit.bm25_rank, hit.bm25_score)}; dense: {_leg(hit.dense_rank, hit.dense_score)}")
-            if hit.document_dense_rank is not None:
-                words = "none" if hit.document_bm25_rank is None else hit.document_bm25_rank
-                print(f"    its document: rank {words} by words, {hit.document_dense_rank} by vectors")
+            ranks = {"words": hit.document_bm25_rank, "vectors": hit.document_dense_rank}
+            if shown := ", ".join(f"rank {rank} by {leg}" for leg, rank in ranks.items() if rank is not None):
+                print(f"    its document: {shown}")
             print(f"    matched: {', '.join(reason['matched_terms']) or 'no term'}; {reason['score']}")
         print("\n".join(f"    {line}" for line in hit.chunk.text.splitlines()) + "\n")
     if not found.hits:

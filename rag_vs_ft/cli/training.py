@@ -50,7 +50,7 @@ def train(
         if not found:
             raise UserError(f"--set {change!r} is not key=value", "for example --set steps=200")
         overrides[key] = value
-    request = training.Request(checked_arm(arm), preset, corpus, data, overrides)
+    request = training.Request(None if arm is None else checked_arm(arm), preset, corpus, data, overrides)
     bar = StageBar()
     if resume:
         result = training.resume(run, settings.home(home), request, track=track, progress=bar)

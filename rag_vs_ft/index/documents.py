@@ -1,4 +1,4 @@
-"""Whole documents as two more legs of the hybrid search: by BM25, and by the mean of their passages' vectors.
+"""Whole documents as legs of the hybrid search: by the mean of their passages' vectors, and for `rrf` by BM25 as well.
 
 A passage rarely holds all the words of a question: its document does. Each passage that the other legs found gets the rank of its
 document as well. Documents are in order of id.

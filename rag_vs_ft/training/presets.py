@@ -80,10 +80,8 @@ def list_presets() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def checked_arm(name: str | None) -> TrainingArm | None:
-    """`name` if it is an arm, or None for None; raises UserError for anything else."""
-    if name is None:
-        return None
+def checked_arm(name: str) -> TrainingArm:
+    """`name` if it is an arm; raises UserError for anything else."""
     for arm in TRAINING_ARMS:
         if name == arm:
             return arm
