@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import re
-import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from processor_time import in_a_child, seconds
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -137,31 +137,11 @@ def subjects() -> dict[str, Callable[[str], Any]]:
     return found
 
 
-class TooLong(Exception):
-    pass
-
-
-def seconds(subject: Callable[[str], Any], text: str) -> float:
-    def stop(*_: object) -> None:
-        raise TooLong
-
-    signal.signal(signal.SIGPROF, stop)
-    began = time.process_time()
-    signal.setitimer(signal.ITIMER_PROF, LIMIT)
-    try:
-        subject(text)
-    except TooLong:
-        return float("inf")
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-    return time.process_time() - began
-
-
 def growth(subject: Callable[[str], Any], piece: str, up_to: int) -> list[float]:
     """Seconds at each size, until one is over the limit."""
     times: list[float] = []
     for size in (size for size in SIZES if size <= up_to):
-        times.append(seconds(subject, piece * (size // len(piece))))
+        times.append(seconds(partial(subject, piece * (size // len(piece))), LIMIT))
         if times[-1] == float("inf"):
             break
     return times
@@ -187,20 +167,7 @@ def main() -> None:
         slowest = (0.0, "")
         bad = []
         for what, piece in PIECES.items():
-            ours, theirs = os.pipe()
-            child = os.fork()
-            if child == 0:
-                try:
-                    said: Any = growth(subject, piece, given.up_to)
-                except BaseException as error:
-                    said = repr(error)[:300]
-                os.write(theirs, json.dumps(said).encode())
-                os._exit(0)
-            os.close(theirs)
-            with os.fdopen(ours, "rb") as pipe:
-                answered = pipe.read()
-            os.waitpid(child, 0)
-            times = json.loads(answered) if answered else "the process died"
+            times = in_a_child(partial(growth, subject, piece, given.up_to))
             if isinstance(times, str) or is_steep(times):
                 bad.append({what: times if isinstance(times, str) else [round(one, 3) for one in times]})
             else:

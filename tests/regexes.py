@@ -16,18 +16,18 @@ import argparse
 import ast
 import importlib
 import json
-import os
 import re
-import signal
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from re import _constants as sre
 from re import _parser as parser
 from typing import Any
+
+from processor_time import in_a_child, seconds
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("search", "match", "fullmatch", "finditer", "findall", "sub", "subn", "split")
@@ -275,32 +275,15 @@ def slow_strings(pattern: str, flags: int) -> list[tuple[str, str, str]]:
 # --- trying -----------------------------------------------------------------------------------------------------------
 
 
-class TooLong(Exception):
-    pass
-
-
-def seconds(pattern: re.Pattern[str], method: str, text: str) -> float:
-    """Processor time, or infinity when it is over the limit."""
-
-    def stop(*_: object) -> None:
-        raise TooLong
-
-    signal.signal(signal.SIGPROF, stop)
-    began = time.process_time()
-    signal.setitimer(signal.ITIMER_PROF, LIMIT)
-    try:
-        if method == "sub":
-            pattern.sub("", text)
-        elif method == "finditer":
-            for _ in pattern.finditer(text):
-                pass
-        else:
-            getattr(pattern, method)(text)
-    except TooLong:
-        return float("inf")
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-    return time.process_time() - began
+def apply(pattern: re.Pattern[str], method: str, text: str) -> None:
+    """Use a pattern as the package does."""
+    if method == "sub":
+        pattern.sub("", text)
+    elif method == "finditer":
+        for _ in pattern.finditer(text):
+            pass
+    else:
+        getattr(pattern, method)(text)
 
 
 def growth(found: Found, up_to: int) -> dict[str, Any]:
@@ -318,7 +301,7 @@ def growth(found: Found, up_to: int) -> dict[str, Any]:
         for candidate in candidates:
             method, start, pump, end = candidate
             text = start + pump * max(1, (size - len(start) - len(end)) // len(pump)) + end
-            took = times[candidate] = seconds(pattern, method, text)
+            took = times[candidate] = seconds(partial(apply, pattern, method, text), LIMIT)
             if size == SIZES[0] and took > FIRST:
                 return {"tried": tried, "size": size, "seconds": took, "before": 0.0, "string": candidate}
             if took > NOTICED and before[candidate] and took > STEEPEST * max(before[candidate], NOTICED / STEEPEST):
@@ -331,24 +314,6 @@ def growth(found: Found, up_to: int) -> dict[str, Any]:
     return {"tried": tried, "size": reached, "seconds": slowest}
 
 
-def in_a_child(found: Found, up_to: int) -> dict[str, Any]:
-    ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(ours)
-        try:
-            said = growth(found, up_to)
-        except BaseException as error:
-            said = {"error": repr(error)}
-        os.write(theirs, json.dumps(said).encode())
-        os._exit(0)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return dict(json.loads(said)) if said else {"error": "the process died"}
-
-
 def main() -> None:
     given = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     given.add_argument("--up-to", type=int, default=SIZES[-1], help="The longest text, in characters.")
@@ -359,7 +324,8 @@ def main() -> None:
     found = [entry for entry in found if any(chosen.only in place for place in entry.places)]
     linear, tried, steep, slowest = 0, 0, [], 0.0
     for entry in found:
-        said = in_a_child(entry, chosen.up_to)
+        answer = in_a_child(partial(growth, entry, chosen.up_to))
+        said = {"error": answer} if isinstance(answer, str) else answer
         tried += said.get("tried", 0)
         if "string" in said or "error" in said:
             steep.append(entry)
