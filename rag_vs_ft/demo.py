@@ -32,8 +32,8 @@ from rag_vs_ft.training.train import Request, resume, train
 NAME = "sample"
 QUESTIONS = (
     "How many days does a vault keep deleted items by default?",
-    "How many nodes can a node pool of an AKS cluster have?",
-    "Which command creates a lock on a resource group?",
+    "What is the largest number of nodes in a node pool?",
+    "How do I list the locks of a resource group?",
 )
 RUN, PRESET = "demo-nano", "nano"
 TRAINING: Mapping[str, str] = {"steps": "150", "eval_every": "25"}
