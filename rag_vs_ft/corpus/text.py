@@ -94,7 +94,8 @@ def headings_of(text: str) -> tuple[Heading, ...]:
 
 # What at the start of a line would make a block of something that is text.
 _BLOCK_START = re.compile(
-    r"#{1,6}(?:\s|$)|[-+*](?:\s|$)|>|`{3,}[^`]*$|~{3}|=+\s*$|(?=[|:\s]*-)[|:\s-]*$|<[A-Za-z/!?]|\||\[[^\]]*\]:\s*+\S*+(?:\s+[\"'(].*)?$"
+    r"#{1,6}(?:\s|$)|[-+*](?:\s|$)|([*_])[ \t]*(?:\1[ \t]*){2,}$|>|"
+    r"`{3,}[^`]*$|~{3}|=+\s*$|(?=[|:\s]*-)[|:\s-]*$|<[A-Za-z/!?]|\||\[[^\]]*\]:\s*+\S*+(?:\s+[\"'(].*)?$"
 )
 _NUMBER_START = re.compile(r"(\d{1,9})([.)])(?=\s|$)")
 

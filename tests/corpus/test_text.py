@@ -3,7 +3,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rag_vs_ft.corpus.text import NotText, decode, escape_block_start, headings_of, normalise, one_line
@@ -68,7 +68,11 @@ def test_headings_are_those_of_commonmark() -> None:
     )
 
 
-@given(st.text(alphabet=st.sampled_from("#>-+*=~`|<[]:1.) ab\\\"'("), min_size=1, max_size=12))
+@given(st.text(alphabet=st.sampled_from("#>-+*_=~`|<[]:1.) ab\\\"'("), min_size=1, max_size=12))
+@example("***")
+@example("** *")
+@example("___")
+@example("_ _ _ _")
 def test_an_escaped_line_is_a_paragraph(line: str) -> None:
     """What the writer puts at the start of a line never becomes a heading, list, fence or the like."""
     from markdown_it import MarkdownIt
