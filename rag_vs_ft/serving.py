@@ -65,6 +65,7 @@ _HISTORY = b"""<script>
   const push = history.pushState.bind(history), replace = history.replaceState.bind(history);
   const keys = ["c", "answer", "document", "chunk"];
   const place = url => JSON.stringify([url.pathname, ...keys.map(key => url.searchParams.get(key))]);
+  const within = (some, all) => [...some.searchParams].every(([key, value]) => all.searchParams.get(key) === value);
   let cleared = null;
   const change = pushes => (state, unused, address) => {
     const from = new URL(location.href), to = new URL(address ?? from, from), before = history.state;
@@ -76,8 +77,9 @@ _HISTORY = b"""<script>
     }
     const pushed = pushes && place(to) !== place(from);
     (pushed ? push : replace)(state, unused, address);
-    cleared = to.pathname === from.pathname && from.search && !to.search
-      ? {from: from.href, to: to.href, state: before, pushed, time: Date.now()} : null;
+    if (to.pathname !== from.pathname) cleared = null;
+    else if (cleared && cleared.to === from.href && within(to, new URL(cleared.from))) cleared.to = to.href;
+    else cleared = from.search && !to.search ? {from: from.href, to: to.href, state: before, pushed, time: Date.now()} : null;
   };
   history.pushState = change(true);
   history.replaceState = change(false);

@@ -19,10 +19,7 @@ if examples.LONG:
     hypothesis.settings.register_profile("long", max_examples=examples.LONG, deadline=None)
     hypothesis.settings.load_profile("long")
 
-LONG = (
-    *("app/test_browser.py", "app/test_pages_experiments.py", "app/test_schedules.py", "corpus/markdown/test_work.py"),
-    *("evaluation/test_harness.py", "index/test_qdrant.py", "test_benchmarks.py", "test_engines.py", "test_interrupted.py"),
-)
+LONG = ("test_benchmarks.py",)
 """Files whose slow tests take minutes together: `make long` runs them, and CI does not yet."""
 
 

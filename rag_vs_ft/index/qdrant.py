@@ -376,7 +376,7 @@ class QdrantIndex(Index):
         k: int = settings.K,
         *,
         retriever: str = settings.RETRIEVER,
-        fusion: str = "rrf",
+        fusion: str = settings.FUSION,
         filters: Filters | None = None,
         rerank: Reranker | None = None,
         rerank_depth: int = settings.RERANK_DEPTH,
