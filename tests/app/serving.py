@@ -31,7 +31,7 @@ def serving(home, cache: Path, *words: str, port: int = 0, **environment: str) -
         yield port
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(120)
 
 
 def status(port: int, path: str, headers: Mapping[str, str] = {}) -> tuple[int, bytes, Mapping[str, str]]:
