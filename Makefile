@@ -29,7 +29,7 @@ test: setup lint
 
 # The tests over 20 seconds, which CI runs too.
 slow: setup
-	$(BIN)/pytest -m "slow and not long"
+	$(BIN)/pytest -m "slow and not long" -rs
 
 # The slow tests of the files that tests/conftest.py lists, which CI leaves out.
 long: setup

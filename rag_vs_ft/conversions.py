@@ -15,6 +15,8 @@ from rag_vs_ft.errors import CheckFailed
 
 KINDS = ("onnx", "openvino")
 MANIFEST = "manifest.json"
+NAMED = "[0-9a-f]*"
+"""A conversion's folder begins with a hash; anything else is scratch, of this version or an earlier one."""
 
 
 def conversion(kind: str, key: str, make: Callable[[Path, Path], None]) -> Path:
@@ -56,7 +58,7 @@ def fault(folder: Path) -> str | None:
 def verify() -> Iterator[tuple[Path, list[str]]]:
     """Each conversion in the cache with its faults."""
     for kind in KINDS:
-        for folder in sorted((settings.cache_folder() / kind).glob("[!.]*")):
+        for folder in sorted((settings.cache_folder() / kind).glob(NAMED)):
             if folder.is_dir():
                 problem = fault(folder)
                 yield folder, [f"{folder}: {problem}"] if problem else []

@@ -11,10 +11,13 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import socket
+import sys
+import threading
 import time
+import types
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -324,6 +327,22 @@ def _serve(connection: Any, work: Work, threads: int) -> None:
         connection.send(("died", _reason(error)))
 
 
+_STARTING = threading.Lock()
+
+
+@contextmanager
+def _no_main_script() -> Iterator[None]:
+    """Processes started inside do not run the caller's script again: a page of the app runs only there, and a short script may
+    lack the guard against it. What a worker needs is imported by name."""
+    with _STARTING:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+
+
 class _ProcessCrew:
     """Processes of this machine, each with a connection."""
 
@@ -337,7 +356,8 @@ class _ProcessCrew:
     def hire(self, worker: int) -> None:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._work, self._threads), daemon=True)
-        process.start()
+        with _no_main_script():
+            process.start()
         theirs.close()
         self._processes[worker] = process, ours
 

@@ -253,6 +253,16 @@ def test_one_damaged_thing_does_not_hide_the_others(state: Path, capsys: pytest.
             shutil.rmtree(home.root / place / "bad")
 
 
+def test_the_scratch_of_an_earlier_version_is_not_called_damage(state: Path) -> None:
+    scratch = state / "cache" / "onnx" / "tmpd09tot7n"
+    scratch.mkdir()
+    try:
+        found = [finding for finding in doctor.examine(settings.home(state / "home")) if finding.kind == "conversion"]
+        assert found and not any(finding.faults for finding in found)
+    finally:
+        scratch.rmdir()
+
+
 def test_an_update_builds_again_what_is_damaged_in_place(state: Path, tmp_path: Path) -> None:
     shutil.copytree(state / "home", tmp_path / "home")
     home = settings.home(tmp_path / "home")
@@ -280,9 +290,10 @@ def test_a_rollback_leads_never_forward_again(state: Path, tmp_path: Path, caplo
 
 
 @pytest.mark.slow
-def test_damage_of_every_file_of_a_run_is_named(tmp_path: Path) -> None:
+def test_damage_of_every_file_of_a_run_is_named(tmp_path: Path, monkeypatch) -> None:
     import faults
 
+    monkeypatch.setenv("RAG_VS_FT_CACHE", str(tmp_path / "cache"))  # which faults sets, for good
     faults.prepare_train(tmp_path)
     faults.train(tmp_path)
     folder = tmp_path / "home" / "runs" / "run"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from engine_work import Squares, mark
@@ -12,8 +14,6 @@ from engine_work import Squares, mark
 from rag_vs_ft import engines
 from rag_vs_ft.engines import HERE, Finished, Poisoned, Shard, WorkEngine, in_order, require_all
 from rag_vs_ft.errors import CheckFailed, UserError
-
-pytestmark = pytest.mark.slow  # workers are started anew from the main program, which is not this one under pytest-xdist
 
 TWO = WorkEngine(workers=2, start_seconds=60, shard_seconds=30)
 
@@ -65,6 +65,17 @@ def test_workers_that_do_not_start_are_an_error(tmp_path):
     with pytest.raises(UserError, match="no worker was ready within"):
         list(WorkEngine(workers=2, start_seconds=0.01).run(Squares(str(tmp_path)), shards(4)))
     assert time.monotonic() - started < 60
+
+
+def test_workers_do_not_run_the_script_again_that_started_them(tmp_path, monkeypatch):
+    """A page of the app, say, which cannot run outside the app."""
+    page = tmp_path / "page.py"
+    page.write_text("import no_such_module\n", encoding="utf-8")
+    script = ModuleType("__main__")
+    script.__file__ = str(page)
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    assert results(TWO.run(Squares(str(tmp_path)), shards(4))) == {number: number**2 for number in range(4)}
+    assert sys.modules["__main__"] is script
 
 
 def test_shards_are_taken_when_a_worker_is_free(tmp_path):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from rag_vs_ft import settings
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/guide.md")
 
@@ -65,7 +67,9 @@ def test_every_command_of_the_pages_runs(tmp_path) -> None:
     sample = ROOT / "rag_vs_ft/sample/questions.jsonl"
     (tmp_path / "eval/questions/sample.jsonl").write_bytes(sample.read_bytes())
     (tmp_path / "eval/experiments").symlink_to(ROOT / "eval/experiments")
-    environment = {**os.environ, "RAG_VS_FT_HOME": str(tmp_path)}
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/models").symlink_to(settings.cache_folder() / "models")
+    environment = {**os.environ, "RAG_VS_FT_HOME": str(tmp_path), "RAG_VS_FT_CACHE": str(tmp_path / "cache")}
     environment.pop("RAG_VS_FT_THREADS", None)
     for page in PAGES:
         for line in commands(page):
@@ -85,7 +89,7 @@ def test_every_command_of_the_pages_runs(tmp_path) -> None:
 
 
 # Qdrant and Ray (127.0.0.1:6333 and :6379) have tests of their own.
-RUN_ELSEWHERE = ("app", "serve", "mcp", "train", "sample", "eval", "report")
+RUN_ELSEWHERE = ("app", "serve", "mcp", "train", "sample", "eval", "report", "choose")
 """Verbs that run for minutes or until they are stopped; their own tests run them, and what asks the run they make."""
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rag_vs_ft import files, settings
-from rag_vs_ft.conversions import conversion
+from rag_vs_ft.conversions import NAMED, conversion
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.models.folders import first_line
 from rag_vs_ft.models.language_model import Engine, LanguageModel
@@ -229,7 +229,7 @@ def _converted(lm: LanguageModel, progress: Progress = silent) -> Path:
         raise Unsupported(f"it cannot be kept in {folders}: {error.strerror or error}") from error
     with suppress(OSError):  # a cache that can only be read is used as it is
         target.touch()
-        kept = sorted(folders.glob("[0-9a-f]*"), key=lambda folder: folder.stat().st_mtime)
+        kept = sorted(folders.glob(NAMED), key=lambda folder: folder.stat().st_mtime)
         for folder in kept[:-KEPT_CONVERSIONS]:
             files.discard(folder)
     return target

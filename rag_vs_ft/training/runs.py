@@ -176,9 +176,10 @@ def verify(folder: Path) -> list[str]:
     except CheckFailed as error:
         return [error.message]
     faults = []
-    lines = _lines(folder / METRICS)
-    if len(rows := read_metrics(folder)) < len(lines):
-        faults.append(f"{folder / METRICS}:{len(rows) + 1}: it is not what was written, and nothing from there on is read")
+    rows, samples = read_metrics(folder), read_metrics(folder, SAMPLES)
+    for file, read in ((METRICS, rows), (SAMPLES, samples)):
+        if len(read) < len(_lines(folder / file)):
+            faults.append(f"{folder / file}:{len(read) + 1}: it is not what was written, and nothing from there on is read")
     for place, manifest in ((folder / "tokens", "header.json"), (folder / "tokenizer", MANIFEST)):
         if place.is_dir():
             try:
@@ -195,6 +196,9 @@ def verify(folder: Path) -> list[str]:
         faults += [f"{folder / name}: it leads to no checkpoint" for name in ("best", "last") if not (folder / name).is_dir()]
     if record.result and (rows[-1]["step"] if rows else 0) < record.result.steps:
         faults.append(f"{folder / METRICS}: it ends before step {record.result.steps}")
+    evaluated = max((row["step"] for row in rows if "validation_loss" in row), default=0)
+    if record.result and (folder / SAMPLES).is_file() and (samples[-1]["step"] if samples else 0) < evaluated:
+        faults.append(f"{folder / SAMPLES}: it ends before step {evaluated}")
     return faults
 
 
