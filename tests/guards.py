@@ -287,9 +287,23 @@ GUARDS = (
         "index/test_build_and_search.py::test_another_analyzer_is_refused",
     ),
     Guard(
-        "index of another format, hostile manifest",
+        "index of another format",
         "rag_vs_ft/index/manifest.py",
-        "if not manifest.files or not inside or manifest.generation != path.parent.name:",
+        'if record.get("format") != FORMAT:',
+        "if False:",
+        "index/test_generations.py::test_a_manifest_of_another_shape_is_named_and_the_generation_before_answers",
+    ),
+    Guard(
+        "hostile manifest: files elsewhere",
+        "rag_vs_ft/index/manifest.py",
+        "if not manifest.files or not inside:",
+        "if False:",
+        "index/test_generations.py::test_a_manifest_of_another_shape_is_named_and_the_generation_before_answers",
+    ),
+    Guard(
+        "hostile manifest: of another generation",
+        "rag_vs_ft/index/manifest.py",
+        "if manifest.generation != path.parent.name:",
         "if False:",
         "index/test_generations.py::test_a_manifest_of_another_shape_is_named_and_the_generation_before_answers",
     ),
@@ -309,6 +323,13 @@ GUARDS = (
     ),
     Guard(
         "hostile model: a template without an end",
+        "rag_vs_ft/models/chat_child.py",
+        "resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))",
+        "pass",
+        "models/test_hostile.py::test_a_chat_template_that_harms",
+    ),
+    Guard(
+        "hostile model: a template that takes all memory",
         "rag_vs_ft/models/chat_child.py",
         "resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))",
         "pass",
@@ -530,8 +551,10 @@ def try_guard(copy: Path, guard: Guard) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="Rows that hold this.")
-    only = parser.parse_args().only
-    chosen = [guard for guard in GUARDS if only in guard.row]
+    parser.add_argument("--part", default="1/1", help="One part of the rows, such as 2/6: every sixth, from the second on.")
+    given = parser.parse_args()
+    part, parts = map(int, given.part.split("/"))
+    chosen = [guard for guard in GUARDS if given.only in guard.row][part - 1 :: parts]
     missed = 0
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch)

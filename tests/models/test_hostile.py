@@ -162,6 +162,7 @@ def templated(llama: LanguageModel):
         ("{{ 1 / 0 }}", "ZeroDivisionError"),
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "too much time or memory"),
         ("{{ 'a' * 10 ** 11 }}", "memory"),
+        ("{{ 'a' * 2500000000 }}", "it needs too much memory"),  # which a machine of today has
         ("{% set ns = namespace(s='aa') %}{% for i in range(40) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}", "memory"),
         ("{{ 'a' * 2000000 }}{{ messages[0].content }}", "a prompt of 2,000,009 characters"),
         ("nothing of it", "does not show the user's message once"),
