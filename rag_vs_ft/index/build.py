@@ -15,6 +15,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -400,27 +401,49 @@ def _known_vectors(old: Generation | None, table: ChunkTable | None, embedder: E
     return _Known(table.arrow.column("key"), dense.Dense(old.folder, embedder.threads).vectors)
 
 
-class VectorStore:
-    """Vectors of a build that is under way, by text key: two files that grow, and that the next build finds if this one dies.
+_CHECKSUM = 8
 
-    A key is written once its vector is on the disk: every whole key then has a whole vector, and what is beyond is cut off.
+
+def _checksum(key: bytes, vector: bytes) -> bytes:
+    return bytes.fromhex(files.sha256(key + vector))[:_CHECKSUM]
+
+
+class VectorStore:
+    """Vectors of a build that is under way, by text key: files that grow, and that the next build finds if this one dies.
+
+    A key is written once its vector and the checksum of both are on the disk: every whole key then has a whole vector. What is
+    beyond, and what follows a row that has changed since it was written, is cut off and embedded again.
     """
 
     def __init__(self, folder: Path, dimension: int) -> None:
-        self._paths = {folder / "vectors": 2 * dimension, folder / "keys": 32}
+        self._paths = {folder / "vectors": 2 * dimension, folder / "checksums": _CHECKSUM, folder / "keys": 32}
         self._dimension = dimension
         for path in self._paths:
             files.append_bytes(path, b"")  # makes it when it is absent
-        self._rows = min(path.stat().st_size // width for path, width in self._paths.items())
+        self._rows = self._whole_rows(min(path.stat().st_size // width for path, width in self._paths.items()))
         for path, width in self._paths.items():
             files.cut(path, self._rows * width)
+
+    def _whole_rows(self, rows: int) -> int:
+        """How many of the first `rows` rows are as they were written."""
+        with ExitStack() as opened:
+            columns = [(opened.enter_context(path.open("rb")), width) for path, width in self._paths.items()]
+            for row in range(rows):
+                vector, checksum, key = (file.read(width) for file, width in columns)
+                if _checksum(key, vector) != checksum:
+                    told = "%s has changed since it was written: row %d and all after it are embedded again"
+                    logging.getLogger("rag_vs_ft").warning(told, columns[0][0].name, row)
+                    return row
+        return rows
 
     def append(self, keys: list[bytes], vectors: NDArray[np.floating[Any]]) -> None:
         """Keep these vectors, in half precision."""
         import numpy as np
 
-        for path, data in zip(self._paths, (vectors.astype(np.float16).tobytes(), b"".join(keys)), strict=True):
-            files.append_bytes(path, data)
+        rows = [row.tobytes() for row in vectors.astype(np.float16)]
+        checksums = map(_checksum, keys, rows)
+        for path, data in zip(self._paths, (rows, checksums, keys), strict=True):
+            files.append_bytes(path, b"".join(data))
         self._rows += len(keys)
 
     def known(self) -> _Known:
@@ -430,7 +453,7 @@ class VectorStore:
 
         if not self._rows:
             return _Known(pa.array([], pa.binary()), np.zeros((0, self._dimension), dtype=np.float16))
-        vectors, keys = self._paths
+        vectors, _, keys = self._paths
         numbers = np.memmap(vectors, dtype=np.float16, mode="r", shape=(self._rows, self._dimension))
         buffers = [None, pa.py_buffer(keys.read_bytes())]
         return _Known(pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), self._rows, buffers).cast(pa.binary()), numbers)

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -199,8 +200,23 @@ def test_a_full_disk_is_said_and_leaves_the_old_generation(home, folder, recipe,
     assert build.update("docs", home).generation.name == "gen-000002"
 
 
-def test_a_store_cut_off_in_the_middle_of_a_vector_keeps_the_whole_ones(home, folder, recipe, monkeypatch) -> None:
+def shorten(vectors: Path, keys: Path) -> None:
     """A process that dies while it writes leaves part of a row; keys come last, so what they name is whole."""
+    keys.write_bytes(keys.read_bytes()[:-5])
+    vectors.write_bytes(vectors.read_bytes() + b"abc")
+
+
+def flip(vectors: Path, keys: Path) -> None:
+    """A disk that fails changes a number in the third vector of four."""
+    whole = vectors.read_bytes()
+    at = 2 * 32 * 2 + 7
+    vectors.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+
+
+@pytest.mark.parametrize(("harm", "again"), [(shorten, 1), (flip, 2)])
+def test_what_is_damaged_in_the_store_of_a_killed_build_is_embedded_again(
+    home, folder, recipe, monkeypatch, caplog, harm, again
+) -> None:
     store.add("docs", str(folder), home=home)
 
     def dies(*args: object, **kwargs: object) -> None:
@@ -213,15 +229,14 @@ def test_a_store_cut_off_in_the_middle_of_a_vector_keeps_the_whole_ones(home, fo
     (vectors,) = (home.indexes / "docs" / "work").rglob("vectors")
     (keys,) = (home.indexes / "docs" / "work").rglob("keys")
     assert (vectors.stat().st_size, keys.stat().st_size) == (4 * 2 * 32, 4 * 32)
-    keys.write_bytes(keys.read_bytes()[:-5])
-    vectors.write_bytes(vectors.read_bytes() + b"abc")
+    harm(vectors, keys)
     embedded: list[str] = []
     encode = build.Embedder.encode
     monkeypatch.setattr(
         build.Embedder, "encode", lambda self, texts, tell=None: embedded.extend(texts) or encode(self, texts, tell)
     )
     build.build("docs", "docs", recipe, home)
-    assert len(embedded) == 1
+    assert len(embedded) == again and ("row 2 and all after it" in caplog.text) == (harm is flip)
     build.build("fresh", "docs", recipe, home)
     first, second = (Index.open(name, home).manifest.files for name in ("docs", "fresh"))
     assert first == second
