@@ -287,7 +287,7 @@ class Index:
 
     def _chunks(self, rows: Sequence[int]) -> list[Chunk]:
         """The passages of these rows, in their order."""
-        return [self.table.chunk(row) for row in rows]
+        return self.table.some(rows)
 
     def _row(self, chunk: Chunk) -> int:
         """The row of a passage."""
@@ -387,31 +387,54 @@ def fuse(legs: Sequence[Leg], fusion: str = settings.FUSION) -> list[tuple[int, 
     be (a convex combination with the theoretical minimum: Bruch, Gai and Ingber, ACM TOIS 2023). "rrf" adds up reciprocal ranks
     (Cormack, Clarke and Buettcher, SIGIR 2009).
     """
-    total: dict[int, float] = {row: 0.0 for leg in legs for row, _, _ in leg.found}
-    for weight, parts, missing in _scaled(legs, fusion):
-        for row in total:
-            total[row] += weight * parts.get(row, missing)
-    return sorted(total.items(), key=lambda item: (-item[1], item[0]))
+    import numpy as np
+
+    rows = sorted({row for leg in legs for row, _, _ in leg.found})  # a server's may be over 64 bits with sign: no array
+    place = {row: at for at, row in enumerate(rows)}
+    total = np.zeros(len(rows))
+    for leg in _scaled(legs, fusion):
+        parts = np.full(len(rows), leg.missing)
+        parts[[place[row] for row in leg.rows]] = leg.parts
+        total += leg.weight * parts
+    order = np.argsort(-total, kind="stable").tolist()
+    return [(rows[at], float(total[at])) for at in order]
 
 
 def parts_of(legs: Sequence[Leg], row: int, fusion: str) -> list[str]:
     """What each leg adds to the score of `row`, as arithmetic; a leg that adds nothing is left out."""
-    ranks = [{found: rank for found, rank, _ in leg.found} for leg in legs]
     written = []
-    for (weight, parts, missing), rank in zip(_scaled(legs, fusion), ranks, strict=True):
-        if part := parts.get(row, missing):
-            written.append(f"{weight:g}/({settings.RRF_K}+{rank[row]})" if fusion == "rrf" else f"{weight:.4f}*{part:.4f}")
+    for leg, scaled in zip(legs, _scaled(legs, fusion), strict=True):
+        parts = dict(zip(scaled.rows, scaled.parts.tolist(), strict=True))
+        rank = {found: rank for found, rank, _ in leg.found}
+        if part := parts.get(row, scaled.missing):
+            written.append(
+                f"{scaled.weight:g}/({settings.RRF_K}+{rank[row]})" if fusion == "rrf" else f"{scaled.weight:.4f}*{part:.4f}"
+            )
     return written
 
 
-def _scaled(legs: Sequence[Leg], fusion: str) -> list[tuple[float, dict[int, float], float]]:
-    """Of each leg that found something: its weight, the part of each row that it found, and that of any other."""
-    if fusion == "rrf":
-        return [(leg.weight, {row: 1 / (settings.RRF_K + rank) for row, rank, _ in leg.found}, 0.0) for leg in legs]
-    weights = sum(leg.weight for leg in legs if leg.found)
+@dataclass(frozen=True, slots=True)
+class _Scaled:
+    """What a leg adds to a fusion: its weight, its part of each row that it found, and of any other row."""
+
+    weight: float
+    rows: list[int]
+    parts: NDArray[np.float64]
+    missing: float
+
+
+def _scaled(legs: Sequence[Leg], fusion: str) -> list[_Scaled]:
+    import numpy as np
+
+    weights = sum(leg.weight for leg in legs if leg.found) or 1.0
     scaled = []
     for leg in legs:
-        best = max((score for _, _, score in leg.found), default=0.0)
-        share = (lambda score, best=best: max(score, 0.0) / best) if best > 0 else (lambda score: 0.0)
-        scaled.append((leg.weight / (weights or 1.0), {row: share(score) for row, _, score in leg.found}, share(leg.least)))
+        rows = [row for row, _, _ in leg.found]
+        if fusion == "rrf":
+            ranks = np.array([rank for _, rank, _ in leg.found], dtype=np.int64)
+            scaled.append(_Scaled(leg.weight, rows, 1 / (settings.RRF_K + ranks), 0.0))
+            continue
+        scores = np.maximum([score for _, _, score in leg.found], 0.0)
+        best = float(scores.max(initial=0.0)) or 1.0
+        scaled.append(_Scaled(leg.weight / weights, rows, scores / best, max(leg.least, 0.0) / best))
     return scaled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
 from pathlib import Path
@@ -128,9 +128,16 @@ class ChunkTable:
 
     def chunk(self, row: int) -> Chunk:
         """The chunk in row `row`."""
+        return self.some([row])[0]
+
+    def some(self, rows: Sequence[int]) -> list[Chunk]:
+        """The chunks in these few rows, in their order."""
+        import pyarrow as pa
+
         starts, batches = self._batches
-        at = bisect_right(starts, row) - 1
-        return _chunk(batches[at].slice(row - starts[at], 1).to_pylist()[0])
+        places = [(batches[at := bisect_right(starts, row) - 1], row - starts[at]) for row in rows]
+        parts = [batch.slice(row, 1) for batch, row in places]
+        return [_chunk(record) for record in pa.Table.from_batches(parts).to_pylist()] if parts else []
 
     @loaded_once
     def _batches(self) -> tuple[list[int], list[pa.RecordBatch]]:

@@ -177,6 +177,7 @@ def test_fusions_and_ties() -> None:
     assert fuse([one, Leg(3, other.found)]) == [(3, 0.875), (1, 0.25), (2, 0.1875)]
     assert fuse([one, Leg(1, [])]) == [(1, 1.0), (2, 0.75), (3, 0.5)]
     assert fuse([Leg(1, []), Leg(1, [])]) == []
+    assert fuse([Leg(1, [(2**64 - 1, 1, 4.0)]), Leg(1, [(2**63, 1, 8.0)])]) == [(2**63, 0.5), (2**64 - 1, 0.5)]
     # A row that a cut leg did not find may have the least of its scores, and no more; below 0 is no worse than 0.
     cut = passage_leg(1, [(5, 0.8), (6, 0.4)], 2)
     assert fuse([Leg(1, [(4, 1, 1.0)]), cut]) == [(4, 0.75), (5, 0.5), (6, 0.25)]
