@@ -22,6 +22,12 @@ def index_names() -> list[str]:
     return names
 
 
+def offer_documents() -> None:
+    """What a page says that works on documents when there are none."""
+    st.info("There are no documents yet.")
+    st.page_link("views/index.py", label="Add documents, or build the sample", icon=":material/arrow_forward:")
+
+
 def _offer_sample() -> None:
     models = [catalogue.info(name) for name in (settings.EMBEDDER, settings.LANGUAGE_MODEL)]
     missing = [f"{model['name']} ({(model['bytes'] or 0) / 1e6:.0f} MB)" for model in models if model["state"] != "ready"]

@@ -25,13 +25,20 @@ _STYLE = """<style>
   .stSidebar, .stAppHeader, .stBottom, [data-testid=stChatInput] { display: none !important; }
   .stApp, .stMain, .stAppViewContainer { position: static !important; height: auto !important; overflow: visible !important; }
   .stMainBlockContainer { padding: 0 !important; }
+  html, body, .stApp, .stApp * { color: #111 !important; background-color: transparent !important; }
+  .stApp svg text { fill: #111 !important; }
+  .readable mark { text-decoration: underline; }
 }
 </style>"""
+_DARK = """<style>
+@media print { .stApp canvas, [data-testid=stImage] img { filter: invert(1) hue-rotate(180deg); } }
+</style>"""
+"""Tables and figures are drawn in light colours then, which paper does not show."""
 
 
 def draw_frame() -> None:
     """Draw what every page has; costs one look at the jobs, and is drawn again only while one runs."""
-    st.html(_STYLE)
+    st.html(_STYLE + (_DARK if st.context.theme.type == "dark" else ""))
     st.logo(str(Path(__file__).with_name("logo.svg")), size="large", link=None)
     with st.sidebar:
         running = any(job.running for job in jobs.list_jobs(home()))

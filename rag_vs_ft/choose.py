@@ -431,14 +431,12 @@ def _more(plan: BudgetPlan, summary: Summary) -> tuple[str, ...]:
     ]
     asked = summary.questions.with_choices
     if told:
-        smallest = max(told)
-        found.append(
-            f"these {asked} questions tell differences from {points(smallest).lstrip('+')} points; four times as many, half of it"
-        )
+        smallest = points(max(told)).lstrip("+")
+        found.append(f"these {asked} questions show differences of {smallest} points or more; four times as many, half of that")
     else:
         found.append(f"these {asked} questions are too few, or the answers too alike, to tell a difference")
     found += [
-        f"{one.arm}: {one.wanted:,} steps instead of {one.steps:,}, {duration(one.seconds * (one.wanted / one.steps - 1))} more"
+        f"{one.arm}: {one.wanted:,} steps instead of {one.steps:,}: {duration(one.seconds * (one.wanted / one.steps - 1))} more"
         for one in plan.training
         if one.steps < one.wanted
     ]

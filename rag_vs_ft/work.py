@@ -80,11 +80,11 @@ def evaluate(home: Home, progress: Progress, experiment: str, run: str, limit: i
     return [f"The run {result.name} is finished.", *(f"{arm} is not in it: {reason}" for arm, reason in left_out.items())]
 
 
-def choose(home: Home, progress: Progress, corpus: str, hours: float) -> list[str]:
-    """Compare the ways of giving a model these documents within a budget; called again, it goes on."""
+def choose(home: Home, progress: Progress, corpus: str, hours: float, run: str = "") -> list[str]:
+    """Compare the ways of giving a model these documents within a budget; called again under its name, `run` goes on."""
     from rag_vs_ft import choose as chooser
 
-    result = chooser.choose(corpus, home, hours=hours, progress=progress)
+    result = chooser.choose(corpus, home, hours=hours, run_name=run, progress=progress)
     if result is None:
         return ["Nothing was done."]
     return [f"The run {result.run.name} is finished.", *result.run.summary.verdict.splitlines(), *result.more]

@@ -91,7 +91,12 @@ def choose_settings(indexes: list[str], models: list[str]) -> dict[str, Any]:
         chosen["max_new_tokens"] = st.slider(
             "Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, key="max_new_tokens", **_BOUND
         )
-        chosen["cite"] = st.toggle("Ask for citations", key="cite", help="As [1] in the answer; small models cannot.", **_BOUND)
+        chosen["cite"] = st.toggle(
+            "Ask for citations",
+            key="cite",
+            help="The model is asked to write [1] after what it takes from a passage. Small models rarely can.",
+            **_BOUND,
+        )
         chosen["rewrite"] = st.toggle(
             "Let the model rewrite follow-ups",
             key="rewrite",
@@ -239,7 +244,7 @@ def show_turn(turn: Turn, conversation: str) -> None:
 def show_answer(turn: Turn, answer: Answer) -> None:
     """The text of an answer, and whether the passages hold it."""
     if is_degenerate(answer.answer):
-        st.warning("The model wrote marks of lists and no answer. Try another question, or another model.")
+        st.warning("The model wrote list markers instead of an answer. Try another question, or another model.")
         with st.expander("What it wrote"):
             st.text(answer.answer)
         return
@@ -259,7 +264,7 @@ def show_answer(turn: Turn, answer: Answer) -> None:
 def show_results(turn: Turn) -> None:
     """What a search without a model has found."""
     if not turn.hits:
-        st.caption("Nothing matches; try other words, wider filters, or the retriever dense.")
+        st.caption("Nothing matches. Try other words, wider filters, or search by meaning (retriever dense).")
         return
     st.caption(plain(f"{len(turn.hits)} passages in {turn.seconds:.2f} s"))
     show_found(turn.hits, turn.matched, index=turn.chosen["index"], key=turn.id)
@@ -318,7 +323,7 @@ def show_actions(turn: Turn, conversation: str) -> None:
             "Ask again", key=f"again-{turn.id}", icon=":material/replay:", type="tertiary", on_click=_ask, args=(turn.question,)
         )
         with st.popover("Link", icon=":material/link:", type="tertiary"):
-            st.caption("Leads to this answer alone:")
+            st.caption("A link to this answer:")
             address = (st.context.url or "").partition("?")[0].rstrip("/")
             st.code(f"{address}/?{urlencode({'c': conversation, 'answer': turn.id})}", language=None, wrap_lines=True)
     if turn.answer is not None:

@@ -23,7 +23,7 @@ def show_answer(found: ArmAnswer, index: str) -> None:
     """Under the answer: its cost, the passages, and the likelihood of the reference."""
     answer = found.answer
     if is_degenerate(answer.answer):
-        st.warning("Marks of lists and no answer.")
+        st.warning("The model wrote list markers instead of an answer.")
         st.text(answer.answer)
     else:
         show_readable(cut_off(answer.answer) if answer.finish in CUT_OFF else answer.answer or "The answer is empty.")

@@ -23,6 +23,7 @@ from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.render import NONE, Section, p_value, percent, points, span
 from rag_vs_ft.evaluation.report import sections
 from rag_vs_ft.evaluation.verdict import can_be_given, why_wrong
+from rag_vs_ft.index import opening
 from rag_vs_ft.records import Question
 
 
@@ -52,7 +53,11 @@ def run_form() -> None:
                 "Arms whose model is missing are left out and named. A run that was cancelled goes on where it stopped "
                 "when it is run again under its name."
             )
-            if st.button("Run", type="primary", disabled=running or not run_name):
+            missing = experiment.index not in opening.all_indexes(home())
+            if missing:
+                st.caption(plain(f"There is no index {experiment.index} yet."))
+                st.page_link("views/index.py", label="Add documents, or build the sample", icon=":material/arrow_forward:")
+            if st.button("Run", type="primary", disabled=running or missing or not run_name):
                 start_job("evaluate", f"Running {run_name}", experiment=str(files[name]), run=run_name, limit=limit or None)
                 st.rerun()
 
@@ -284,8 +289,7 @@ def main() -> None:
     run_form()
     runs = finished_runs()
     if not runs:
-        st.info("No run is finished yet. The experiment demo takes a few minutes; in a terminal:")
-        st.code("rag-vs-ft eval eval/experiments/quick.toml --skip-missing", language=None, wrap_lines=True)
+        st.caption("No run is finished yet. The experiment demo takes a few minutes.")
         return
     name = choose("Run", runs, "run")
     with shown_errors(f"Reading the run {name}"):

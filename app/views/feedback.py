@@ -15,7 +15,8 @@ def main() -> None:
     with shown_errors("Reading the feedback"):
         found = read_feedback(home())
         if not found:
-            st.info("No feedback yet: thumbs and notes stand under each answer on the page Ask.")
+            st.info("No feedback yet. Under each answer are two thumbs and a note.")
+            st.page_link("views/ask.py", label="Ask something", icon=":material/arrow_forward:")
             return
         thumbs = [row["thumb"] for row in found]
         st.caption(f"Of {len(found)} answers: {thumbs.count(1)} thumbs up, {thumbs.count(0)} down. The newest first.")

@@ -60,7 +60,7 @@ def show_documents(index: Index) -> None:
     first = st.container()  # a document that a link leads to stands above the list, one that is chosen from it below
     words = st.text_input("Find a document", placeholder="part of its path or title", key="find").lower().split()
     found = [row for row in rows if all(word in f"{row['document']} {row.get('title', '')}".lower() for word in words)]
-    st.caption(f"{len(found):,} of {len(rows):,} documents. Choose one to see how it was cut.")
+    st.caption(f"{len(found):,} of {len(rows):,} documents. Choose one to see how it was cut into passages.")
     show_left_out(index)
     event = st.dataframe(
         found,
@@ -140,7 +140,9 @@ def show_search(index: Index) -> None:
     if query.strip():
         with shown_errors("Searching"):
             hits = index.search(query, 10, retriever=retriever)
-            st.caption(f"{len(hits)} passages" if hits else "Nothing matches; try other words, or the retriever dense.")
+            st.caption(
+                f"{len(hits)} passages" if hits else "Nothing matches. Try other words, or search by meaning (retriever dense)."
+            )
             matched = {hit.chunk.id: index.explain(query, hit)["matched_terms"] for hit in hits}
             show_found(hits, matched, opener=open_document)
 
@@ -170,7 +172,7 @@ def show_generations(index: Index) -> None:
             "Try an update",
             icon=":material/science:",
             disabled=running,
-            help="A later state of the sample comes with it: 12 of its articles say something else, one is gone",
+            help="The sample comes with a later version: 12 of its articles have changed, one is gone",
         ):
             start_job("update", title, name=name, corpus=corpus, source=f"{SAMPLE}:update")
             st.rerun()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from first_start import offer_documents
 from progress_panel import show_job, start_job
 from resources import choose, home, load_model, page_title, plain, shortened, shown_errors
 
@@ -18,9 +19,27 @@ from rag_vs_ft.models import naming
 from rag_vs_ft.models.generation import Sampling, generate
 from rag_vs_ft.models.prompting import continue_text
 from rag_vs_ft.training import runs
+from rag_vs_ft.training.presets import TrainingArm
 from rag_vs_ft.training.record import RECORD, read_record
 
-PRESET = "nano"
+WAYS: dict[str, tuple[TrainingArm, str, str]] = {
+    "From scratch": (
+        "scratch",
+        "nano",
+        "Some five million parameters that learn from the documents alone: minutes on a CPU, and it shows how little that is.",
+    ),
+    "LoRA": (
+        "lora",
+        settings.LANGUAGE_MODEL,
+        f"A few parameters are added to {settings.LANGUAGE_MODEL} and trained: hours on a CPU, or fewer steps.",
+    ),
+    "All weights": (
+        "finetune",
+        settings.LANGUAGE_MODEL,
+        f"All parameters of {settings.LANGUAGE_MODEL} are trained further: for a GPU, or for few steps.",
+    ),
+}
+"""Arm and preset of each way to train, and what a reader should know of it."""
 POLL_SECONDS = 5.0
 SHOWN_SAMPLES = 5
 CURVES = (
@@ -32,9 +51,9 @@ CURVES = (
 """Title, keys of the metrics, and how d3 writes the numbers of the axis."""
 
 
-def train_command(corpus: str, run: str, steps: int) -> list[str]:
+def train_command(arm: str, preset: str, corpus: str, run: str, steps: int) -> list[str]:
     """The words of the command that trains the preset on a corpus."""
-    words = ["train", "scratch", "--corpus", corpus, "--preset", PRESET, "--run", run, "--home", str(home().root)]
+    words = ["train", arm, "--corpus", corpus, "--preset", preset, "--run", run, "--home", str(home().root)]
     return [*words, *(["--set", f"steps={steps}"] if steps else [])]
 
 
@@ -83,27 +102,26 @@ def _wait_for(run: str) -> None:
 
 
 def start_form(names: list[str], *, running: bool) -> None:
-    """Start the smallest preset from here; larger ones are for the command line."""
-    with st.expander(f"Train a {PRESET} model from scratch", icon=":material/play_arrow:", expanded=not names):
-        corpora = usable_corpora()
-        if not corpora:
-            st.caption("There is no corpus yet: add documents on the page Index, or in a terminal:")
-            st.code("rag-vs-ft corpus add sample sample", language=None, wrap_lines=True)
-            return
-        st.caption(
-            "Some five million parameters that learn the documents alone: minutes on a CPU, and it shows how little that is."
-        )
+    """Start a preset from here; settings of one's own are for the command line."""
+    corpora = usable_corpora()
+    if not corpora:
+        offer_documents()
+        return
+    with st.expander("Train a model", icon=":material/play_arrow:", expanded=not names):
+        way = st.segmented_control("Way", WAYS, default=next(iter(WAYS)), required=True)
+        arm, preset, about = WAYS[way]
+        st.caption(about)
         corpus = st.selectbox("Corpus", corpora)
-        name = st.text_input("Name of the run", f"{PRESET}-{corpus}")
+        name = st.text_input("Name of the run", f"{preset if arm == 'scratch' else arm}-{corpus}")
         steps = st.number_input("Steps (0: as the preset says)", 0, 100_000, 0)
-        st.code(shown(train_command(corpus, name, steps)), language=None, wrap_lines=True)
+        st.code(shown(train_command(arm, preset, corpus, name, steps)), language=None, wrap_lines=True)
         if name in names:
             st.caption(f"There is a run {plain(name)}: choose it below to look at it or to go on with it, or use another name.")
         if st.button("Train", type="primary", disabled=running or not name or name in names):
             with shown_errors("Starting the training"):
                 runs.run_folder(home(), name)  # a name that no folder can have is reported here
                 overrides = {"steps": str(steps)} if steps else {}
-                start_training("train", name, arm="scratch", corpus=corpus, preset=PRESET, overrides=overrides)
+                start_training("train", name, arm=arm, corpus=corpus, preset=preset, overrides=overrides)
 
 
 def usable_corpora() -> list[str]:
@@ -271,12 +289,6 @@ def main() -> None:
     if not follow(running, names):
         return
     if not names:
-        st.info("No run yet. Larger models are trained in a terminal, such as:")
-        st.code(
-            f"rag-vs-ft train lora --corpus sample --preset {settings.LANGUAGE_MODEL} --run first-lora",
-            language=None,
-            wrap_lines=True,
-        )
         return
     name = choose("Run", names, "run")
     with shown_errors(f"Reading the run {name}"):

@@ -22,6 +22,7 @@ from rag_vs_ft.index import build
 from rag_vs_ft.serving import OPTIONS
 
 HOSTILE = '<script>fetch("http://evil.example/s")</script> ![i](http://evil.example/i.png) [l](javascript:alert(1)) :red[x] $x$'
+OLD_RUN = Path(__file__).parents[1] / "evaluation" / "finished_run"
 DOCUMENTS = {
     "aks/pools.md": "# Node pools\n\nA node pool of a cluster has one to 1000 nodes.\n\n## Surge\n\nThe surge is 10 nodes.\n",
     "vault/keys.md": "# Vault\n\nA deleted key vault is kept for 90 days.\n\n## Port\n\nThe port of the vault is 443.\n",
@@ -161,6 +162,49 @@ def hostile_index(place, tmp_path, hostile) -> str:
     store.add("hostile", f"jsonl:{source}", home=place)
     build.build("hostile", "hostile", build.Recipe(precision="fp32"), place)
     return "hostile"
+
+
+@pytest.fixture
+def old_run(place):
+    """The results folder of a run made before figures were typed, with its questions, in the home of the app."""
+    folder = place.results / "old"
+    shutil.copytree(OLD_RUN, folder)
+    chosen, records = ("delta-limit", "delta-timeout"), []
+    for name in chosen:
+        records.append(
+            {"id": name, "question": f"What is {name}?", "answer": "26", "choices": ["12", "26", "19"], "answer_index": 1}
+            | {"gold_documents": ["delta.md"], "answerable": True, "tags": ["limit"], "split": "test"}
+        )
+    (place.root / "q.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["questions"][0]["path"], manifest["question_ids"] = str(place.root / "q.jsonl"), list(chosen)
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def comparison(built, old_run):
+    """Begins a comparison on the corpus "docs"; given what retrieval has come to, finishes it. Gives its folder."""
+    folder = old_run.rename(old_run.parent / "choose-docs")
+    plan = {"corpus": "docs", "corpus_sha256": store.open_corpus("docs", built).sha256, "reader": "model", "models": {}}
+    plan |= {"hours": 0.5, "questions": 20, "dev_questions": 6, "test_questions": 14, "asking_seconds": 60.0}
+    plan |= {"training": [], "left_out": {}}
+    (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+
+    def finish(retrieval: float = 0.0, low: float = 0.0, holm_p: float = 1.0) -> Path:
+        if retrieval:
+            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            arm = next(arm for arm in summary["arms"] if arm["arm"] == "retrieval")
+            arm |= {"choice_accuracy": retrieval, "choice_accuracy_ci": [low, 0.95]}
+            for pair in summary["pairs"]:
+                if {pair["a"], pair["b"]} == {"alone", "retrieval"} and pair["measure"] == "choice_accuracy":
+                    pair |= {"difference": retrieval - 1 / 7, "holm_p": holm_p}
+            (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+            result = {"more_hours": ["twice the <b>questions</b>"], "seconds": 90}
+            (folder / "chosen.json").write_text(json.dumps(result), encoding="utf-8")
+        return folder
+
+    return finish
 
 
 @pytest.fixture

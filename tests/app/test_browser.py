@@ -21,8 +21,11 @@ import pdfplumber
 import pytest
 from serving import serving
 
-from rag_vs_ft import conversations
+from rag_vs_ft import conversations, settings
 from rag_vs_ft.feedback import preferences, read_feedback
+from rag_vs_ft.index import build
+from rag_vs_ft.index.embedding import Embedder
+from rag_vs_ft.index.generations import current
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -195,7 +198,15 @@ def test_what_was_there_is_there_again_after_a_reload_by_its_link_and_when_the_s
         assert not visit.get_by_test_id("stSidebar").is_visible() and not visit.get_by_test_id("stChatInput").is_visible()
         with pdfplumber.open(io.BytesIO(visit.pdf())) as printed:
             assert all(len(page.extract_text()) > 100 for page in printed.pages), "no page that is nearly empty"
-        visit.emulate_media(media="screen")
+        visit.emulate_media(media="print", color_scheme="dark")
+        visit.reload()
+        note.wait_for(state="attached")
+        with pdfplumber.open(io.BytesIO(visit.pdf(print_background=True))) as printed:
+            letters = [letter for page in printed.pages for letter in page.chars]
+            assert letters and all(max(letter["non_stroking_color"]) < 0.5 for letter in letters), "white on white paper"
+            shapes = [shape for page in printed.pages for shape in page.rects if shape["fill"] and shape["width"] > 300]
+            assert all(min(shape["non_stroking_color"]) > 0.5 for shape in shapes), "dark paper"
+        visit.emulate_media(media="screen", color_scheme="light")
         ask(visit, "How many nodes?", 2)
         visit.get_by_role("button", name="Link").first.click()
         link = visit.get_by_test_id("stCode").filter(has_text="answer=").inner_text().strip()
@@ -292,8 +303,9 @@ def violations(page, axe: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_have_no_serious_fault_of_accessibility(built, parrot, tiny_cache, visit, scheme) -> None:
+def test_pages_have_no_serious_fault_of_accessibility(built, comparison, parrot, tiny_cache, visit, scheme) -> None:
     axe = axe_source()
+    comparison(retrieval=0.8, low=0.6, holm_p=0.01)
     visit.emulate_media(color_scheme=scheme)
     with serving(built, tiny_cache) as port:
         url = f"http://localhost:{port}"
@@ -318,6 +330,7 @@ def test_pages_have_no_serious_fault_of_accessibility(built, parrot, tiny_cache,
             "index?view=Add+documents",
             "tokens?next=true",
             "evaluate",
+            "choose",
             "training",
             "work",
             "feedback",
@@ -326,6 +339,11 @@ def test_pages_have_no_serious_fault_of_accessibility(built, parrot, tiny_cache,
             visit.locator("h1").first.wait_for()
             visit.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
             faults[path] = violations(visit, axe)
+            if path == "choose":
+                visit.get_by_text("Retrieval answers best").wait_for()
+                visit.set_viewport_size({"width": 390, "height": 800})
+                assert not overflows(visit)
+                visit.set_viewport_size({"width": 1280, "height": 900})
         assert not any(faults.values()), faults
         visit.evaluate("document.querySelector('[data-testid=stMain]').innerHTML += '<img src=data:,>'")
         assert violations(visit, axe), "what is asserted can fail"
@@ -412,6 +430,11 @@ def test_on_one_core_while_the_other_is_busy_work_ends_though_two_pages_watch(pl
             visit.get_by_test_id("stChatInputTextArea").wait_for(timeout=240_000)
             ask(visit, "How long is a deleted vault kept?", 1)
             other.get_by_text("Building the sample finished").wait_for()
+            build.build("exact", "sample", build.Recipe(precision="fp32"), place)
+            visit.goto(f"http://localhost:{port}/?index=exact&max_new_tokens=16&c=")
+            ask(visit, "And a deleted secret?", 1)
+            by_index = {name: current(place.indexes / name).manifest.inputs.embedder.precision for name in ("sample", "exact")}
+            assert by_index == {"sample": Embedder(settings.EMBEDDER).precision, "exact": "fp32"}
     finally:
         os.sched_setaffinity(0, cores)
         burner.kill()

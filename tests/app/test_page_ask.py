@@ -130,6 +130,16 @@ def test_feedback_is_stored_and_replaced(built, open_page) -> None:
     assert row["settings"]["retriever"] == "hybrid"
 
 
+def test_a_note_that_is_too_long_is_cut_and_said(built, open_page) -> None:
+    at = ask(open_page(), "What is the port?")
+    at.text_area[0].set_value("é" * 2_001).run()
+    (row,) = read_feedback(built)
+    assert row["note"] == "é" * 2_000
+    assert any("2\\,001 characters" in one.value and "the first 2\\,000" in one.value for one in at.warning)
+    at.text_area[0].set_value("é" * 2_000).run()
+    assert not at.warning
+
+
 def test_feedback_that_cannot_be_stored_does_not_take_the_answer_away(built, open_page) -> None:
     at = ask(open_page(), "What is the port?")
     database_path(built).write_bytes(b"this is no database " * 100)
@@ -327,7 +337,7 @@ def test_marks_of_lists_are_not_shown_as_an_answer(built, place, open_page, save
 
     save_chain(place.runs / "lister", ["[4] [5] [6]"], follow)
     at = ask(open_page(model="lister"), "How many nodes?")
-    assert "no answer" in at.warning[0].value and "[4] [5] [6]" in texts(at)
+    assert "instead of an answer" in at.warning[0].value and "[4] [5] [6]" in texts(at)
 
 
 def test_an_answer_says_whether_the_passages_hold_it(built, place, open_page, save_chain) -> None:

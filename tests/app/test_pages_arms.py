@@ -10,7 +10,7 @@ import tiny
 from stub_server import says, serving
 
 from rag_vs_ft import settings
-from rag_vs_ft.feedback import database_path, preferences, store_rating
+from rag_vs_ft.feedback import database_path, preferences, rated_questions, store_rating
 
 MODEL = settings.LANGUAGE_MODEL
 
@@ -118,6 +118,19 @@ def test_rating_is_blind_until_the_verdict_and_counted_after(built, open_page) -
     winner = MODEL + (" + passages" if "passages" in captions[0] else "")
     assert (pair.wins if pair.arm == winner else pair.losses) == 1
     assert list(at.dataframe[0].value["95% interval"]) != [""]
+
+
+def test_a_raters_name_that_is_too_long_is_cut_and_said(built, open_page) -> None:
+    at = open_page("rate")
+    at.text_input(key="rater").set_value("  Ann " + "x" * 40)
+    at.text_input(key="own").set_value("What is the port?")
+    button(at, "Next question").click().run()
+    assert "46 characters" in at.warning[0].value and "the first 40" in at.warning[0].value
+    button(at, "First is").click().run()
+    arms = at.session_state["round"].arms
+    assert rated_questions(built, arms, "Ann " + "x" * 34) == {"What is the port?"}, "the name that was said to be used"
+    at.text_input(key="rater").set_value("Ann").run()
+    assert not at.warning
 
 
 def test_questions_of_the_sample_are_dev_questions(built, open_page) -> None:

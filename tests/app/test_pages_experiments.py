@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import tomllib
-from pathlib import Path
 
 import pytest
 from tiny import train
@@ -18,7 +16,6 @@ from rag_vs_ft.evaluation.harness import run_experiment
 from rag_vs_ft.index import build
 from rag_vs_ft.training import runs
 
-OLD_RUN = Path(__file__).parents[1] / "evaluation" / "finished_run"
 EXPERIMENT = f"""
 name = "small"
 corpus = "docs"
@@ -96,7 +93,8 @@ def experiment(built, hostile):
 
 def test_nothing_was_run_yet(place, open_page) -> None:
     at = open_page("evaluate")
-    assert "No run is finished yet" in at.info[0].value and "rag-vs-ft eval" in at.code[-1].value
+    assert any("No run is finished yet" in caption.value for caption in at.caption)
+    assert any("no index sample yet" in caption.value for caption in at.caption) and button(at, "Run").disabled
     assert "demo" in at.selectbox[0].options
 
 
@@ -146,24 +144,6 @@ def test_freshness_compares_the_runs_before_and_after_an_update(experiment, docu
     assert list(at.dataframe[0].value["questions"]) == [9, 9]
 
 
-@pytest.fixture
-def old_run(place):
-    """The results folder of a run made before figures were typed, with its questions, in the home of the app."""
-    folder = place.results / "old"
-    shutil.copytree(OLD_RUN, folder)
-    chosen, records = ("delta-limit", "delta-timeout"), []
-    for name in chosen:
-        records.append(
-            {"id": name, "question": f"What is {name}?", "answer": "26", "choices": ["12", "26", "19"], "answer_index": 1}
-            | {"gold_documents": ["delta.md"], "answerable": True, "tags": ["limit"], "split": "test"}
-        )
-    (place.root / "q.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["questions"][0]["path"], manifest["question_ids"] = str(place.root / "q.jsonl"), list(chosen)
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    return folder
-
-
 def credit(folder, **given):
     """Rewrite what arms scored: `arm="01"` is a digit a question."""
     path = folder / "predictions.jsonl"
@@ -209,6 +189,44 @@ def test_disagreements_are_read_one_after_the_other_with_the_reason(old_run, ope
     assert "the model misread" in at.warning[0].value
 
 
+@pytest.mark.parametrize(
+    ("figures", "heading", "sure"),
+    [
+        ({"retrieval": 0.8, "low": 0.6, "holm_p": 0.01}, "Retrieval answers best", "is larger than chance explains"),
+        ({"retrieval": 0.8, "low": 0.6, "holm_p": 0.3}, "Retrieval answers best", "the model alone costs least"),
+        ({"retrieval": 0.5, "low": 0.2, "holm_p": 0.3}, "No way answers better than a guess", "Nothing is decided"),
+    ],
+)
+def test_a_comparison_ends_in_a_decision_that_says_how_sure_it_is(comparison, open_page, figures, heading, sure) -> None:
+    comparison(**figures)
+    at = open_page("choose")
+    assert not at.error and not at.warning and heading in at.subheader[0].value
+    assert any(sure in text.value for text in at.markdown)
+    assert [metric.value for metric in at.metric][:2] == [f"{figures['retrieval']:.1%}", "0.01"]
+    assert list(at.table[0].value["way"]) == ["Retrieval", "The model alone"], "a probe is not a way"
+    assert len(at.get("vega_lite_chart")) == 1
+    assert any("twice the \\<b\\>questions" in text.value for text in at.markdown)
+
+
+def test_a_comparison_that_was_stopped_goes_on_and_changed_documents_are_said(comparison, documents, open_page, built) -> None:
+    folder = comparison()
+    at = open_page("choose")
+    assert "0\\.5 hours" in at.info[0].value and button(at, "Go on") and not at.metric
+    comparison(retrieval=0.8, low=0.6, holm_p=0.01)
+    (documents / "vault/keys.md").write_text("# Vault\n\nThe port is 8443 now.\n", encoding="utf-8")
+    store.update("docs", home=built)
+    at = open_page("choose")
+    assert "have changed since" in at.warning[0].value and at.metric
+    (folder / "plan.json").write_text("{", encoding="utf-8")
+    at = open_page("choose")
+    assert "plan\\.json" in at.error[0].value and button(at, "Start"), "one damaged folder does not hide the page"
+
+
+def test_choosing_begins_with_documents(place, open_page) -> None:
+    at = open_page("choose")
+    assert "no documents yet" in at.info[0].value and not at.button
+
+
 def test_one_damaged_run_hides_no_other(old_run, open_page) -> None:
     for name, text in (("null", "null"), ("half", '{"run": "half"}'), ("list", "[]")):
         (old_run.parent / name).mkdir()
@@ -240,13 +258,16 @@ def test_an_experiment_with_faults_names_them(experiment, open_page) -> None:
 
 def test_no_corpus_to_train_on(place, open_page) -> None:
     at = open_page("train")
-    assert any("no corpus yet" in caption.value for caption in at.caption) and "No run yet" in at.info[0].value
+    assert "no documents yet" in at.info[0].value and not at.button and not at.code
 
 
 def test_the_command_is_shown_before_it_is_run(built, open_page) -> None:
     at = open_page("train")
     at.text_input[0].set_value("mine").run()
     assert "rag-vs-ft train scratch --corpus docs --preset nano --run mine --home" in at.code[0].value
+    at.get("button_group")[0].set_value("LoRA").run()
+    assert at.text_input[0].value == "lora-docs"
+    assert f"rag-vs-ft train lora --corpus docs --preset {settings.LANGUAGE_MODEL} --run lora-docs --home" in at.code[0].value
     at.text_input[0].set_value("../out").run()
     button(at, "Train").click().run()
     assert "not usable" in at.error[0].value
