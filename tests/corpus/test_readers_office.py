@@ -164,6 +164,210 @@ def test_pdf_lists_and_sums() -> None:
     )
 
 
+def test_pdf_numbered_lists_nest_count_on_and_end() -> None:
+    lines = [
+        (72, "To change the filter of the pump, without spilling oil, do this:"),
+        (72, "1. Close both valves and wait until the needle of the gauge shows"),
+        (86, "nothing."),
+        (72, "2. Take off the lid:"),
+        (92, "\u2022 loosen the screws"),
+        (92, "\u2022 lift it"),
+        (72, "3. Put the new filter in."),
+        (72, "Then open the valves, and look at the pump for an hour, until you see that"),
+        (72, "it leaks no more."),
+    ]
+
+    def page(sheet: Sheet) -> None:
+        for number, (left, text) in enumerate(lines):
+            sheet.line(text, left, 80 + 12 * number)
+        sheet.line("1. Only one sentence. 2. And another on its line. 3. A third.", 72, 260)
+        sheet.line("It was made in the year 1999, in the old works, and sold for the price of about", 72, 320)
+        sheet.line("12. The next year it cost more, as everything did in that time.", 72, 332)
+
+    assert read("a.pdf", pdf(page)).text == (
+        "To change the filter of the pump, without spilling oil, do this:\n\n"
+        "1. Close both valves and wait until the needle of the gauge shows nothing.\n"
+        "2. Take off the lid:\n   - loosen the screws\n   - lift it\n3. Put the new filter in.\n\n"
+        "Then open the valves, and look at the pump for an hour, until you see that it leaks no more.\n\n"
+        "1. Only one sentence.\n2. And another on its line.\n3. A third.\n\n"
+        "It was made in the year 1999, in the old works, and sold for the price of about 12. The next "
+        "year it cost more, as everything did in that time.\n"
+    )
+
+
+def test_pdf_numbers_that_hang_beside_their_text_count_a_list() -> None:
+    lines = [
+        (72, "The frame rests on two ideas."),
+        (74, "1"),
+        (84, "First idea. Agents talk to one"),
+        (84, "another."),
+        (74, "2"),
+        (84, "Second idea. People may also"),
+        (84, "join."),
+    ]
+
+    def page(sheet: Sheet) -> None:
+        top = 80
+        for number, (left, text) in enumerate(lines):
+            sheet.line(text, left, top)
+            top += 0 if text.isdigit() else 24 if number == 0 else 12
+        sheet.line("-", 72, 200)
+        sheet.line("a dash far from its text", 110, 200)
+
+    assert read("a.pdf", pdf(page)).text == (
+        "The frame rests on two ideas.\n\n1. First idea. Agents talk to one another.\n2. Second idea. People may also join.\n\n"
+        "- a dash far from its text\n"
+    )
+
+
+def test_pdf_raised_numbers_are_marked() -> None:
+    def page(sheet: Sheet) -> None:
+        sheet.line("The town has 83,190", 72, 80)
+        sheet.line("2", 72 + 92, 76, 6)
+        sheet.line("people on 12 km", 172, 80)
+        sheet.line("2", 172 + 69.5, 76, 6)
+        sheet.line("by the 1", 250, 80)
+        sheet.line("st", 250 + 36, 76, 6)
+        sheet.line("count, and H", 296, 80)
+        sheet.line("2", 296 + 56, 82, 6)
+        sheet.line("O.", 296 + 60, 80)
+        sheet.table([["Town", "People"], ["Ulm", "126,000"]], 72, 200)
+        sheet.line("3", 72 + 4 + 130 + 37, 216, 6)
+        sheet.line("2", 72, 400, 6)
+        sheet.line("An estimate.", 76, 404)
+        sheet.line("3", 72, 412, 6)
+        sheet.line("Of 2021.", 76, 416)
+
+    assert read("a.pdf", pdf(page)).text == (
+        "The town has 83,190^2 people on 12 km^2 by the 1st count, and H2O.\n\n| Town | People |\n| --- | --- |\n"
+        "| Ulm | 126,000^3 |\n\n^2An estimate.\n\n^3Of 2021.\n"
+    )
+
+
+def test_pdf_turned_text_is_read_along_its_lines_and_watermarks_are_left_out() -> None:
+    def page(sheet: Sheet) -> None:
+        sheet.line("This page stands upright.", 72, 80)
+        sheet.line("Its second line follows.", 72, 92)
+        for angle, x, y, text in ((90, 30, 300, "Up the margin"), (270, 580, 500, "Down the edge"), (45, 200, 300, "DRAFT")):
+            sheet.canvas.saveState()
+            sheet.canvas.translate(x, y)
+            sheet.canvas.rotate(angle)
+            sheet.canvas.drawString(0, 0, text)
+            sheet.canvas.restoreState()
+
+    content = read("a.pdf", pdf(page))
+    assert content.text == "This page stands upright. Its second line follows.\n\nUp the margin\n\nDown the edge\n"
+    assert content.notes == {"slanted text (a watermark) left out": 1}
+
+    def upside_down(sheet: Sheet) -> None:
+        sheet.canvas.translate(612, 792)
+        sheet.canvas.rotate(180)
+        sheet.line("Scanned the wrong way round,", 72, 80)
+        sheet.line("and yet it can be read.", 72, 92)
+
+    assert read("a.pdf", pdf(upside_down)).text == "Scanned the wrong way round, and yet it can be read.\n"
+
+
+def test_pdf_lines_of_a_slip_stay_lines_and_its_ornaments_go() -> None:
+    def page(sheet: Sheet) -> None:
+        for number, text in enumerate(
+            ["Corner shop", "11/23/2024 14:32", "=" * 30, "Rope, long and thick and", "strong", "$5.00", "-" * 30, "TOTAL $5.00"]
+        ):
+            sheet.line(text, 20, 80 + 9 * number, 8, "Courier")
+        sheet.line("*TXN12345678901234*", 20, 200, 12, "Courier")
+
+    content = read("a.pdf", pdf(page))
+    assert content.text == (
+        "Corner shop\n11/23/2024 14:32\n\nRope, long and thick and\nstrong\n$5.00\n\nTOTAL $5.00\n\n*TXN12345678901234*\n"
+    )
+    assert not content.headings
+
+
+def test_pdf_verses_stay_lines() -> None:
+    lines = [
+        "Roses are red and they grow by the garden gate.",
+        "Violets are blue.",
+        "Sugar is sweet,",
+        "and so is all that I have to say to you.",
+        "End.",
+    ]
+
+    def page(sheet: Sheet) -> None:
+        for number, text in enumerate(lines):
+            sheet.line(text, 72, 80 + 12 * number)
+
+    assert read("a.pdf", pdf(page)).text == "\n".join(lines) + "\n"
+
+
+def test_pdf_code_keeps_its_lines_and_indents() -> None:
+    def page(sheet: Sheet) -> None:
+        sheet.line("The pump is started by a script, which is not long, and which you call like this:", 72, 80)
+        for number, (left, text) in enumerate([(72, "def start(pump):"), (96, "pump.open()"), (96, "return True")]):
+            sheet.line(text, left, 100 + 12 * number, 10, "Courier")
+        sheet.line("Nothing else is needed for it to run, and to go on running for a day.", 72, 150)
+
+    assert read("a.pdf", pdf(page)).text == (
+        "The pump is started by a script, which is not long, and which you call like this:\n\n"
+        "```\ndef start(pump):\n    pump.open()\n    return True\n```\n\n"
+        "Nothing else is needed for it to run, and to go on running for a day.\n"
+    )
+
+
+def test_pdf_letterheads_and_lines_set_at_both_edges() -> None:
+    def page(sheet: Sheet) -> None:
+        sheet.canvas.grid([72, 540], [792 - 60, 792 - 110, 792 - 130, 792 - 150])
+        sheet.canvas.line(306, 792 - 130, 306, 792 - 150)
+        sheet.canvas.setFont("Helvetica", 10)
+        sheet.canvas.drawCentredString(306, 792 - 75, "The Corner Garage")
+        sheet.canvas.drawCentredString(306, 792 - 95, "12 Main Street")
+        sheet.line("Estimate 1008", 200, 124)
+        sheet.line("Customer", 80, 144)
+        sheet.line("Vehicle", 320, 144)
+        for number, (left, right) in enumerate(
+            [("Call for offers", "Section 43"), ("The Society of the House", "Instructions"), ("House", "Page 1")]
+        ):
+            sheet.line(left, 72, 200 + 18 * number)
+            sheet.line(right, 450, 200 + 18 * number)
+        for number in range(4):
+            sheet.line(
+                "A line of text that goes from the left edge of the page to its right edge, and that has no gap in it, none.",
+                72,
+                300 + 14 * number,
+            )
+
+    line = "A line of text that goes from the left edge of the page to its right edge, and that has no gap in it, none."
+    assert read("a.pdf", pdf(page)).text == (
+        "The Corner Garage\n12 Main Street\n\nEstimate 1008\n\nCustomer Vehicle\n\n"
+        "Call for offers Section 43\nThe Society of the House Instructions\nHouse Page 1\n\n" + " ".join([line] * 4) + "\n"
+    )
+
+
+def test_pdf_tables_of_contents_and_pictures_are_left_out_and_counted() -> None:
+    from PIL import Image
+    from reportlab.lib.utils import ImageReader
+
+    def page(sheet: Sheet) -> None:
+        sheet.line("Contents", 72, 80)
+        for number, (title, at) in enumerate([("The pump", 2), ("The tank", 2), ("The roof", 5)]):
+            sheet.line(title, 72, 100 + 14 * number)
+            sheet.line(str(at), 500, 100 + 14 * number)
+        for number, (title, at) in enumerate([("1 Pump", 2), ("1.1 Valve", 2), ("2 Roof", 5)]):
+            sheet.line(f"{title} . . . . . . . . {at}", 72, 200 + 14 * number)
+        sheet.line("Only this is text.", 72, 300)
+        sheet.canvas.drawImage(ImageReader(Image.new("RGB", (50, 50))), 100, 100)
+        sheet.canvas.drawImage(ImageReader(Image.new("RGB", (5, 5))), 100, 300)
+
+    content = read("a.pdf", pdf(page))
+    assert content.text == "Only this is text.\n"
+    assert content.notes == {"tables of contents left out": 2, "images dropped": 1}
+
+
+def test_pdf_private_letters_are_bullets_or_counted() -> None:
+    from rag_vs_ft.corpus.readers.pdf import _named
+
+    assert _named("\uf0b7 one \uf0e0 two (cid:127) \uf03d\U000f03d9(cid:7)") == "• one → two • \ufffd\ufffd\ufffd"
+
+
 def test_pdf_that_cannot_be_read() -> None:
     from PIL import Image
     from reportlab.lib.utils import ImageReader

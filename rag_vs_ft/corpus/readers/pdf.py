@@ -12,10 +12,10 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
-from rag_vs_ft.corpus.markdown.blocks import Block, table
+from rag_vs_ft.corpus.markdown.blocks import Block, code_block, table
 from rag_vs_ft.corpus.readers import Content, Damaged, FileContext, LeftOut
 from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
 from rag_vs_ft.records import Place
@@ -27,18 +27,47 @@ REPEATED = 0.5
 LARGER = 1.12
 """How much larger than the text a heading's letters are."""
 MAX_HEADING_WORDS = 20
+SLANTED = 45
+"""Stands for every direction that is neither along nor across the page."""
+PICTURE = 20
+"""Points that a picture is wide and high at least; smaller ones are lines and dots."""
+
+SMALLER = 0.8
+"""How large a raised letter is at most, next to the letters of its line."""
 
 _PAGE_NUMBER = re.compile(r"(?:page |p\. ?|seite )?[-–— ]*(?:\d{1,4}|[ivxlc]{1,6})[-–— ]*(?:(?:of|/|von) ?\d{1,4})?", re.I)
-_BULLET = re.compile(r"[•●▪◦‣∙·–*-]\s+|\(?(?:\d{1,2}|[a-z])[.)]\s+")
+_BULLETS = "•●▪◦‣∙·–*-"
+_BULLET = re.compile(rf"[{_BULLETS}]\s+|\(?(?:\d{{1,2}}|[a-z])[.)]\s+|\^(?:\d{{1,2}}|[a-z]\b)")
+_LABEL = re.compile(rf"[{_BULLETS}]|\(?(?:\d{{1,2}}|[a-zA-Z]|[ivx]{{1,4}})[.)]|\.\d{{1,2}}|(?:\d{{1,2}}\.)+")
+"""What stands before the text of an item, often behind a wide gap."""
+_ITEM = re.compile(r"\(?(\d{1,2})[.)]\s+(?=\S)")
+_ORNAMENT = re.compile(r"([=_~*#.·–—-])(?:\s?\1){4,}")
+_LEADERS = re.compile(r"(?:\s?[.·…_]){4,}\s*\d{1,4}$")
+_CONTENTS = re.compile(
+    r"(?:table of )?contents|inhalt(?:sverzeichnis)?|sommaire|table des matières|índice|contenido|indice|sumário|"
+    r"目次|目录|目錄|содержание|оглавление",
+    re.I,
+)
+_MONO = re.compile(r"mono(?!type)|courier|consol|menlo|typewriter|cmtt|sftt|inconsolata|source ?code|fira ?code", re.I)
+_LONG_NUMBER = re.compile(r"\d{9}")
+_SUM = re.compile(r"[$€£¥]\s?-?\d[\d.,]*$")
 _NUMBERED = re.compile(r"(?:\d{1,2}\.){1,4}\d{0,2}\s+\S|(?:chapter|section|appendix)\s+\w+", re.I)
-_UNKNOWN_LETTER = re.compile(r"\(cid:\d+\)|\uf8ff")
+_UNKNOWN_LETTER = re.compile(r"\(cid:\d+\)|[\ue000-\uf8ff\U000f0000-\U0010fffd]")
+_SYMBOLS = str.maketrans(
+    dict.fromkeys("\uf0b7\uf0a7\uf0a8\uf076\uf0d8\uf06e\uf071\uf09f", "•")
+    | {"\uf0e0": "→", "\uf0e8": "→", "\uf0fc": "✓", "\uf0b0": "°", "\uf0b1": "±", "\uf0b3": "≥", "\uf0a3": "≤", "\uf0b4": "×"}
+)
+"""The private letters by which Word writes the Symbol and Wingdings fonts: bullets and a few signs."""
 _PAGE_BREAK = "\uf8ff"
 """Stands in a paragraph where the next page begins; a private letter, which no text of a page keeps."""
 
 
 @dataclass(slots=True)
 class _Line:
-    """Words in a row: their text by cells (what wide gaps part), where they stand, and how they are printed."""
+    """Words in a row: their text by cells (what wide gaps part), where they stand, and how they are printed.
+
+    `text_left` is where the second word begins: under it hangs the text of an item whose first word is its number.
+    """
 
     cells: list[tuple[float, float, str]]
     top: float
@@ -46,6 +75,8 @@ class _Line:
     size: float
     bold: bool
     column: int = 0
+    text_left: float = 0.0
+    mono: bool = False
     rows: list[list[str]] = field(default_factory=list)
 
     @property
@@ -88,10 +119,10 @@ def read(data: bytes, context: FileContext) -> Content:
             raise LeftOut("encrypted PDF (save it without a password)") from error
         raise Damaged("PDF", repr(error)[:200]) from error
     pages: list[_Page] = []
-    pictures = 0
+    pictures = 0  # pages that are one
     for number, page in enumerate(book.pages, start=1):
         try:
-            found = _Page(number, float(page.height), _lines(page))
+            found = _Page(number, float(page.height), _lines(page, notes))
         except Exception as error:  # one bad page costs that page
             notes["pages that cannot be read"] += 1
             if number == len(book.pages) and not pages:
@@ -99,13 +130,17 @@ def read(data: bytes, context: FileContext) -> Content:
             continue
         if len(found.lines) < 3 and sum(len(line.text) for line in found.lines) < 20 and page.images:
             pictures += 1
+        else:
+            notes["images dropped"] += sum(image["width"] >= PICTURE <= image["height"] for image in page.images)
         pages.append(found)
         page.close()
     _drop_running(pages, notes)
+    _drop_contents(pages, notes)
     if not any(page.lines for page in pages):
         if pictures:
             raise LeftOut("PDF without a text layer: needs OCR (ocrmypdf IN.pdf OUT.pdf, then add that)")
         return Content("", notes=notes)
+    notes = +notes  # without zeros
     if pictures:
         notes["pages without a text layer (they need OCR)"] += pictures
     if attached := _attachments(book):
@@ -139,9 +174,15 @@ def _key(text: str) -> str:
 # --- words -> lines in reading order ---
 
 
-def _lines(page: Any) -> list[_Line]:
+def _lines(page: Any, notes: Counter[str]) -> list[_Line]:
     page = page.dedupe_chars(tolerance=1) if len(page.chars) < 20_000 else page
-    words = page.extract_words(x_tolerance_ratio=0.13, y_tolerance=2, use_text_flow=False, extra_attrs=["size", "fontname"])
+    _mark_raised(page.chars)
+    turned = [char for char in page.chars if _turn(char)]
+    if any(_turn(char) == SLANTED and char["text"].strip() for char in turned):
+        notes["slanted text (a watermark) left out"] += 1
+    if turned:
+        page = page.filter(lambda thing: thing["object_type"] != "char" or not _turn(thing))
+    words = page.extract_words(**_WORDS)
     tables: list[_Line] = []
     for found in page.find_tables() if page.rects or page.lines or page.curves else []:
         cells = [[cell or "" for cell in row] for row in found.extract()]
@@ -154,22 +195,105 @@ def _lines(page: Any) -> list[_Line]:
         if len(columns) < 2 or (len(rows) < 2 and any(word["top"] < found.bbox[1] - 1 for word in words)):
             continue
         left, top, right, bottom = found.bbox
-        inside = [word for word in words if _within(word, left, top, right, bottom)]
+        frame = _is_frame(rows)
+        boxes = (
+            [row.bbox for row, texts in zip(found.rows, cells, strict=True) if sum(map(bool, texts)) > 1]
+            if frame
+            else [found.bbox]
+        )
+        inside = [word for word in words if any(_within(word, *box) for box in boxes)]
         if not inside:
             continue
-        words = [word for word in words if not _within(word, left, top, right, bottom)]
-        rows = [[row[number] for number in columns] for row in rows]
+        words = [word for word in words if not any(_within(word, *box) for box in boxes)]
+        rows = [[row[number] for number in columns] for row in rows if not frame or sum(map(bool, row)) > 1]
+        if frame:
+            top, bottom = boxes[0][1], boxes[-1][3]
         tables.append(_Line([(left, right, "")], top, bottom, 0.0, False, rows=rows))
     lines = _in_order(words, float(page.width))
     for found in sorted(tables, key=lambda line: line.top):
         place = next((place for place, line in enumerate(lines) if line.top >= found.top and _beside(line, found)), len(lines))
         lines.insert(place, found)
-    return lines
+    rotated = [line for turn in (90, 180, 270) for line in _turned_lines(turned, turn, float(page.width), float(page.height))]
+    return rotated + lines if len(turned) > len(page.chars) else lines + rotated
+
+
+_WORDS: dict[str, Any] = {"x_tolerance_ratio": 0.13, "y_tolerance": 2, "extra_attrs": ["size", "fontname"]}
+
+
+def _mark_raised(chars: Sequence[dict[str, Any]]) -> None:
+    """Put "^" before raised numbers and single letters: the mark of a footnote would else be a digit of the number before it."""
+    start = 0
+    while start < len(chars):
+        end = start + 1
+        while (
+            end < len(chars) and abs(chars[end]["size"] - chars[start]["size"]) < 0.1 and _on_a_line(chars[end - 1], chars[end])
+        ):
+            end += 1
+        text = "".join(char["text"] for char in chars[start:end]).strip()
+        before, after = chars[start - 1] if start else None, chars[end] if end < len(chars) else None
+        ordinal = before is not None and before["text"].isdigit() and text.isalpha()
+        raised = (before is not None and _is_raised(chars[start], before, before["x1"] - chars[start]["x0"])) or (
+            after is not None and _is_raised(chars[start], after, after["x0"] - chars[end - 1]["x1"])
+        )
+        if raised and not ordinal and re.fullmatch(r"[-−+]?\d{1,3}(?:,\d{1,2}){0,5}|[a-z]", text):
+            chars[start]["text"] = "^" + chars[start]["text"]
+        start = end
+
+
+def _on_a_line(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    return bool(abs(before["bottom"] - after["bottom"]) < 0.5 and -1 < after["x0"] - before["x1"] < 2 * after["size"])
+
+
+def _is_raised(char: dict[str, Any], beside: dict[str, Any], gap: float) -> bool:
+    height = beside["size"]
+    return bool(
+        char["size"] <= SMALLER * height
+        and abs(gap) < 0.6 * height
+        and beside["top"] - 0.5 * height < char["top"]
+        and char["bottom"] < beside["bottom"] - 0.12 * height
+    )
+
+
+def _turn(char: dict[str, Any]) -> int:
+    """By how many degrees a letter is turned to the left: 0, 90, 180, 270, or SLANTED."""
+    right, up = char["matrix"][:2]
+    if abs(up) <= 0.2 * abs(right):
+        return 0 if right >= 0 else 180
+    if abs(right) <= 0.2 * abs(up):
+        return 90 if up > 0 else 270
+    return SLANTED
+
+
+def _turned_lines(chars: Sequence[dict[str, Any]], turn: int, width: float, height: float) -> list[_Line]:
+    """The lines that are turned by `turn` degrees, read as if the page had been turned back."""
+    from pdfplumber.utils.text import extract_words
+
+    straight = []
+    for char in chars:
+        if _turn(char) != turn:
+            continue
+        x0, x1, top, bottom = char["x0"], char["x1"], char["top"], char["bottom"]
+        if turn == 90:
+            x0, x1, top, bottom = height - bottom, height - top, x0, x1
+        elif turn == 270:
+            x0, x1, top, bottom = top, bottom, width - x1, width - x0
+        else:
+            x0, x1, top, bottom = width - x1, width - x0, height - bottom, height - top
+        straight.append(
+            char | {"x0": x0, "x1": x1, "top": top, "bottom": bottom, "doctop": top, "size": bottom - top, "upright": True}
+        )
+    return _in_order(extract_words(straight, **_WORDS), width if turn == 180 else height, -turn)
 
 
 def _named(text: str) -> str:
     """Text with U+FFFD for letters that the PDF does not name; code 127 is the bullet of the usual encoding."""
-    return _UNKNOWN_LETTER.sub("\ufffd", text.replace("(cid:127)", "•"))
+    return _UNKNOWN_LETTER.sub("\ufffd", text.replace("(cid:127)", "•").translate(_SYMBOLS))
+
+
+def _is_frame(rows: list[list[str]]) -> bool:
+    """Whether a "table" is a frame around lines, as of a letterhead: most rows have one cell, and none has more than two."""
+    filled = [sum(map(bool, row)) for row in rows]
+    return len(filled) > 2 and max(filled) == 2 and filled.count(1) > filled.count(2)
 
 
 def _is_box(cell: str) -> bool:
@@ -204,7 +328,7 @@ def _in_order(words: Sequence[dict[str, Any]], width: float, column: int = 0) ->
                 half.clear()
 
     for row in rows:
-        if any(word["x0"] < gutter - 2 and word["x1"] > gutter + 2 for word in row) or _bridges(row, gutter):
+        if _bridges(row, gutter):
             flush()
             ordered.append(_line(row, column))
         else:
@@ -255,7 +379,7 @@ def _gutter(rows: list[list[dict[str, Any]]]) -> float | None:
 
 def _bridges(row: list[dict[str, Any]], gutter: float) -> bool:
     """Whether a row runs on across the gutter, as a title does."""
-    return any(
+    return any(word["x0"] < gutter - 2 and word["x1"] > gutter + 2 for word in row) or any(
         before["x1"] <= gutter + 2 and after["x0"] >= gutter - 2 and after["x0"] - before["x1"] <= 0.6 * before["size"]
         for before, after in pairwise(row)
     )
@@ -270,6 +394,8 @@ def _line(row: list[dict[str, Any]], column: int) -> _Line:
             cells[-1] = (cells[-1][0], word["x1"], cells[-1][2] + glue + text)
         else:
             cells.append((word["x0"], word["x1"], text))
+    if len(cells) == 2 and _LABEL.fullmatch(cells[0][2]):
+        cells = [(cells[0][0], cells[1][1], f"{cells[0][2]} {cells[1][2]}")]
     sizes = Counter({round(word["size"], 1): 0 for word in row})
     for word in row:
         sizes[round(word["size"], 1)] += len(word["text"])
@@ -282,6 +408,8 @@ def _line(row: list[dict[str, Any]], column: int) -> _Line:
         sizes.most_common(1)[0][0],
         bold > 0.8 * letters,
         column,
+        row[1]["x0"] if len(row) > 1 else row[0]["x0"],
+        sum(len(word["text"]) for word in row if _MONO.search(word["fontname"])) > 0.9 * letters,
     )
 
 
@@ -304,6 +432,8 @@ def _drop_running(pages: list[_Page], notes: Counter[str]) -> None:
             numbered = _PAGE_NUMBER.fullmatch(shown) and (len(pages) > 1 or shown.strip("-–— ") == str(page.number))
             if numbered and line is lowest and line.top > 0.75 * page.height:
                 return True
+            if line is lowest and line.top > 0.9 * page.height and shown.isdigit() and _PAGE_NUMBER.fullmatch(shown):
+                return True  # of a page that was taken out of a longer document
             return id(line) in edges and (seen[_running_key(line)] >= least or bool(numbered))
 
         kept = [line for line in page.lines if not runs(line)]
@@ -325,6 +455,36 @@ def _running_key(line: _Line) -> str:
     return f"{round(line.top / 6)} {re.sub(r'[0-9]+', '#', line.text)}"
 
 
+def _drop_contents(pages: list[_Page], notes: Counter[str]) -> None:
+    """Drop tables of contents: three entries or more, with dots before their page numbers or below a title that says so.
+
+    They are the headings once more, each far from its text.
+    """
+    for page in pages:
+        kept: list[_Line] = []
+        place = 0
+        while place < len(page.lines):
+            titled = bool(_CONTENTS.fullmatch(page.lines[place].text.strip(" :")))
+            end = place + titled
+            entries: list[int] = []
+            while end < len(page.lines) and not page.lines[end].rows:
+                line = page.lines[end]
+                if not (_LEADERS.search(line.text) or (titled and line.ends_in_number and line.cells[-1][2].isdigit())):
+                    break
+                number = int(re.findall(r"\d+$", line.text)[0])
+                if entries and number < entries[-1]:
+                    break
+                entries.append(number)
+                end += 1
+            if len(entries) >= 3:
+                notes["tables of contents left out"] += 1
+                place = end
+            else:
+                kept.append(page.lines[place])
+                place += 1
+        page.lines = kept
+
+
 def _content(pages: list[_Page], outline: dict[str, int], notes: Counter[str], title: str) -> Content:
     letters: Counter[float] = Counter()
     for page in pages:
@@ -332,13 +492,15 @@ def _content(pages: list[_Page], outline: dict[str, int], notes: Counter[str], t
             letters[line.size] += len(line.text) if not line.rows else 0
     body = letters.most_common(1)[0][0] if letters else 0.0
     larger = sorted((size for size in letters if size >= LARGER * body), reverse=True)
-    levels = {size: min(4, rank + 1) for rank, size in enumerate(larger)}
+    ranks = list(accumulate((before > 1.05 * after for before, after in pairwise(larger)), initial=0))
+    levels = {size: min(4, rank + 1) for size, rank in zip(larger, ranks, strict=False)}
     vocabulary = {word.casefold() for page in pages for line in page.lines for word in re.findall(r"[\w-]+", line.text)}
+    typed = 2 * sum(len(line.text) for page in pages for line in page.lines if line.mono) > sum(letters.values())
     outlined = sum(_key(line.text) in outline for page in pages for line in page.lines) >= max(1, len(outline) // 2)
 
     def level_of(line: _Line, alone: bool) -> int:
         text = line.text.strip()
-        if line.ends_in_number:
+        if line.ends_in_number or _LONG_NUMBER.search(text) or _SUM.search(text):
             return 0
         if outline and outlined:
             return outline.get(_key(text), 0) if line.size >= body or line.bold else 0
@@ -376,7 +538,9 @@ def _content(pages: list[_Page], outline: dict[str, int], notes: Counter[str], t
             elif first.rows:
                 blocks.append(paragraph(" ".join(filter(None, first.rows[0]))))
             else:
-                blocks += _text_blocks(group, level_of, vocabulary)
+                for is_code, part in groupby(group, lambda line: line.mono and not typed and line.size not in levels):
+                    found = list(part)
+                    blocks += [_code(found)] if is_code else _text_blocks(found, level_of, vocabulary)
         if groups:
             open_table = groups[-1][0] if len(groups[-1][0].rows) > 1 else None
         parts.append((f"p. {page.number}", blocks))
@@ -469,33 +633,54 @@ def _is_number(cell: str) -> bool:
     return bool(re.search(r"\d", cell)) and not re.search(r"[^\W\d_]{3}", cell)
 
 
+def _code(lines: list[_Line]) -> Block:
+    """Lines in a typewriter's font, indented as they stand."""
+    letter = min((line.right - line.left) / max(1, len(line.text)) for line in lines) or 1.0
+    edge = min(line.left for line in lines)
+    height = min((after.top - before.top for before, after in pairwise(lines) if after.top > before.top), default=0.0)
+    shown = []
+    for before, line in pairwise([None, *lines]):
+        if line is None:
+            continue
+        if before and height and line.top - before.top > 1.7 * height:
+            shown.append("")
+        shown.append(" " * round((line.left - edge) / letter) + line.text)
+    return code_block("\n".join(shown))
+
+
 def _text_blocks(lines: list[_Line], level_of: Any, vocabulary: set[str]) -> list[Block]:
     blocks: list[Block] = []
     open_text = ""
-    is_item = False
+    lists = _Lists(blocks)
     steps = sorted(after.top - before.top for before, after in pairwise(lines) if after.top > before.top)
     leading = steps[len(steps) // 4] if steps else 12.0
     last: _Line | None = None
     last_level = 0
 
-    def end() -> None:
-        nonlocal open_text, is_item
-        if open_text:
-            item = [paragraph(open_text)]
-            if is_item and blocks and blocks[-1].kind == "list":
-                blocks[-1].parts.append(item)
-            elif is_item:
-                blocks.append(Block("list", tight=True, parts=[item]))
-            else:
-                blocks.extend(item)
-        open_text, is_item = "", False
+    def gap_before(place: int) -> bool:
+        line, last = lines[place], lines[place - 1] if place else None
+        return last is None or line.column != last.column or not 0 <= line.top - last.top <= 1.3 * max(leading, line.size)
 
+    def end() -> None:
+        nonlocal open_text
+        if open_text and not lists.end_item(open_text):
+            blocks.append(paragraph(open_text))
+        open_text = ""
+
+    gaps = [gap_before(place) for place in range(len(lines))]
+    verses = _verses(lines, gaps)
     for place, line in enumerate(lines):
         after = lines[place + 1] if place + 1 < len(lines) else None
-        gap = last is None or line.column != last.column or not 0 <= line.top - last.top <= 1.45 * max(leading, line.size)
+        gap = gaps[place]
+        if _ORNAMENT.fullmatch(line.text):
+            end()
+            last, last_level = line, 0
+            continue
         alone = gap and (after is None or after.top - line.top > 1.2 * leading or not after.bold)
         level = level_of(line, alone or bool(line.bold and _NUMBERED.match(line.text)))
         bullet = _BULLET.match(line.text)
+        begins = gap or lists.in_item or (place > 0 and _ended_early(lines, place, spare=8)) or last_level > 0
+        number = _number_of(lines, place, lists.last_number, begins)
         if level:
             end()
             joined = f"{blocks[-1].text} {line.text}" if blocks else ""
@@ -509,13 +694,18 @@ def _text_blocks(lines: list[_Line], level_of: Any, vocabulary: set[str]) -> lis
                 blocks[-1] = heading(joined, level)
             else:
                 blocks.append(heading(line.text, level))
-        elif bullet and line.text[0] in "•●▪◦‣∙·–*-":
+        elif number or (bullet and line.text[0] in _BULLETS):
             end()
-            open_text, is_item = line.text[bullet.end() :], True
-        elif bullet or (gap and not (last is not None and line.column != last.column and _runs_on(open_text, line.text))):
+            lists.open_item(line, number)
+            open_text = re.sub(r"^\S+\s+", "", line.text)
+        elif (
+            (bullet and (begins or line.text.startswith("^")))
+            or (gap and not (last is not None and line.column != last.column and _runs_on(open_text, line.text)))
+            or lists.is_over(line)
+        ):
             end()
             open_text = line.text
-        elif last and open_text and (last.ends_in_number or line.ends_in_number or _ended_early(lines, place)):
+        elif last and open_text and (_keeps_apart(last, line) or place in verses or _ended_early(lines, place)):
             open_text += "\n" + line.text
         else:
             open_text = _joined(open_text, line.text, vocabulary)
@@ -524,14 +714,147 @@ def _text_blocks(lines: list[_Line], level_of: Any, vocabulary: set[str]) -> lis
     return blocks
 
 
-def _ended_early(lines: list[_Line], place: int) -> bool:
-    """Whether the next line's first word would have fitted on the line before, so that its author began a new line."""
+def _keeps_apart(last: _Line, line: _Line) -> bool:
+    """Whether two lines are rows of something: sums, words at both edges of the page, or centred lines."""
+    centred = abs(last.left + last.right - line.left - line.right) < 3 and abs(last.left - line.left) > line.size
+    return last.ends_in_number or line.ends_in_number or len(last.cells) > 1 < len(line.cells) or centred
+
+
+def _number_of(lines: list[_Line], place: int, last_number: int, begins: bool) -> int:
+    """The number of the item that a line begins; 0 when it begins none.
+
+    A list begins with 1 and counts on. A number without a mark is one when the text hangs beside it. Where the line may as well
+    go on with a sentence (not `begins`), another must begin with the next number.
+    """
+    line = lines[place]
+    marked = _ITEM.match(line.text)
+    found = marked or re.match(r"(\d{1,2})\s+(?=\S)", line.text)
+    if not found or int(found[1]) not in (1, last_number + 1):
+        return 0
+    number = int(found[1])
+    below = [other for other in lines[place + 1 :] if other.column == line.column]
+    if not marked:
+        hangs = bool(below) and 0 < below[0].top - line.top < 2 * line.size and abs(below[0].left - line.text_left) < 2
+        return number if hangs and below[0].left > line.left + 2 else 0
+    counted = any(
+        (next_one := _ITEM.match(other.text)) and int(next_one[1]) == number + 1 and abs(other.left - line.left) < 6
+        for other in below
+    )
+    return number if begins or counted else 0
+
+
+class _Lists:
+    """The list at the end of `blocks`: its items, nested by where they stand."""
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
+        self.open: list[tuple[float, int, Block]] = []  # left edge, column, list; the innermost last
+        self.in_item = False
+        self.hangs = False
+        self.numbers: dict[int, int] = {}  # of the list of blocks that begins at a place in `blocks` -> its last number
+        self.last_number = 0
+
+    def open_item(self, line: _Line, number: int) -> None:
+        """Begin an item: in the list that is open, in one inside its last item, or in a new one."""
+        if not self.open or self.blocks[-1:] != [self.open[0][2]]:
+            self.open = []
+            self.hangs = False
+        elif self.open[-1][1] != line.column:  # a list goes on in the next column
+            self.open = [(line.left, line.column, self.open[0][2])]
+        while len(self.open) > 1 and line.left < self.open[-1][0] - 4:
+            self.open.pop()
+        if self.open and line.left > self.open[-1][0] + 8:
+            found = Block("list", start=number or None, tight=True)
+            self.open[-1][2].parts[-1].append(found)
+            self.open.append((line.left, line.column, found))
+        elif not self.open or not self._goes_on(self.open[-1][2], number):
+            found = Block("list", start=number or None, tight=True)
+            if len(self.open) > 1:
+                self.open.pop()
+                self.open[-1][2].parts[-1].append(found)
+            else:
+                self.open = []
+                self.blocks.append(found)
+            self.open.append((line.left, line.column, found))
+        self.in_item = True
+        self.label, self.text_left, self.column = line.left, line.text_left, line.column
+        self.last_number = number or self.last_number
+
+    @staticmethod
+    def _goes_on(found: Block, number: int) -> bool:
+        return (
+            number == found.start + len(found.parts) if number and found.start is not None else not number and found.start is None
+        )
+
+    def is_over(self, line: _Line) -> bool:
+        """Whether a line stands left of the text that hangs beside the mark of the open item, and so is no part of it."""
+        if not self.in_item or line.column != self.column:
+            return False
+        hanging = line.left > self.label + 3
+        self.hangs = self.hangs or hanging
+        return self.hangs and not hanging
+
+    def end_item(self, text: str) -> bool:
+        """Put the text into the open item; False when none is open. Numbers that count on inside it begin items, too."""
+        if not self.in_item:
+            return False
+        self.in_item = False
+        found = self.open[-1][2]
+        while found.start is not None:
+            inside = re.search(rf"(?<=[.;:!?])\s+\(?{found.start + len(found.parts) + 1}[.)]\s+(?=\S)", text)
+            if not inside:
+                break
+            found.parts.append([paragraph(text[: inside.start()])])
+            text = text[inside.end() :]
+            self.last_number = found.start + len(found.parts)
+        found.parts.append([paragraph(text)])
+        return True
+
+
+def _verses(lines: list[_Line], gaps: list[bool]) -> set[int]:
+    """The places of lines that do not run on from the line before: those of a till's slip, and of paragraphs most of whose lines
+    end early and unevenly."""
+    found: set[int] = set()
+    slip = _is_slip(lines)
+    starts = [
+        place for place, line in enumerate(lines) if gaps[place] or _ORNAMENT.fullmatch(line.text) or _BULLET.match(line.text)
+    ]
+    for first, end in pairwise([*starts, len(lines)]):
+        if _BULLET.match(lines[first].text):
+            continue
+        first += bool(_ORNAMENT.fullmatch(lines[first].text))
+        block = range(first + 1, end)
+        if slip:
+            found.update(block)
+        elif len(block) >= 3 and not any(lines[place - 1].text.endswith("-") for place in block):
+            early = sum(_ended_early(lines, place, around=6, spare=1) for place in block)
+            left = min(lines[place].left for place in range(first, end))
+            rights = [lines[place].right for place in range(first, end - 1)]
+            if early >= 0.5 * len(block) and max(rights) - min(rights) > 0.2 * (max(rights) - left):
+                found.update(block)
+    return found
+
+
+def _is_slip(lines: list[_Line]) -> bool:
+    """Whether the lines are those of a till's slip: few letters of a typewriter wide."""
+    typed = [line for line in lines if line.mono and line.right > line.left]
+    if not typed or len(typed) < 0.8 * len(lines):
+        return False
+    letter = min((line.right - line.left) / len(line.text) for line in typed)
+    return max(line.right for line in typed) - min(line.left for line in typed) < 48 * letter
+
+
+def _ended_early(lines: list[_Line], place: int, around: int = 4, spare: int = 4) -> bool:
+    """Whether the next line's first word would have fitted on the line before, so that its author began a new line.
+
+    The margin is where the lines `around` it end; `spare` letters must be left over.
+    """
     last, line = lines[place - 1], lines[place]
     if last.column != line.column or last.text.endswith("-"):
         return False
-    margin = max(one.right for one in lines[max(0, place - 4) : place + 4] if one.column == last.column)
+    margin = max(one.right for one in lines[max(0, place - around) : place + around] if one.column == last.column)
     letter = (line.right - line.left) / max(1, len(line.text))
-    return margin - last.right > letter * (len(line.text.split(" ", 1)[0]) + 4)
+    return margin - last.right > letter * (len(line.text.split(" ", 1)[0]) + spare)
 
 
 def _runs_on(before: str, after: str) -> bool:
