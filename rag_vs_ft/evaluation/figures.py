@@ -229,6 +229,22 @@ class BreakEven:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextGain:
+    """Of what the right passage gives a reader, the share that found passages give it, with its 95% interval.
+
+    (found - nothing) / (right passage - nothing), of bits per byte of the gold answer, over the `n` questions that all three
+    have.
+    """
+
+    arm: str
+    nothing: str
+    right_passage: str
+    n: int
+    share: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class QuestionCounts:
     """What was asked. `chance` is the accuracy of a guess, `longest_choice` that of always taking the longest choice: no arm
     should be praised for less.
@@ -308,6 +324,7 @@ class Summary:
     openings: Openings
     by_score: tuple[ScoreFigures, ...] = ()
     freshness: Freshness | None = None
+    context_gains: tuple[ContextGain, ...] = ()
     retrieval: Mapping[str, RetrievalFigures] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)

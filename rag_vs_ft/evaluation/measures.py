@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rag_vs_ft.evaluation.experiments import ChoiceScore
-from rag_vs_ft.evaluation.metrics import exact_match, rouge_l, token_f1
+from rag_vs_ft.evaluation.metrics import exact_match, fact_recall, rouge_l, token_f1
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.questions import gold_answer
 from rag_vs_ft.evaluation.render import NONE, number, percent, points, span
@@ -145,17 +145,25 @@ def _of_answer(metric: Callable[[str, str], float]) -> Callable[[Prediction, Que
     return of
 
 
+def facts(prediction: Prediction, question: Question, score: ChoiceScore = "sum") -> float | None:
+    """`metrics.fact_recall` of a free answer; None without an answer or a gold answer."""
+    answer, gold = prediction.outcome.answer, gold_answer(question)
+    return None if answer is None or gold is None else fact_recall(answer, gold, question.question)
+
+
 ACCURACY = Measure("choice_accuracy", "right", choice_credit, share=True, paired=True)
 LETTER = Measure("letter_accuracy", "right by letter", letter_credit, share=True, paired=True)
 """Choosing by letter is another task than being likely: the two are never averaged or compared."""
 BITS = Measure("bits_per_byte", "bits per byte", bits_per_byte, lower_is_better=True, paired=True)
 MARGIN = Measure("margin", "margin, bits per byte", margin, paired=True)
 F1 = Measure("f1", "F1", _of_answer(token_f1), paired=True)
+FACTS = Measure("fact_recall", "facts held", facts, share=True, paired=True)
 MEASURES = (
     ACCURACY,
     LETTER,
     BITS,
     MARGIN,
+    FACTS,
     F1,
     Measure("em", "exact", _of_answer(exact_match)),
     Measure("rouge_l", "ROUGE-L", _of_answer(rouge_l)),

@@ -12,7 +12,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from rag_vs_ft.language import UNSPACED
+from rag_vs_ft.language import UNSPACED, content_words, detect, language, stemmer
 from rag_vs_ft.overlap import rouge_l as rouge_l
 
 Judgements = Mapping[str, int]
@@ -136,3 +136,50 @@ def token_f1(prediction: str, reference: str) -> float:
         return float(predicted == expected)
     common = (Counter(predicted) & Counter(expected)).total()
     return 2 * common / (len(predicted) + len(expected))
+
+
+_FLAG = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
+_NUMBER = re.compile(r"-?\d[\d.,]*")
+_EDGES = "`'\"“”‘’()[]{}<>.,;:!?*"
+_NAME = re.compile(r"[a-z][A-Z]|[A-Z]{2}|[_/@=]|(?<=[a-z])\.(?=[a-z])|(?<=\d)[-:](?=\d)")
+"""What an ordinary word does not have: humps, capitals in a row, marks of paths, fields and addresses."""
+
+
+def fact_recall(prediction: str, reference: str, question: str = "") -> float:
+    """Share of the reference's facts that an answer has: 0 when it has other numbers in place of the reference's.
+
+    Facts are what cannot be said in other words: numbers, flags, and names of the kind of `TokenRequest`, `HTTP`, `/etc/hosts`
+    and `spec.replicas`. A reference without any has its content words (stemmed) for facts. What the question already says is
+    none, unless the reference says nothing else.
+    """
+    wanted = _facts(reference, question)
+    held = wanted & (_numbers_in(prediction) | _named(prediction, every=True) | _stems(prediction))
+    said, meant = _numbers_in(prediction) - _numbers_in(question), wanted & _numbers_in(reference)
+    if meant and said and not said & _numbers_in(reference):
+        return 0.0
+    return len(held) / len(wanted) if wanted else 0.0
+
+
+def _facts(reference: str, question: str) -> set[str]:
+    hard = _numbers_in(reference) | _named(reference)
+    known = _numbers_in(question) | _named(question, every=True)
+    words = _stems(reference)
+    return (hard - known) or (words - _stems(question)) or hard or words
+
+
+def _numbers_in(text: str) -> set[str]:
+    return {token for token in _answer_tokens(text) if _NUMBER.fullmatch(token)}
+
+
+def _named(text: str, *, every: bool = False) -> set[str]:
+    """Flags and the words that look like names in code, lower case; `every` word, for a text that is searched for them."""
+    words = (word.strip(_EDGES).removesuffix("'s") for word in text.split())
+    return {flag.lower() for flag in _FLAG.findall(text)} | {
+        word.lower().removesuffix("s") for word in words if word and (every or _NAME.search(word)) and not word.startswith("-")
+    }
+
+
+def _stems(text: str) -> set[str]:
+    spoken = language(detect(text) or "en")
+    stem = stemmer(spoken)
+    return {stem(word) for word in content_words(text, spoken)}

@@ -13,7 +13,7 @@ from rag_vs_ft.evaluation.figures import UPDATES, AgainstBaseline, ArmFigures, C
 from rag_vs_ft.evaluation.heuristics import HEURISTICS
 from rag_vs_ft.evaluation.leaks import LeakReport
 from rag_vs_ft.evaluation.manifest import FinishedManifest, ModelUsed
-from rag_vs_ft.evaluation.measures import ACCURACY, BITS, F1, LETTER, MEASURES, PAIRED, SCORES, Measure, chosen
+from rag_vs_ft.evaluation.measures import ACCURACY, BITS, F1, FACTS, LETTER, MEASURES, PAIRED, SCORES, Measure, chosen
 from rag_vs_ft.evaluation.render import (
     NONE,
     Fold,
@@ -251,6 +251,8 @@ def _answers(arms: Sequence[ArmFigures]) -> Section:
     columns: Columns[ArmFigures] = [
         ("arm", named),
         ("answers", lambda arm: str(arm.answered)),
+        (FACTS.title, lambda arm: FACTS.show(arm.of(FACTS).value)),
+        ("95% interval", lambda arm: FACTS.show_interval(arm.of(FACTS).interval)),
         (F1.title, lambda arm: F1.show(arm.of(F1).value)),
         ("95% interval", lambda arm: F1.show_interval(arm.of(F1).interval)),
         ("cites", lambda arm: percent(arm.citations.citing if arm.citations else None)),
@@ -260,8 +262,9 @@ def _answers(arms: Sequence[ArmFigures]) -> Section:
     return Section(
         "Free answers",
         (
-            "Greedy answers on a fixed sample of the questions, against the gold answer. F1 punishes whole sentences where the "
-            "gold answer is two words: compare arms with each other, not with other publications.",
+            "Greedy answers on a fixed sample of the questions, against the gold answer. Facts held: of the gold answer's "
+            "numbers, flags and names, or of its words where it has none of these, the share that the answer has. F1 punishes "
+            "whole sentences where the gold answer is two words: compare arms with each other, not with other publications.",
         ),
         _rows(columns, arms),
     )
@@ -282,6 +285,11 @@ def _contexts(summary: Summary) -> Section:
         f"{retriever} to depth 10, {found.questions} questions: recall@5 {found.recall_at_5:.3f}, recall@10 "
         f"{found.recall_at_10:.3f}, MRR@10 {found.mrr_at_10:.3f}, nDCG@10 {found.ndcg_at_10:.3f}."
         for retriever, found in summary.retrieval.items()
+    ]
+    text += [
+        f"{gain.arm}: what the search finds gives {percent(gain.share)} {span(gain.interval)} of what the right passage gives, "
+        f"in bits per byte of the gold answer ({gain.n} questions)."
+        for gain in summary.context_gains
     ]
     rows = [(arm.name, arm.context_quality) for arm in summary.arms if arm.context_quality]
     return Section("What was in the prompt", tuple(text), _rows(columns, rows))

@@ -82,6 +82,28 @@ def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence
     )
 
 
+def share_of_gain(
+    none: Sequence[float], some: Sequence[float], most: Sequence[float], clusters: Sequence[str], *, seed: int = SEED
+) -> tuple[float, Interval] | None:
+    """How much of the way from `none` to `most` the means of `some` go, and its 95% interval (percentiles of a bootstrap of whole
+    clusters). None where `most` is not shown to differ from `none`: the share of nothing is no figure.
+    """
+    import numpy as np
+
+    names, members = np.unique(np.asarray(clusters), return_inverse=True)
+    way = np.asarray(some, dtype=float) - np.asarray(none, dtype=float)
+    whole = np.asarray(most, dtype=float) - np.asarray(none, dtype=float)
+    ways, wholes = (np.bincount(members, weights=values) for values in (way, whole))
+    drawn = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
+    totals = wholes[drawn].sum(axis=1)
+    low, high = np.percentile(totals, (2.5, 97.5))
+    if len(names) < 2 or low <= 0.0 <= high:
+        return None
+    shares = ways[drawn].sum(axis=1) / totals
+    lower, upper = np.percentile(shares, (2.5, 97.5))
+    return float(ways.sum() / wholes.sum()), (float(lower), float(upper))
+
+
 def sign_flip_p(values: Sequence[float], clusters: Sequence[str], *, seed: int = SEED) -> float:
     """Two-sided p-value of a mean difference of 0, by flipping the signs of whole clusters (Fisher's randomisation test).
 

@@ -24,6 +24,7 @@ from rag_vs_ft.evaluation.figures import (
     BreakEven,
     Calibration,
     Citations,
+    ContextGain,
     ContextQuality,
     Estimate,
     Freshness,
@@ -36,7 +37,7 @@ from rag_vs_ft.evaluation.figures import (
     TagFigures,
 )
 from rag_vs_ft.evaluation.heuristics import HEURISTICS, is_way
-from rag_vs_ft.evaluation.measures import ACCURACY, MEASURES, PAIRED, SCORES, Measure, choice_credit, confidence
+from rag_vs_ft.evaluation.measures import ACCURACY, BITS, MEASURES, PAIRED, SCORES, Measure, choice_credit, confidence
 from rag_vs_ft.evaluation.metrics import distinct, ndcg_at, recall_at, reciprocal_rank_at
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.questions import gold_answer
@@ -51,6 +52,7 @@ from rag_vs_ft.evaluation.statistics import (
     holm,
     paired_difference,
     risk_coverage_area,
+    share_of_gain,
 )
 from rag_vs_ft.evaluation.verdict import can_be_given, verdict
 from rag_vs_ft.mining.updates import larger_number
@@ -129,6 +131,7 @@ def summarise(
         verdict=verdict(arms, pairs, scores, counts, baseline),
         by_score=scores,
         freshness=_freshness(table),
+        context_gains=_context_gains(table),
         openings=openings,
         retrieval=dict(retrieval),
         skipped=dict(skipped),
@@ -176,6 +179,24 @@ def _freshness(table: Table) -> Freshness | None:
         )
         / len(asked),
     )
+
+
+def _context_gains(table: Table) -> tuple[ContextGain, ...]:
+    """For each arm that searches and has, with the same model, an arm without passages and one with the right passage."""
+    found = []
+    for arm in table.arms:
+        same = [other for other in table.arms if (other.model, other.adapter) == (arm.model, arm.adapter)]
+        nothing = next((other.name for other in same if not CONTEXTS[other.context].shows_passages), None)
+        right = next((other.name for other in same if other.context == "oracle"), None)
+        if not CONTEXTS[arm.context].is_search or nothing is None or right is None:
+            continue
+        none, some, most = (table.values(name, BITS) for name in (nothing, arm.name, right))
+        ids = [name for name in some if name in none and name in most]
+        of = [[values[name] for name in ids] for values in (none, some, most)]
+        gain = share_of_gain(of[0], of[1], of[2], [table.clusters[name] for name in ids])
+        if gain is not None:
+            found.append(ContextGain(arm.name, nothing, right, len(ids), *gain))
+    return tuple(found)
 
 
 def _by_score(table: Table, baseline: str | None) -> tuple[ScoreFigures, ...]:

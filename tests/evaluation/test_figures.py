@@ -61,6 +61,12 @@ def finished(world, tmp_path_factory):
 
 GONE = {"detectable_difference" + key for key in ("", ".assumed_discordant", ".power", ".one_pair", ".all_pairs", ".pairs")}
 ADDED = {
+    "arms[].fact_recall",
+    "arms[].fact_recall_ci",
+    "arms[].fact_recall_ci[]",
+    "context_gains",
+    "context_gains[]",
+    *(f"context_gains[].{key}" for key in ("arm", "nothing", "right_passage", "n", "share", "interval", "interval[]")),
     "arms[].letter_accuracy",
     "arms[].letter_accuracy_ci",
     "arms[].margin",

@@ -107,11 +107,12 @@ SLOW_KEYS = {
         choice_accuracy_ci choice_accuracy_clean citations(answers citing precision) context
         context_quality(answer_in_prompt dropped gold_in_prompt mrr ndcg recall)
         cost(index_bytes index_seconds model_bytes parameters peak_memory_bytes training_flops training_seconds training_tokens)
-        em errors f1 f1_ci finish(*) flops_per_question k
+        em errors f1 f1_ci fact_recall fact_recall_ci finish(*) flops_per_question k
         known(accuracy_on_known accuracy_on_unknown destroyed gained known unknown) letter_accuracy letter_accuracy_ci margin
         margin_ci model n peak_memory_bytes retriever rouge_l seconds_are_of seconds_per_question seconds_per_right_answer
-        tokens_per_question] baseline break_even by_score[best choice_accuracy difference holm_p interval score] experiment
-        failed(*) folder freshness openings(configurations times) pairs[a b better detectable difference holm_p interval mcnemar_p
+        tokens_per_question] baseline break_even by_score[best choice_accuracy difference holm_p interval score]
+        context_gains experiment failed(*) folder freshness openings(configurations times)
+        pairs[a b better detectable difference holm_p interval mcnemar_p
         measure n p_value planned same worse] primary_score
         questions(chance clusters effective_clusters flagged longest_choice n tags(*) unanswerable with_choices)
         retrieval(bm25(chunks intervals(*) left_out mrr_at_10 ndcg_at_10 questions recall_at_10 recall_at_5 splits(*))) run

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rag_vs_ft.evaluation.metrics import (
     distinct,
     exact_match,
+    fact_recall,
     holds,
     mean_over_queries,
     ndcg_at,
@@ -130,6 +131,32 @@ def test_normalisation_is_that_of_the_squad_script_but_for_numbers(text, normal)
 def test_exact_match_and_token_f1_by_hand(prediction, reference, exact, f1):
     assert exact_match(prediction, reference) == exact
     assert token_f1(prediction, reference) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "question", "share"),
+    [
+        ("It keeps 30 days.", "Logs are kept for 30 days.", "How long are logs kept?", 1),
+        ("It keeps 7 days.", "Logs are kept for 30 days.", "How long are logs kept?", 0),
+        ("Long enough.", "30 days", "How long?", 0),
+        ("Use --force and -n.", "Pass `--force` with -n prod", "How?", 1),
+        ("Use force.", "--force", "How?", 0),
+        ("The API is called tokenrequest.", "By the TokenRequest API.", "How is a token obtained?", 1),
+        ("A token.", "By the TokenRequest API.", "How is a token obtained?", 0),
+        ("See /etc/hosts/x", "/etc/hosts", "Where?", 0),
+        ("In `/etc/hosts`.", "/etc/hosts", "Where?", 1),
+        ("NodePorts open a port.", "A NodePort.", "Which type opens a port?", 1),
+        # No number, flag or name: the words beyond the question's, stemmed.
+        ("It restarts the pod.", "The pod is restarted later.", "What happens to the pod?", 0.5),
+        # What the question says is no news, unless nothing else is said.
+        ("In v1.22 use tokens.", "In v1.22 use the KMS.", "What is used in v1.22?", 0),
+        ("v1.22", "v1.22", "Is it v1.22?", 1),
+        ("", "30 days", "How long?", 0),
+        ("30 days", "", "How long?", 0),
+    ],
+)
+def test_facts_of_a_reference_by_hand(answer, reference, question, share):
+    assert fact_recall(answer, reference, question) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(

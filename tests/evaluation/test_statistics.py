@@ -16,6 +16,7 @@ from rag_vs_ft.evaluation.statistics import (
     mcnemar_p,
     paired_difference,
     risk_coverage_area,
+    share_of_gain,
     sign_flip_p,
 )
 
@@ -203,3 +204,20 @@ def test_paired_difference_by_hand():
     assert paired_difference([1, 0, 0], [1, 1, 1], ["a", "b", "b"]).mcnemar_p is None, "two questions on one document"
     with pytest.raises(ValueError):
         paired_difference([1], [1, 0], ["a", "b"])
+
+
+def test_the_share_of_a_gain_by_hand_and_by_simulation():
+    none, most = [4.0, 3.0, 5.0, 4.0], [2.0, 1.0, 2.0, 3.0]
+    some = [3.0, 2.0, 3.5, 3.5]  # half of the way each time
+    assert share_of_gain(none, some, most, list("abcd")) == (pytest.approx(0.5), (pytest.approx(0.5), pytest.approx(0.5)))
+    assert share_of_gain(none, most, none, list("abcd")) is None  # nothing was gained
+    assert share_of_gain([1.0, 2.0], [1.0, 2.0], [0.0, 3.0], list("ab")) is None  # not shown to be a gain
+    assert share_of_gain(none, some, most, list("aaaa")) is None
+    generator = np.random.default_rng(5)
+    held = 0
+    for _ in range(60):
+        whole = generator.normal(-1.0, 0.5, 80)
+        way = 0.7 * whole + generator.normal(0.0, 0.3, 80)
+        found = share_of_gain([0.0] * 80, way.tolist(), whole.tolist(), [str(number) for number in range(80)])
+        held += found is not None and found[1][0] <= 0.7 <= found[1][1]
+    assert held >= 52  # 95% of 60 is 57; fewer than 52 would come by chance once in 70 times
