@@ -1,10 +1,10 @@
-# make setup | run | test | app. PYTHON names the interpreter (3.11 or newer) that the virtual environment is made from.
+# make setup | run | reproduce | test | app. PYTHON names the interpreter (3.11 or newer) that the virtual environment is made from.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test app lint slow long
+.PHONY: setup run reproduce test app lint slow long
 
 setup: $(STAMP)
 	$(BIN)/rag-vs-ft models pull all-minilm-l6-v2 smollm2-135m-instruct gpt2-tokenizer
@@ -18,6 +18,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 run: setup
 	$(BIN)/rag-vs-ft demo
+
+# The published figures of the sample beside those of this machine; exit code 1 when one lies outside its interval.
+reproduce: setup
+	$(BIN)/python benchmarks/reproduce.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

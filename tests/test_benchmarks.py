@@ -49,6 +49,7 @@ LEFT_OUT = {
     "gpu": "starts seven processes; run it with --smallest",
     "lm_harness": "needs lm-evaluation-harness, which is not a dependency",
     "machine": "prints the first line of the others",
+    "reproduce": "runs the demo; its reading of the published page is tested in test_readme.py",
     "reader_sizes": "needs finished evaluations and their question files",
 }
 

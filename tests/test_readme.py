@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -41,6 +42,17 @@ def test_pages_name_only_verbs_that_exist() -> None:
                     break
                 assert word in group.commands, line
                 group = group.commands[word]
+
+
+def test_what_make_reproduce_measures_stands_on_the_page(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    reproduce = importlib.import_module("reproduce")
+    page = reproduce.PAGE.read_text(encoding="utf-8")
+    for name in (*reproduce.WAYS, reproduce.SEARCH):
+        assert re.search(reproduce._INTERVAL, reproduce.row_of(page, name)), name
+    with pytest.raises(LookupError, match="no such way"):
+        reproduce.row_of(page, "no such way")
+    assert reproduce.Figure("a", 0.5, 0.4, 0.6, 0.6).agrees and not reproduce.Figure("a", 0.5, 0.4, 0.6, 0.61).agrees
 
 
 @pytest.mark.slow
