@@ -209,7 +209,7 @@ def test_notebook_without_cells_is_empty() -> None:
     assert read("a.ipynb", '{"cells": [1, null, {"cell_type": "code", "source": 7, "outputs": [3]}]}').text == ""
 
 
-# --- reStructuredText and AsciiDoc --------------------------------------------------------------------------------------
+# --- reStructuredText ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -233,42 +233,6 @@ def test_rst_includes_reach_the_source_alone() -> None:
     source = ".. include:: part.rst\n\n.. literalinclude:: ../code.py\n   :lines: 2\n\n.. include:: /etc/passwd\n"
     content = read("docs/a.rst", source, others)
     assert content.text == "Included.\n\n```\nb = 2\n```\n"
-    assert content.notes == {"includes resolved": 2, "unresolved includes": 1}
-
-
-@pytest.mark.parametrize(
-    ("source", "text"),
-    [
-        (
-            "= Pump manual\nAda L <a@x.org>\n:v: 12\n\nOpen valve {v} *slowly*, see xref:a.adoc[the list].\n",
-            "# Pump manual\n\nOpen valve 12 slowly, see the list.\n",
-        ),
-        (
-            "See {url-org}/docs/issues/1[issue #1^] and {url-org}[the site^], version {v}, <{host}> [1].\n",
-            "See issue #1 and the site, version {v}, <{host}> [1].\n",
-        ),
-        ("[source,python]\n----\nx = [1] # <1>\n----\n<1> A list.\n", "```python\nx = [1]\n```\n\n1. A list.\n"),
-        (
-            "* one\n** deeper\n* two\n+\nmore of two\n\n. first\n. second\n",
-            "- one\n  - deeper\n- two\n\n  more of two\n  1. first\n  2. second\n",
-        ),
-        (
-            '[cols="1,1"]\n|===\n|Plan |Price\n\n|A |5\n|===\n\nNOTE: With VAT.\n',
-            "| Plan | Price |\n| --- | --- |\n| A | 5 |\n\nNote: With VAT.\n",
-        ),
-        ("// hidden\nifdef::x[]\nno\nendif::[]\nCPU:: fast\nDisk::\nlarge\n", "- CPU: fast\n- Disk: large\n"),
-    ],
-)
-def test_asciidoc(source: str, text: str) -> None:
-    assert read("a.adoc", source).text == text
-
-
-def test_asciidoc_includes() -> None:
-    others = {"m/partials/p.adoc": "Shared.\n", "m/pages/code.py": "# tag::a[]\nx\n# end::a[]\ny\n"}
-    content = read(
-        "m/pages/a.adoc", "include::partial$p.adoc[]\n\n----\ninclude::code.py[tag=a]\n----\n\ninclude::gone.adoc[]\n", others
-    )
-    assert content.text == "Shared.\n\n```\nx\n```\n"
     assert content.notes == {"includes resolved": 2, "unresolved includes": 1}
 
 

@@ -135,12 +135,14 @@ class _Open:
     name: str
     sink: list[Block]
     block: Block | None = None
-    rows: list[list[_Cell]] = field(default_factory=list)
-    entries: list[_Entry] = field(default_factory=list)
+    rows: list[list[Cell]] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class _Cell:
+class Cell:
+    """One cell of a table: its blocks, and how many columns and rows it spans."""
+
     blocks: list[Block]
     columns: int = 1
     rows: int = 1
@@ -148,7 +150,9 @@ class _Cell:
 
 
 @dataclass(slots=True)
-class _Entry:
+class Entry:
+    """One entry of a definition list: terms that share a definition."""
+
     terms: list[Block] = field(default_factory=list)
     definition: list[Block] = field(default_factory=list)
     is_defined: bool = False
@@ -260,7 +264,7 @@ class HtmlTree:
             element.rows.append([])
         if name != "tr":
             spans = _number(attributes.get("colspan", "1")), _number(attributes.get("rowspan", "1"))
-            cell = _Cell([], *spans, header=name == "th")
+            cell = Cell([], *spans, header=name == "th")
             element.rows[-1].append(cell)
             self._push(_Open("td", cell.blocks))
 
@@ -271,7 +275,7 @@ class HtmlTree:
         if element.name != "dl":
             return
         if not element.entries or (name == "dt" and element.entries[-1].is_defined):
-            element.entries.append(_Entry())
+            element.entries.append(Entry())
         entry = element.entries[-1]
         entry.is_defined |= name == "dd"
         self._push(_Open(name, entry.terms if name == "dt" else entry.definition))
@@ -318,9 +322,9 @@ class HtmlTree:
         self._end_paragraph()
         element = self.open.pop()
         if element.name == "table":
-            self.here.extend(_table(element.rows, element.sink))
+            self.here.extend(table_of_cells(element.rows, element.sink))
         elif element.name == "dl":
-            self.here.extend([*element.sink, *_definitions(element.entries)])
+            self.here.extend([*element.sink, *definitions(element.entries)])
         elif element.block is not None:
             self.here.append(element.block)
 
@@ -348,7 +352,7 @@ def _number(text: str, most: int = MAX_SPAN) -> int:
     return min(int(text), most) if text.isascii() and text.isdigit() and len(text) < 10 else 1
 
 
-def _table(rows: list[list[_Cell]], beside: list[Block]) -> list[Block]:
+def table_of_cells(rows: list[list[Cell]], beside: list[Block]) -> list[Block]:
     """A table, or the blocks of its cells one after the other where a cell holds what no cell can hold.
 
     A cell that spans rows stands in each of them, so that a row says all by itself. `beside` is what stood outside the cells.
@@ -398,7 +402,7 @@ def _fits_in_data(block: Block) -> bool:
     return block.kind == "table" and len(block.text) <= MAX_NESTED_TABLE
 
 
-def _definitions(entries: list[_Entry]) -> list[Block]:
+def definitions(entries: list[Entry]) -> list[Block]:
     """Definitions as a list, `- term: definition`; as paragraphs where one is a part of the page, with headings or much text."""
     if any(_is_part(block) for entry in entries for block in (*entry.terms, *entry.definition)) or any(
         sum(len(block.text) for block in entry.definition) > MAX_DEFINITION for entry in entries
