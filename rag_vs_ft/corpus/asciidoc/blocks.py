@@ -12,7 +12,7 @@ from rag_vs_ft.corpus.asciidoc.attributes import ENTRY, Attributes
 from rag_vs_ft.corpus.asciidoc.inline import NORMAL, Inline
 from rag_vs_ft.corpus.asciidoc.tables import rows_of
 from rag_vs_ft.corpus.markdown.blocks import Block, cell_text, code_block
-from rag_vs_ft.corpus.markdown.html import Cell, Entry, definitions, table_of_cells
+from rag_vs_ft.corpus.markdown.html import Cell, Definition, definitions, table_of_cells
 from rag_vs_ft.corpus.readers.assemble import heading, paragraph
 from rag_vs_ft.corpus.readers.html import blocks_of
 
@@ -290,7 +290,7 @@ class Blocks:
         """The list that begins at a place, with what belongs to its items, and the place after it."""
         kind, mark, *_ = _item(lines[place]) or ("", "", None, "")
         parts: list[list[Block]] = []
-        entries: list[Entry] = []
+        entries: list[Definition] = []
         start = about.named.get("start", "")
         first = re.match(r"\s*<?(\d{1,9})[.>]", lines[place])
         while place < len(lines):
@@ -302,7 +302,7 @@ class Blocks:
             body = self._item_blocks(text, inside, depth, kind == "bullet")
             if kind == "term":
                 if not entries or entries[-1].is_defined:
-                    entries.append(Entry())
+                    entries.append(Definition())
                 entries[-1].terms.append(paragraph(self._inline.text(term or "")))
                 entries[-1].definition += body
                 entries[-1].is_defined = bool(body)

@@ -136,7 +136,7 @@ class _Open:
     sink: list[Block]
     block: Block | None = None
     rows: list[list[Cell]] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[Definition] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -150,7 +150,7 @@ class Cell:
 
 
 @dataclass(slots=True)
-class Entry:
+class Definition:
     """One entry of a definition list: terms that share a definition."""
 
     terms: list[Block] = field(default_factory=list)
@@ -275,7 +275,7 @@ class HtmlTree:
         if element.name != "dl":
             return
         if not element.entries or (name == "dt" and element.entries[-1].is_defined):
-            element.entries.append(Entry())
+            element.entries.append(Definition())
         entry = element.entries[-1]
         entry.is_defined |= name == "dd"
         self._push(_Open(name, entry.terms if name == "dt" else entry.definition))
@@ -402,7 +402,7 @@ def _fits_in_data(block: Block) -> bool:
     return block.kind == "table" and len(block.text) <= MAX_NESTED_TABLE
 
 
-def definitions(entries: list[Entry]) -> list[Block]:
+def definitions(entries: list[Definition]) -> list[Block]:
     """Definitions as a list, `- term: definition`; as paragraphs where one is a part of the page, with headings or much text."""
     if any(_is_part(block) for entry in entries for block in (*entry.terms, *entry.definition)) or any(
         sum(len(block.text) for block in entry.definition) > MAX_DEFINITION for entry in entries
