@@ -41,6 +41,8 @@ SEARCH = "Search only"
 MODES = ("Answer", SEARCH)
 EARLIER_QUESTIONS = 6
 """That a question may refer to."""
+SEARCH_PATIENCE = 2.0
+"""Seconds that a page waits for a search: its results then need no second run of the page."""
 SHOWN_TURNS = 10
 MAX_NOTE = 2_000
 _BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
@@ -407,6 +409,25 @@ def choose_page(conversation: str, turns: Sequence[Turn]) -> Sequence[Turn]:
     return turns[first:end]
 
 
+def begin_turn(current: Conversation | None, question: str, chosen: dict[str, Any]) -> Conversation:
+    """Begin to answer a question; gives the conversation that it stands in. Raises UserError when that cannot be kept."""
+    id = current.id if current else conversations.new_id()
+    before = current.turns[-EARLIER_QUESTIONS:] if current else ()
+    answering = begin(home(), id, Turn(question, chosen, tuple(turn.question for turn in before)))
+    enter_conversation(id)
+    st.query_params.pop("answer", None)
+    st.session_state.pop(f"page-{id}", None)
+    if chosen["mode"] == "search":
+        answering.wait(SEARCH_PATIENCE)
+    return conversations.load(home(), id)
+
+
+def being_answered(current: Conversation | None) -> Answering | None:
+    """The answering of the conversation that goes on now."""
+    found = [live(turn.id) for turn in current.turns] if current else []
+    return next((one for one in found if one and one.running), None)
+
+
 def main() -> None:
     indexes, models = index_names(), model_names()
     sidebar = st.sidebar
@@ -414,42 +435,44 @@ def main() -> None:
     with sidebar:
         chosen = choose_settings(indexes, models)
     current = open_conversation()
+    running = being_answered(current)
+    title, notes = st.empty(), st.container()
+    # With a field for questions below, Streamlit would show the end of the page before the answer that a link leads to.
+    linked = "answer" in st.query_params and current is not None and running is None
+    asked = None
+    if not linked:
+        held = "Search the documents" if chosen["mode"] == "search" else "Ask the documents"
+        asked = st.chat_input("Wait for the answer, or stop it" if running else held, disabled=running is not None)
+        asked = (asked or st.session_state.pop("ask next", "")).strip()
+    start = st.empty()  # its content is gone at once when a question is asked
+    if asked and running is None:
+        with notes, shown_errors("Asking"):
+            current = begin_turn(current, asked, chosen)
+            running = being_answered(current)
     with sidebar, shown_errors("Reading the conversations"):
         show_conversations(current, actions)
-    page_title(current.name if current else "Ask the documents")
+    with title:
+        page_title(current.name if current else "Ask the documents")
     if not models:
-        offer_model(
-            settings.LANGUAGE_MODEL, "There is no language model on this machine yet: passages are found, no answer is written."
-        )
-    turns = list(current.turns) if current else []
-    running = next((found for turn in turns if (found := live(turn.id)) and found.running), None)
-    held = "Search the documents" if chosen["mode"] == "search" else "Ask the documents"
-    if "answer" in st.query_params and current is not None and running is None:
-        # With a field for questions below, Streamlit would show the end of the page first.
+        with notes:
+            offer_model(
+                settings.LANGUAGE_MODEL,
+                "There is no language model on this machine yet: passages are found, no answer is written.",
+            )
+    turns = [] if current is None else [lost.turn if (lost := live(turn.id)) else turn for turn in current.turns]
+    if linked and current is not None:
         show_turns(current, turns)
         return
-    asked = st.chat_input("Wait for the answer, or stop it" if running else held, disabled=running is not None)
-    asked = asked or st.session_state.pop("ask next", None)
-    start = st.empty()  # its content is gone at once when a question is asked
-    if not turns and not asked:
+    if not turns:
         with start.container():
             offer_examples(chosen)
-    ended = [lost.turn if (lost := live(turn.id)) else turn for turn in turns if not (running and turn.id == running.turn.id)]
     earlier = st.container()
 
     def show_earlier() -> None:
         if current is not None:
             with earlier:
-                show_turns(current, ended)
+                show_turns(current, [turn for turn in turns if running is None or turn.id != running.turn.id])
 
-    if asked and asked.strip() and running is None:
-        id = current.id if current else conversations.new_id()
-        turn = Turn(asked.strip(), chosen, tuple(turn.question for turn in turns[-EARLIER_QUESTIONS:]))
-        with shown_errors("Asking"):
-            running = begin(home(), id, turn)
-            enter_conversation(id)
-            st.query_params.pop("answer", None)
-            st.session_state.pop(f"page-{id}", None)
     if running is not None:
         show_live(running, show_earlier)
     show_earlier()
