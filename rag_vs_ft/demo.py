@@ -23,18 +23,12 @@ from rag_vs_ft.index import build
 from rag_vs_ft.index.search import RETRIEVERS, Index
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.progress import Progress, silent
-from rag_vs_ft.settings import Home
+from rag_vs_ft.settings import SAMPLE, SAMPLE_QUESTIONS, Home
 from rag_vs_ft.training import runs
 from rag_vs_ft.training.presets import load_preset
 from rag_vs_ft.training.record import RECORD, read_record
 from rag_vs_ft.training.train import Request, resume, train
 
-NAME = "sample"
-QUESTIONS = (
-    "How many days does a vault keep deleted items by default?",
-    "What is the largest number of nodes in a node pool?",
-    "How do I list the locks of a resource group?",
-)
 RUN, PRESET = "demo-nano", "nano"
 TRAINING: Mapping[str, str] = {"steps": "150", "eval_every": "25"}
 """What the demo changes of the preset: checked often enough to watch, and ended about where the held-out loss stops falling."""
@@ -77,7 +71,7 @@ def run(home: Home, progress: Progress = silent) -> None:
     """Add the sample, index it, ask three questions, score three retrievers, train a small GPT-2, and compare the arms."""
     clock = _TimeLeft()
     _heading("1. Documents")
-    info = store.update(NAME, home=home) if store.has_corpus(NAME, home) else store.add(NAME, NAME, home=home)
+    info = store.update(SAMPLE, home=home) if store.has_corpus(SAMPLE, home) else store.add(SAMPLE, SAMPLE, home=home)
     counts = info.manifest.counts
     print(f"The packaged Azure handbook: {counts.documents} articles, {counts.words:,} words.")
     if _finished_run(home):
@@ -87,7 +81,7 @@ def run(home: Home, progress: Progress = silent) -> None:
 
     clock.begin("index")
     _heading(f"2. Index ({clock.left()} in all)")
-    result = build.build(NAME, NAME, build.Recipe(), home, progress)
+    result = build.build(SAMPLE, SAMPLE, build.Recipe(), home, progress)
     made = f"built in {result.seconds['total']:.1f} s" if result.published else "up to date"
     embedder = result.generation.manifest.inputs.embedder
     print(f"{result.counts.chunks} chunks in FAISS ({embedder.name}, {embedder.precision}) and BM25, {made}.")
@@ -97,7 +91,7 @@ def run(home: Home, progress: Progress = silent) -> None:
     clock.begin("answers")
     _heading(f"3. Three questions to {settings.LANGUAGE_MODEL}, with the passages found ({clock.left()} in all)")
     print("(Three that come out right; step 6 shows how often that is so.)")
-    index = Index.open(NAME, home)
+    index = Index.open(SAMPLE, home)
     _ask(index, home)
 
     clock.begin("retrievers")
@@ -117,14 +111,14 @@ def run(home: Home, progress: Progress = silent) -> None:
     print(f'  rag-vs-ft ask "How do I keep a node pool from scaling to zero?"{home_option}')
     print(f'  rag-vs-ft search "az aks nodepool upgrade --max-surge" --explain{home_option}')
     print(f'  rag-vs-ft sample {RUN} --prompt "A node pool"{home_option}')
-    print(f"  rag-vs-ft train lora --corpus {NAME} --preset {settings.LANGUAGE_MODEL} --run lora --set steps=20{home_option}")
+    print(f"  rag-vs-ft train lora --corpus {SAMPLE} --preset {settings.LANGUAGE_MODEL} --run lora --set steps=20{home_option}")
     sys.stdout.flush()
 
 
 def _ask(index: Index, home: Home) -> None:
     lm = load(settings.LANGUAGE_MODEL, home, engine=settings.engine(), progress=_tell_detail)
     print("".join(f"\nnote: {notice}" for notice in lm.notices), end="")
-    for question in QUESTIONS:
+    for question in SAMPLE_QUESTIONS:
         print(f"\nQ: {question}\nA: ", end="")
         answer = ask(lm, AskRequest(question), index, on_text=lambda piece: print(piece, end="", flush=True))
         print(f"\n   ({answer.seconds:.1f} s, {answer.prompt_tokens} + {answer.completion_tokens} tokens)")
@@ -156,7 +150,7 @@ def _finished_run(home: Home) -> bool:
         return False
     record = read_record(folder)
     same = record.settings == load_preset(PRESET, "scratch", TRAINING).model_dump()
-    if same and record.corpus and record.corpus.sha256 == store.open_corpus(NAME, home).sha256:
+    if same and record.corpus and record.corpus.sha256 == store.open_corpus(SAMPLE, home).sha256:
         return record.state == "finished"
     with runs.lock(folder):
         files.remove(folder)
@@ -171,7 +165,7 @@ def _train(home: Home, clock: _TimeLeft) -> None:
     if runs.has_checkpoint(runs.run_folder(home, RUN)):
         result = resume(RUN, home, progress=watch).outcome
     else:
-        result = train(Request("scratch", PRESET, NAME, overrides=TRAINING), RUN, home, progress=watch).outcome
+        result = train(Request("scratch", PRESET, SAMPLE, overrides=TRAINING), RUN, home, progress=watch).outcome
     print(
         f"{result.steps} steps in {result.seconds:.0f} s; {result.best_bits_per_byte:.3f} bits per byte of articles held out "
         "from training (lower is better).\nSo few words teach the manner of a text and hardly a fact: the comparison shows it."

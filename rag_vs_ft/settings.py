@@ -32,6 +32,13 @@ MAX_HITS = 1000
 """Hits that a search gives at most."""
 MAX_QUESTION_CHARACTERS = 2_000
 MAX_NEW_TOKENS = 160
+SAMPLE = "sample"
+"""The packaged documents: their source, and the name that the demo gives their corpus and index."""
+SAMPLE_QUESTIONS = (
+    "How many days does a vault keep deleted items by default?",
+    "What is the largest number of nodes in a node pool?",
+    "How do I list the locks of a resource group?",
+)
 MAX_THREADS = 1024
 SEED = 1234
 VALIDATION_FRACTION = 0.05

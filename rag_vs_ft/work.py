@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 def build_sample(home: Home, progress: Progress) -> list[str]:
     """Pull the default models, add the packaged sample and index it."""
     from rag_vs_ft import settings
-    from rag_vs_ft.demo import NAME
 
     for name in (settings.EMBEDDER, settings.LANGUAGE_MODEL):
         pull(home, progress, name)
-    return build_index(home, progress, NAME, NAME)
+    return build_index(home, progress, settings.SAMPLE, settings.SAMPLE)
 
 
 def build_index(home: Home, progress: Progress, name: str, source: str, chunk_size: int = 0) -> list[str]:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from rag_vs_ft import demo
+from rag_vs_ft import demo, settings
 from rag_vs_ft.corpus import store
 
 TINY = {"steps": 6, "eval_every": 2, "log_every": 1, "warmup_steps": 0, "vocab_size": 300, "layers": 1, "heads": 2, "width": 16}
@@ -19,7 +19,7 @@ def documents(tmp_path, home, monkeypatch):
     for number in range(8):
         text = f"# Pool {number}\n\nThe pool p{number} holds at most {10 + number} nodes.\n\n" + f"Word {number} follows. " * 40
         (folder / f"pool-{number}.md").write_text(text, encoding="utf-8")
-    store.add(demo.NAME, str(folder), home=home)
+    store.add(settings.SAMPLE, str(folder), home=home)
     monkeypatch.setattr(demo, "TRAINING", {key: str(value) for key, value in TINY.items()})
     return folder
 
@@ -57,7 +57,7 @@ def test_the_model_is_trained_in_view_and_taken_over_by_the_next_demo(documents,
     assert "step   " not in again and again.splitlines()[-2:] == shown.splitlines()[-2:]
 
     (documents / "new.md").write_text("# New\n\nAnother document.\n", encoding="utf-8")
-    store.update(demo.NAME, home=home)
+    store.update(settings.SAMPLE, home=home)
     assert not demo._finished_run(home) and not (home.runs / demo.RUN).exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any, NoReturn
@@ -32,7 +33,6 @@ from resources import (
 
 from rag_vs_ft import conversations, settings
 from rag_vs_ft.conversations import Conversation, Turn
-from rag_vs_ft.demo import NAME, QUESTIONS
 from rag_vs_ft.feedback import given, store_feedback
 from rag_vs_ft.index.search import RETRIEVERS
 from rag_vs_ft.records import Answer
@@ -43,6 +43,8 @@ EARLIER_QUESTIONS = 6
 """That a question may refer to."""
 SEARCH_PATIENCE = 2.0
 """Seconds that a page waits for a search: its results then need no second run of the page."""
+LOAD_AFTER = 1.0
+"""Seconds until a model is loaded ahead: importing torch would take the interpreter from the page while it is sent."""
 SHOWN_TURNS = 10
 MAX_NOTE = 2_000
 _BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
@@ -64,7 +66,7 @@ def choose_settings(indexes: list[str], models: list[str]) -> dict[str, Any]:
         known = with_typed_model(models, "model")
         chosen["model"] = choose("Model", known, "model", help=MODEL_HELP, accept_new_options=True, persist_state="session")
     off = not passages
-    chosen["index"] = choose("Index", indexes, "index", "sample", disabled=off, persist_state="session")
+    chosen["index"] = choose("Index", indexes, "index", settings.SAMPLE, disabled=off, persist_state="session")
     with st.expander("Search", icon=":material/search:"):
         chosen["k"] = st.slider("Passages", 1, 10, settings.ASK_K, key="k", disabled=off, **_BOUND)
         chosen["retriever"] = choose(
@@ -482,6 +484,7 @@ def main() -> None:
 
 def load(chosen: dict[str, Any]) -> None:
     """Load what the next question needs: its passages then come at once."""
+    time.sleep(LOAD_AFTER)
     open_index(chosen["index"]).search("warm up", 1, retriever=chosen["retriever"])
     if chosen["model"]:
         load_model(chosen["model"])
@@ -496,7 +499,7 @@ def offer_examples(chosen: dict[str, Any]) -> None:
     with shown_errors("Opening the index"):
         counts = open_index(chosen["index"]).manifest.counts
         st.caption(plain(f"{chosen['index']}: {counts.documents:,} documents, {counts.chunks:,} passages"))
-    for example in QUESTIONS if chosen["index"] == NAME else ():
+    for example in settings.SAMPLE_QUESTIONS if chosen["index"] == settings.SAMPLE else ():
         st.button(example, icon=":material/arrow_forward:", type="tertiary", on_click=_ask, args=(example,))
 
 

@@ -86,7 +86,7 @@ def main() -> None:
         return
     bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     with st.sidebar:
-        index = choose("Index", indexes, "index", "sample", persist_state="session")
+        index = choose("Index", indexes, "index", settings.SAMPLE, persist_state="session")
         k = st.slider("Passages", 1, 10, settings.ASK_K, key="k", **bound)
         room = st.slider("Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, key="max_new_tokens", **bound)
     check_there("Arm", arms, "arms", usual_arms(arms))

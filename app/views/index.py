@@ -18,7 +18,6 @@ from resources import choose, home, moment, open_index, page_title, plain, said_
 
 from rag_vs_ft import schedules, settings
 from rag_vs_ft.corpus import store
-from rag_vs_ft.demo import NAME as SAMPLE
 from rag_vs_ft.errors import Busy, CheckFailed, UserError
 from rag_vs_ft.index import generations
 from rag_vs_ft.index.generations import Generation
@@ -168,13 +167,13 @@ def show_generations(index: Index) -> None:
         if st.button("Update", icon=":material/sync:", disabled=running, help="Read the documents again and index what is new"):
             start_job("update", title, name=name, corpus=corpus)
             st.rerun()
-        if read_from(place, corpus) == SAMPLE and st.button(
+        if read_from(place, corpus) == settings.SAMPLE and st.button(
             "Try an update",
             icon=":material/science:",
             disabled=running,
             help="The sample comes with a later version: 12 of its articles have changed, one is gone",
         ):
-            start_job("update", title, name=name, corpus=corpus, source=f"{SAMPLE}:update")
+            start_job("update", title, name=name, corpus=corpus, source=f"{settings.SAMPLE}:update")
             st.rerun()
         if st.button("Verify", icon=":material/verified:", disabled=checking, help="Compare every file with its checksum"):
             start_job("verify", verifying, name=name)
@@ -280,7 +279,7 @@ def _only_in_one(old: ChunkTable, new: ChunkTable) -> tuple[Counter[str], Counte
 def main() -> None:
     names = index_names()
     with st.sidebar:
-        name = choose("Index", names, "index", "sample", persist_state="session")
+        name = choose("Index", names, "index", settings.SAMPLE, persist_state="session")
     index = open_index(name)
     counts, corpus = index.manifest.counts, index.manifest.inputs.corpus
     page_title(name)

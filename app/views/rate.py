@@ -137,7 +137,7 @@ def main() -> None:
         return
     bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     with st.sidebar:
-        index = choose("Index", indexes, "index", "sample", persist_state="session")
+        index = choose("Index", indexes, "index", settings.SAMPLE, persist_state="session")
         typed = st.text_input("Your name", key="rater", placeholder="for ratings of your own", persist_state="session")
         rater = rater_of(shortened(typed, MAX_NAME, "The name"))
     st.caption("Two answers to one question, from two of the arms, without their names. Keys 1, 2, 3 and 0 rate; N goes on.")

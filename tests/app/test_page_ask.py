@@ -12,7 +12,6 @@ import pytest
 
 from rag_vs_ft import conversations, settings
 from rag_vs_ft.corpus import store
-from rag_vs_ft.demo import QUESTIONS
 from rag_vs_ft.feedback import database_path, read_feedback
 from rag_vs_ft.index import build
 
@@ -44,7 +43,7 @@ def test_first_start_builds_the_sample(place, open_page, ended_job) -> None:
     ended_job("sample")
     at.run()
     assert any("74 documents" in caption.value for caption in at.caption) and at.chat_input
-    assert [button.label for button in at.main.button] == list(QUESTIONS)
+    assert [button.label for button in at.main.button] == list(settings.SAMPLE_QUESTIONS)
 
 
 def test_answer_has_passages_scores_and_figures(built, open_page) -> None:

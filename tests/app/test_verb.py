@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,6 +61,27 @@ def test_the_files_are_found_in_a_checkout_and_in_an_installed_package(tmp_path,
         verb.find_main()
     shutil.copytree(found.parent, package / "_app")
     assert verb.find_main() == package / "_app" / "main.py"
+
+
+def test_the_first_page_does_not_wait_for_training_and_evaluation(home) -> None:
+    """They took a third of a first visit, for the name of the sample."""
+    code = """
+import sys
+from streamlit.testing.v1 import AppTest
+at = AppTest.from_file(sys.argv[1], default_timeout=60).run()
+assert not at.exception and at.title[0].value == "Nothing has been indexed yet"
+print([name for name in sys.modules if name.startswith(("rag_vs_ft.evaluation", "rag_vs_ft.training", "torch."))])
+"""
+    main_file = verb.find_main()
+    environment = {
+        **os.environ,
+        "RAG_VS_FT_HOME": str(home.root),
+        "PYTHONPATH": os.pathsep.join([str(main_file.parent), *sys.path]),
+    }
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(main_file)], capture_output=True, text=True, check=True, env=environment
+    )
+    assert said.stdout.strip() == "[]"
 
 
 def test_nothing_is_reported_and_no_file_is_served() -> None:
