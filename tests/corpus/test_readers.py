@@ -72,6 +72,22 @@ def test_csv(data: bytes | str, text: str) -> None:
             "| Key | Value |\n| --- | --- |\n| a | x, 1; y, 2 |\n| b | - p - q |\n",
         ),
         ("<nav>All that<p>is left", "All that\n\nis left\n"),
+        (
+            "<ul><li><div><img alt='The old logo[1]'></div><div>The old logo<sup>[1]</sup></div><li>Plain</ul>"
+            "<p><img alt='a b.JPG'><p>Anna<p>Anna",
+            "- The old logo^[1]\n- Plain\n\nAnna\n\nAnna\n",
+        ),
+        (
+            "<p>Said.<sup>[1]</sup></p><ol><li><span class='mw-cite-backlink'><a href='#r'>^</a></span> A book.</ol>"
+            "<p>Note. <a class='footnote-backref' href='#s'>↩</a></p>",
+            "Said.^[1]\n\n1. A book.\n\nNote.\n",
+        ),
+        (
+            "<table><tr><th colspan=2>Duck<tr><td colspan=2><img alt=''><tr><td>Kingdom<td><div>One Street"
+            "<div>Oslo</div>, Norway</div><tr><td>Steps<td><ol start=3><li>go<li>stay</ol></table>",
+            "| Duck |  |\n| --- | --- |\n| Kingdom | One Street; Oslo, Norway |\n| Steps | 3. go; 4. stay |\n",
+        ),
+        ("<ul><li>Run:<pre>\n      $ a\n        b\n    </pre></ul>", "- Run:\n\n  ```\n  $ a\n    b\n  ```\n"),
         ("<", "<\n"),
         ("<dl><dt>Coffee</dt><dd>Black and hot</dd></dl><script>alert(1)</script>", "- Coffee: Black and hot\n"),
     ],

@@ -414,6 +414,63 @@ def test_docx_lists() -> None:
     assert read("a.docx", word(fill)).text == "1. Turn it off\n2. Wait\n\n- a bullet\n\n- a deeper one\n"
 
 
+def _numbering(*levels: tuple[str, str, int], more: str = "") -> str:
+    """Lists 1 and 2, which share a counter: the kind, the text and the first number of each depth."""
+    inside = "".join(
+        f'<w:lvl w:ilvl="{depth}"><w:start w:val="{start}"/><w:numFmt w:val="{kind}"/><w:lvlText w:val="{text}"/></w:lvl>'
+        for depth, (kind, text, start) in enumerate(levels)
+    )
+    lists = "".join(f'<w:num w:numId="{key}"><w:abstractNumId w:val="0"/>{more if key == 2 else ""}</w:num>' for key in (1, 2))
+    return f'<w:abstractNum w:abstractNumId="0">{inside}</w:abstractNum>{lists}'
+
+
+def _item(text: str, depth: int = 0, key: int = 1, style: str = "") -> str:
+    styled = f'<w:pStyle w:val="{style}"/>' if style else ""
+    properties = f'{styled}<w:numPr><w:ilvl w:val="{depth}"/><w:numId w:val="{key}"/></w:numPr>'
+    return f"<w:p><w:pPr>{properties}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+def test_docx_numbers_that_word_shows_before_headings_and_clauses() -> None:
+    styles = "".join(f'<w:style w:styleId="H{level}"><w:name w:val="heading {level}"/></w:style>' for level in (1, 2))
+    body = (
+        _item("Scope", 0, style="H1")
+        + _item("Parties", 1, style="H2")
+        + _item("Terms", 0, style="H1")
+        + _item("Price", 1, style="H2")
+        + _item("paid in advance", 2)
+        + _item("paid late", 2)
+    )
+    numbering = _numbering(("upperRoman", "Part %1:", 1), ("decimal", "%1.%2", 1), ("lowerLetter", "(%3)", 1))
+    assert read("a.docx", word_xml(body, numbering=numbering, styles=styles)).text == (
+        "# Part I: Scope\n\n## I.1 Parties\n\n# Part II: Terms\n\n## II.1 Price\n\n- (a) paid in advance\n- (b) paid late\n"
+    )
+
+
+def test_docx_lists_count_on_and_begin_anew_as_in_word() -> None:
+    text = "<w:p><w:r><w:t>Between.</w:t></w:r></w:p>"
+    body = _item("one") + _item("inside", 1) + text + _item("two") + _item("three", 0, 2) + _item("four", 0, 2)
+    numbering = _numbering(("decimal", "%1.", 1), ("chineseCounting", "%2、", 11))
+    shared = read("a.docx", word_xml(body, numbering=numbering)).text
+    assert shared == "1. one\n   - 十一、 inside\n\nBetween.\n\n2. two\n\n3. three\n4. four\n"
+    anew = '<w:lvlOverride w:ilvl="0"><w:startOverride w:val="1"/></w:lvlOverride>'
+    numbering = _numbering(("decimal", "%1.", 1), ("lowerRoman", "%2)", 4), more=anew)
+    restarted = read("a.docx", word_xml(body, numbering=numbering)).text
+    assert restarted == "1. one\n   - iv) inside\n\nBetween.\n\n2. two\n\n1. three\n2. four\n"
+
+
+def test_docx_tables_of_contents_go_and_rows_that_begin_late_stay_in_their_columns() -> None:
+    styles = '<w:style w:styleId="T"><w:name w:val="toc 1"/></w:style>'
+    cell = "<w:tc><w:p><w:r><w:t>{}</w:t></w:r></w:p></w:tc>"
+    body = (
+        '<w:p><w:pPr><w:pStyle w:val="T"/></w:pPr><w:r><w:t>Scope 7</w:t></w:r></w:p>'
+        f"<w:tbl><w:tr>{cell.format('Name')}{cell.format('Price')}</w:tr>"
+        f'<w:tr><w:trPr><w:gridBefore w:val="1"/></w:trPr>{cell.format("5")}</w:tr></w:tbl>'
+    )
+    content = read("a.docx", word_xml(body, styles=styles))
+    assert content.text == "| Name | Price |\n| --- | --- |\n|  | 5 |\n"
+    assert content.notes == {"tables of contents left out": 1}
+
+
 def test_docx_tables_merged_cells_and_boxes() -> None:
     def fill(document: Any) -> None:
         table = document.add_table(rows=3, cols=3)
@@ -543,7 +600,7 @@ def test_pptx_merged_cells_and_charts() -> None:
 
     assert read("a.pptx", deck(fill)).text == (
         "## Sales\n\n| Region | City |\n| --- | --- |\n| North | Oslo |\n| North | Bergen |\n"
-        "\n|  | Sold |\n| --- | --- |\n| 2025 | 10.0 |\n| 2026 | 12.5 |\n"
+        "\n|  | Sold |\n| --- | --- |\n| 2025 | 10 |\n| 2026 | 12.5 |\n"
     )
 
 

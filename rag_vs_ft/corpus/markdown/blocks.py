@@ -56,6 +56,9 @@ def cell_text(text: str) -> str:
     """The lines of a cell as one: a semicolon between two values, a space inside a sentence."""
     joined = ""
     for line in filter(None, (one_line(line) for line in text.split("\n"))):
+        if line[0] in ",.;:)":
+            joined += line
+            continue
         values = joined and joined[-1] not in ".,;:!?" and not line[0].islower() and line[0] not in "(•-"
         joined += ("; " if values else " ") + line if joined else line
     return joined

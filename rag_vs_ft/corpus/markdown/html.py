@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import unescape
 from html.parser import HTMLParser
+from textwrap import dedent
 
 from rag_vs_ft.corpus.markdown.blocks import MAX_REPEATED, Block, cell_text, code_block, code_span, table
 from rag_vs_ft.corpus.text import normalise, one_line
@@ -50,6 +51,7 @@ _SILENT = ("script", "style", "svg")
 _HIDDEN = re.compile(rf"<!--|<({'|'.join(_SILENT)})\b[^<>]*>", re.I)
 _CLOSINGS = {"": re.compile("-->"), **{name: re.compile(f"</{name}[^<>]*>?", re.I) for name in _SILENT}}
 _PIECE = re.compile(r"""(<(?:/?[A-Za-z]|[!?])(?:[^<>"']|"[^"<]*"|'[^'<]*')*>|<(?:/?[A-Za-z]|[!?])[^<>]*>)""")
+_FILE_NAME = re.compile(r"[^/\\]*\.(?:jpe?g|png|gif|svg|webp|bmp|tiff?)", re.I)
 _PICTURE_OF = re.compile(
     r"(an? |the )?(screen ?shot|screen ?capture|screen|diagram|image|picture|illustration|photo|figure)\b", re.I
 )
@@ -120,9 +122,10 @@ def pieces(source: str) -> Iterator[Tag | str]:
 
 
 def alternative(alt: str, notes: Counter[str]) -> str:
-    """The alternative text of an image: kept where it stands for a word, not where it only says "Screenshot"."""
+    """The alternative text of an image: kept where it stands for a word, not where it is a file's name or only says
+    "Screenshot"."""
     notes["images dropped"] += 1
-    return "" if _PICTURE_OF.match(alt.strip()) else one_line(normalise(alt))
+    return "" if _PICTURE_OF.match(alt.strip()) or _FILE_NAME.fullmatch(alt.strip()) else one_line(normalise(alt))
 
 
 @dataclass(slots=True)
@@ -172,6 +175,7 @@ class HtmlTree:
         self.level = 0
         self.code: int | None = None
         self.pre: list[str] | None = None
+        self.picture = ""  # the alternative text of the last picture
 
     @property
     def here(self) -> list[Block]:
@@ -212,7 +216,8 @@ class HtmlTree:
         if name == "br":
             self.text.append("\n")
         elif name == "img":
-            self.text.append(alternative(tag.attributes.get("alt", ""), self.notes))
+            self.picture = alternative(tag.attributes.get("alt", ""), self.notes)
+            self.text.append(self.picture)
         elif name == "sup":
             self.text.append("^")
         elif name == "code":
@@ -290,7 +295,7 @@ class HtmlTree:
                 text = "".join(self.pre)
                 self.pre = None
                 if text.strip():
-                    self.here.append(code_block(text.removeprefix("\n").rstrip()))
+                    self.here.append(code_block(dedent(text.removeprefix("\n")).rstrip()))
             return
         if name == "code":
             self._end_code()
@@ -345,7 +350,11 @@ class HtmlTree:
         if text and level:
             self.here.append(Block("heading", one_line(text), level))
         elif text:
-            self.here.append(Block("paragraph", text))
+            last = self.here[-1] if self.here else None
+            if last and self.picture and last.text == self.picture == text.replace("^", ""):
+                last.text = text  # a caption that its picture's alternative text says as well
+            else:
+                self.here.append(Block("paragraph", text))
 
 
 def _number(text: str, most: int = MAX_SPAN) -> int:
@@ -382,7 +391,7 @@ def table_of_cells(rows: list[list[Cell]], beside: list[Block]) -> list[Block]:
             line += [text] + [""] * (span - 1)
         above = following
         # A cell above the whole row, as in tables of options, is the name of the row below it, whose first cell is empty.
-        if named and len(line) == 2 and not line[0]:
+        if named and len(line) == 2 and not line[0] and line[1]:
             line = [grid.pop()[0], line[1]]
             grid += [line] if grid else [["", ""], line]  # a row of its own, which is no header
         elif line:
@@ -430,7 +439,8 @@ def _flat(blocks: list[Block]) -> str:
     lines = []
     for block in blocks:
         if block.kind == "list":
-            lines += ["- " + cell_text(_flat(part)) for part in block.parts]
+            marks = (f"{block.start + number}." if block.start is not None else "-" for number in range(len(block.parts)))
+            lines += [f"{mark} {cell_text(_flat(part))}" for mark, part in zip(marks, block.parts, strict=True)]
         elif block.kind == "table":
             rows = block.text.split("\n")
             cells = ([cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in (rows[0], *rows[2:]))

@@ -20,7 +20,13 @@ from rag_vs_ft.corpus.readers.assemble import assemble, heading, paragraph
 MAX_DEPTH = 20
 _CODE_STYLES = re.compile(r"\bcode\b|preformatted|macro text|plain text", re.I)
 _CODE_SIGNS = re.compile(r"[{}();=<>$#\\_|]|^\s{2}")
+_CONTENTS_STYLES = re.compile(r"toc (?:heading|\d)", re.I)
 _CODE_FONTS = re.compile(r"courier|consolas|mono|menlo|source code", re.I)
+
+
+_ROMAN_VALUES = (1000, 900, 500, 400, 100, 90, 50, 40, 10, 9, 5, 4, 1)
+_ROMAN_SIGNS = ("m", "cm", "d", "cd", "c", "xc", "l", "xl", "x", "ix", "v", "iv", "i")
+_CHINESE = "〇一二三四五六七八九"
 
 
 def read(data: bytes, context: FileContext) -> Content:
@@ -56,8 +62,17 @@ class _Style:
 
 
 @dataclass(slots=True)
+class _Level:
+    """How a list counts at a depth: the kind of number, what stands around it ("%1.%2)"), and the first one."""
+
+    format: str = "bullet"
+    text: str = ""
+    start: int = 1
+
+
+@dataclass(slots=True)
 class _Item:
-    """A paragraph of a list: the list's key, how deep it stands, and its number (None: it has a bullet)."""
+    """A paragraph of a list: the list's key, how deep it stands, and its number (None: a bullet, or a number in its text)."""
 
     key: str
     depth: int
@@ -72,8 +87,8 @@ class _Word:
         if macros or "word/vbaProject.bin" in archive:
             self.notes["macros left out"] += 1
         self.styles = self._read_styles()
-        self.formats, self.starts = self._read_numbering()
-        self.counted: dict[tuple[str, int], int] = {}
+        self.levels, self.counters, self.restarts = self._read_numbering()
+        self.counted: dict[str, dict[int, int]] = {}
         self.footnotes = self._read_notes()
         self.used: list[str] = []
 
@@ -147,24 +162,34 @@ class _Word:
         key = _get(_child(number, "numId"), "val")
         return (key, int(depth) if depth.isdigit() else 0) if key and key != "0" else None
 
-    def _read_numbering(self) -> tuple[dict[tuple[str, int], str], dict[tuple[str, int], int]]:
-        """The format and the first number of each (list, depth)."""
-        formats: dict[tuple[str, int], str] = {}
-        starts: dict[tuple[str, int], int] = {}
+    def _read_numbering(self) -> tuple[dict[tuple[str, int], _Level], dict[str, str], dict[tuple[str, int], int]]:
+        """Of each (list, depth) its level; of each list what counts it, which lists may share; where a list begins anew."""
+        levels: dict[tuple[str, int], _Level] = {}
+        counters: dict[str, str] = {}
+        restarts: dict[tuple[str, int], int] = {}
         root = self._part("word/numbering.xml")
         abstract = {_get(node, "abstractNumId"): node for node in root if _name(node) == "abstractNum"}
         for node in root:
             if _name(node) != "num":
                 continue
-            of = abstract.get(_get(_child(node, "abstractNumId"), "val"))
-            for level in of if of is not None else ():
+            number, counter = _get(node, "numId"), _get(_child(node, "abstractNumId"), "val")
+            counters[number] = counter
+            overrides = [child for child in node if _name(child) == "lvlOverride"]
+            own = [level for override in overrides for level in override if _name(level) == "lvl"]
+            for level in (*abstract.get(counter, ()), *own):
                 depth = _get(level, "ilvl")
                 if _name(level) == "lvl" and depth.isdigit():
-                    key = (_get(node, "numId"), int(depth))
-                    formats[key] = _get(_child(level, "numFmt"), "val")
                     start = _get(_child(level, "start"), "val")
-                    starts[key] = int(start) if start.isdigit() else 1
-        return formats, starts
+                    levels[number, int(depth)] = _Level(
+                        _get(_child(level, "numFmt"), "val") or "decimal",
+                        _get(_child(level, "lvlText"), "val"),
+                        int(start) if start.isdigit() else 1,
+                    )
+            for override in overrides:
+                depth, start = _get(override, "ilvl"), _get(_child(override, "startOverride"), "val")
+                if depth.isdigit() and start.isdigit():
+                    restarts[number, int(depth)] = int(start)
+        return levels, counters, restarts
 
     def _read_notes(self) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -174,12 +199,24 @@ class _Word:
                     found[f"{kind} {_get(node, 'id')}"] = " ".join(" ".join(self._inline(one)[0].split()) for one in node).strip()
         return found
 
-    def _count(self, key: tuple[str, int]) -> int | None:
-        """The number of the next item of a list at a depth; None for a bullet. Deeper items begin anew after it."""
-        for deeper in [other for other in self.counted if other[0] == key[0] and other[1] > key[1]]:
-            del self.counted[deeper]
-        self.counted[key] = self.counted.get(key, self.starts.get(key, 1) - 1) + 1
-        return None if self.formats.get(key, "bullet") in ("bullet", "none", "") else self.counted[key]
+    def _count(self, key: tuple[str, int]) -> tuple[int | None, str]:
+        """The number of the next item of a list at a depth, None for a bullet, and how it is shown. Deeper items begin anew."""
+        number, depth = key
+        counted = self.counted.setdefault(self.counters.get(number, number), {})
+        for deeper in [other for other in counted if other > depth]:
+            del counted[deeper]
+        level = self.levels.get(key, _Level())
+        before = counted.get(depth, level.start - 1)
+        counted[depth] = self.restarts.pop(key, before + 1)
+        if level.format in ("bullet", "none"):
+            return None, ""
+
+        def shown(match: re.Match[str]) -> str:
+            at = int(match[1]) - 1
+            of = self.levels.get((number, at), _Level("decimal"))
+            return _numeral(counted.get(at, of.start), of.format)
+
+        return counted[depth], re.sub(r"%(\d)", shown, level.text)
 
     # --- the body ---
 
@@ -187,6 +224,7 @@ class _Word:
         blocks: list[Block] = []
         items: list[_Item] = []
         code: list[str] = []
+        contents = 0
 
         def end_list() -> None:
             if items:
@@ -206,6 +244,9 @@ class _Word:
                 continue
             properties = _child(node, "pPr")
             style = self._style(_get(_child(properties, "pStyle"), "val"))
+            if _CONTENTS_STYLES.fullmatch(style.name):
+                contents += 1
+                continue
             text, boxes, is_code = self._inline(node)
             outline = _get(_child(properties, "outlineLvl"), "val")
             level = int(outline) + 1 if outline.isdigit() and int(outline) < 9 else style.level
@@ -218,9 +259,12 @@ class _Word:
                     end_code()
                 if level is not None and text.strip():
                     end_list()
-                    blocks.append(heading(text, level))
+                    blocks.append(heading(f"{self._count(number)[1]} {text}" if number else text, level))
                 elif number and text.strip():
-                    items.append(_Item(*number, self._count(number), paragraph(text)))
+                    counted, label = self._count(number)
+                    if not re.fullmatch(r"\(?\d+[.)]?", label):  # a Markdown list counts in figures, and one depth at a time
+                        counted, text = None, f"{label} {text}"
+                    items.append(_Item(*number, counted, paragraph(text)))
                 elif text.strip():
                     end_list()
                     blocks.append(paragraph(text))
@@ -229,6 +273,8 @@ class _Word:
                 blocks.extend(self._blocks(box, depth + 1) if depth < MAX_DEPTH else [])
         end_list()
         end_code()
+        if contents:
+            self.notes["tables of contents left out"] += 1
         return blocks
 
     def _inline(self, parent: Element) -> tuple[str, list[Element], bool]:
@@ -295,7 +341,8 @@ class _Word:
         single: Element | None = None
         cells = 0
         for row in _descend(node, "tr"):
-            line: list[str] = []
+            skipped = _get(_child(row, "trPr", "gridBefore"), "val")
+            line = [""] * (min(int(skipped), 60) if skipped.isdigit() else 0)
             for cell in _descend(row, "tc"):
                 cells += 1
                 single = cell
@@ -371,11 +418,30 @@ def _lists(items: list[_Item]) -> list[Block]:
     return roots
 
 
+def _numeral(number: int, kind: str) -> str:
+    """A number as a list shows it."""
+    if kind in ("lowerLetter", "upperLetter"):
+        text = "abcdefghijklmnopqrstuvwxyz"[(number - 1) % 26] * min(1 + (number - 1) // 26, 9) if number > 0 else "0"
+        return text if kind == "lowerLetter" else text.upper()
+    if kind in ("lowerRoman", "upperRoman") and 0 < number < 4_000:
+        text = ""
+        for value, sign in zip(_ROMAN_VALUES, _ROMAN_SIGNS, strict=True):
+            text += sign * (number // value)
+            number %= value
+        return text if kind == "lowerRoman" else text.upper()
+    if kind == "decimalZero":
+        return f"{number:02}"
+    if "ounting" in kind and 0 < number < 100:
+        tens, ones = divmod(number, 10)
+        return (_CHINESE[tens] if tens > 1 else "") + ("十" if tens else "") + (_CHINESE[ones] if ones else "")
+    return str(number)
+
+
 def _equation(node: Element) -> str:
     """An equation as text on one line: fractions as (a)/(b), powers with ^, indices with _."""
     name = _name(node)
     if name == "t":
-        return node.text or ""
+        return (node.text or "").replace("\u2061", " ")  # the sign that a function is applied is not seen
 
     def part(wanted: str) -> str:
         found = _child(node, wanted)

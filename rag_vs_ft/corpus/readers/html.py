@@ -20,7 +20,7 @@ _DROPPED_ROLES = frozenset(
     re.findall(r"\w+", "navigation banner contentinfo search complementary menu menubar dialog alertdialog")
 )
 _DROPPED_CLASSES = re.compile(
-    r"(?:^|[\s_-])(?:nav|navbar|navbox|navigation|menu|sidebar|breadcrumbs?|cookies?|toc|dropdown|portlet|indicators|pagination|skip-?link|share|social|noprint|"
+    r"(?:^|[\s_-])(?:nav|navbar|navbox|navigation|menu|sidebar|breadcrumbs?|cookies?|toc|dropdown|portlet|indicators|pagination|skip-?link|share|social|noprint|back-?link|backref|reversefootnote|"
     r"editsection|headerlink|catlinks|printfooter|jump-link|advert\w*)(?:$|[\s_-])",
     re.I,
 )

@@ -105,6 +105,10 @@ def _list(lines: list[tuple[int, str]]) -> Block:
     return found
 
 
+def _shown(value: float | None) -> str:
+    return "" if value is None else str(int(value)) if value.is_integer() else str(value)
+
+
 def _chart(chart: Any) -> list[Block]:
     """A chart's numbers as a table."""
     blocks = []
@@ -116,6 +120,6 @@ def _chart(chart: Any) -> list[Block]:
         categories = [str(name) for name in plots[0].categories]
         rows = [["", *(one.name or "" for one in series)]]
         for place, name in enumerate(categories):
-            rows.append([name, *(str(one.values[place]) if place < len(one.values) else "" for one in series)])
+            rows.append([name, *(_shown(one.values[place]) if place < len(one.values) else "" for one in series)])
         blocks.append(table(rows))
     return blocks
