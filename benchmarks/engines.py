@@ -2,8 +2,9 @@
 
     python benchmarks/engines.py --home HOME --index sample [--chunks 480] [--shard 32] [--workers 1 2]
 
-The first time is until a worker is ready with its model; the rate counts from the first shard that came back to the last. Workers
-have one thread each, and so has "this process, 1 thread".
+The first time is until a worker is ready with its model; the rates count from the first shard that came back to the last, by the
+clock and by the processor time of all processes, Ray's own among them: where other work takes cores, the second still holds.
+Workers have one thread each, and so has "this process, 1 thread".
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import psutil
 from machine import describe
 
 from rag_vs_ft import settings
@@ -22,22 +24,28 @@ from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.search import Index
 
 
-def measure(name: str, engine: WorkEngine, work: EmbedWork, shards: list[Shard], threads: int) -> float:
-    """Print and return the chunks per second."""
+def measure(name: str, engine: WorkEngine, work: EmbedWork, shards: list[Shard], threads: int) -> None:
+    """Print the chunks per second."""
     here = None
     if engine.is_here:
         embedder = Embedder.of(work.embedder, threads=threads)
         embedder.encode([])
         here = partial(embed_shard, embedder, work.chunker)
     start = time.perf_counter()
-    came: list[tuple[float, int]] = []
+    came: list[tuple[float, float, int]] = []
     for outcome in engine.run(work, shards, here=here):
         assert isinstance(outcome, Finished), outcome
-        came.append((time.perf_counter() - start, len(outcome.shard.data)))
+        came.append((time.perf_counter() - start, processor_seconds(), len(outcome.shard.data)))
     first, last = came[0], came[-1]
-    rate = sum(count for _, count in came[1:]) / (last[0] - first[0])
-    print(f"{name:28} first shard after {first[0]:5.1f} s, then {rate:6.1f} chunks a second", flush=True)
-    return rate
+    count = sum(one[2] for one in came[1:])
+    rate, cpu = count / (last[0] - first[0]), count / (last[1] - first[1])
+    print(f"{name:28} first shard after {first[0]:5.1f} s, then {rate:6.1f} chunks a second, {cpu:6.1f} a CPU second", flush=True)
+
+
+def processor_seconds() -> float:
+    """Processor time of this process and of those below it that run."""
+    me = psutil.Process()
+    return sum(sum(one.cpu_times()[:2]) for one in [me, *me.children(recursive=True)])
 
 
 def main() -> None:

@@ -1,10 +1,13 @@
-"""What each kind of vector index costs and finds at 33,000, 330,000 and 1,500,000 vectors.
+"""What a large corpus costs: vector indexes of up to 10 million vectors, BM25 of millions of chunks, 180,000 documents.
 
     python benchmarks/scale.py vectors --home HOME --index NAME --questions FILE... --work FOLDER [--rows 1500000]
     python benchmarks/scale.py build   --work FOLDER --rows 330000 --kind hnsw
+    python benchmarks/scale.py nearest --work FOLDER --rows 10000000
     python benchmarks/scale.py query   --work FOLDER --rows 330000 [--no-read-ahead]
     python benchmarks/scale.py report  --work FOLDER [--plot docs/scale.png]
     python benchmarks/scale.py tables  --home HOME --index NAME --work FOLDER --rows 330000
+    python benchmarks/scale.py terms   --work FOLDER --rows 360000
+    python benchmarks/scale.py corpus  --work FOLDER --documents 180000 [--embedder ./fast]
 
 `vectors` takes the chunk vectors of an index and adds made ones: the vector of a random chunk plus the difference between another
 random chunk and one of its ten nearest neighbours, at length 1. Neighbours of a made vector are then about as near as real ones,
@@ -14,7 +17,15 @@ and lie in the directions in which real ones differ. It prints both distribution
 the disk in a process of its own. A search is what the hybrid asks for: 300 hits. recall@10 is the share of the ten nearest that
 come first. `--no-read-ahead` leaves the reading of a cold file to FAISS, and only prints.
 
+`nearest` compares every vector with every query, a block at a time, for `query` to measure by where no flat index was built.
+
 `tables` measures the other two parts of a build, the table of chunks and BM25, on the index's chunks repeated under other ids.
+
+`terms` builds BM25 and the legs of whole documents over made chunks and asks both. `corpus` writes made Markdown documents, then
+runs the commands that add them, index them, change one in a hundred, and update both; with its seconds, and the most memory
+that all processes of a command had of their own at once. Made text has words of Zipf's law that follow one another in habits, so
+that words and word pairs become more with the text about as fast as in the Kubernetes documentation. A static embedding model
+is distilled from 2,000 of the documents unless `--embedder` names a model.
 """
 
 from __future__ import annotations
@@ -29,18 +40,25 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import psutil
 from machine import describe
+from numpy.typing import NDArray
 
 from rag_vs_ft import settings
 from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.files import sha256_text
-from rag_vs_ft.index import dense, lexical
+from rag_vs_ft.index import dense, documents, lexical
 from rag_vs_ft.index.search import DEPTH, Index, top_rows
 from rag_vs_ft.index.table import ChunkWriter
+from rag_vs_ft.language import language
+from rag_vs_ft.records import Chunk
 
 BLOCK = 20_000
 
@@ -67,7 +85,7 @@ def make_vectors(arguments: argparse.Namespace) -> None:
         rows = real[parent] + real[near[other, rng.integers(10, size=count)]] - real[other]
         made[start : start + count] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     print(f"{len(real):,} real vectors, {len(queries)} questions")
-    for rows in sorted(size for size in {33_000, 330_000, arguments.rows} if size <= arguments.rows):
+    for rows in sorted({min(size, arguments.rows) for size in (33_000, 330_000, 1_500_000)}):
         probes = rng.choice(rows, 300, replace=False)
         best = np.full((300 + len(queries), 11), -1, dtype=np.float32)
         for start in range(0, rows, BLOCK):
@@ -84,6 +102,43 @@ def make_vectors(arguments: argparse.Namespace) -> None:
             )
 
 
+def filtered_rows(total: int) -> dict[str, NDArray[np.int64]]:
+    """The rows that each filter leaves, by its share."""
+    rng = np.random.default_rng(0)
+    return {str(share): np.flatnonzero(rng.random(total) < share) for share in (0.3, 0.02)}
+
+
+FILTERED_QUERIES = 60
+
+
+def nearest(arguments: argparse.Namespace) -> None:
+    """Write the ten nearest of each query among all rows, and among those that each filter leaves."""
+    queries = np.load(arguments.work / "queries.npy")
+    vectors = np.load(arguments.work / "vectors.npy", mmap_mode="r")[: arguments.rows]
+    filtered = filtered_rows(len(vectors))
+    masks = {"": np.ones(len(vectors), dtype=bool)}
+    for share, rows in filtered.items():
+        masks[share] = np.zeros(len(vectors), dtype=bool)
+        masks[share][rows] = True
+    asked = {share: queries if not share else queries[:FILTERED_QUERIES] for share in masks}
+    best = {share: (np.full((len(of), 10), -2, np.float32), np.zeros((len(of), 10), np.int64)) for share, of in asked.items()}
+    for start in range(0, len(vectors), BLOCK):
+        cosines = queries @ np.asarray(vectors[start : start + BLOCK], dtype=np.float32).T
+        for share, mask in masks.items():
+            rows = np.flatnonzero(mask[start : start + BLOCK])
+            some = cosines[: len(asked[share])][:, rows]
+            first = np.argpartition(-some, min(10, len(rows) - 1))[:, :10]
+            scores = np.concatenate([best[share][0], np.take_along_axis(some, first, 1)], axis=1)
+            found = np.concatenate([best[share][1], start + rows[first]], axis=1)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+            best[share] = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
+    record = {
+        "found": best[""][1].tolist(),
+        "filtered": {share: {"found": best[share][1].tolist()} for share in filtered},
+    }
+    (arguments.work / f"nearest-{arguments.rows}.json").write_text(json.dumps(record), encoding="utf-8")
+
+
 def place(work: Path, rows: int, kind: str) -> Path:
     return work / f"{kind}-{rows}"
 
@@ -93,15 +148,17 @@ def build(arguments: argparse.Namespace) -> None:
     folder.mkdir(exist_ok=True)
     vectors = np.load(arguments.work / "vectors.npy", mmap_mode="r")[: arguments.rows]
     before = resource.getrusage(resource.RUSAGE_SELF)
-    start = time.perf_counter()
+    peak, start = Peak(), time.perf_counter()
     dense.build(folder, vectors, settings.threads(), arguments.kind)
     seconds = time.perf_counter() - start
+    own = peak.end()
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     record = {
         "threads": settings.threads(),
         "build_s": round(seconds, 1),
         "build_cpu_s": round(cpu, 1),
+        "build_own_gb": round(own / 1e3, 2),
         "build_peak_gb": round(after.ru_maxrss / 2**20, 2),
         "file_mb": round(sum(path.stat().st_size for path in folder.glob("*.[in]*")) / 1e6, 1),
     }
@@ -159,15 +216,13 @@ def one(arguments: argparse.Namespace) -> None:
             cpu.append((time.process_time() - cpu_start) * 1000)
             found.append(rows[:10].tolist())
     after = resident()
-    rng = np.random.default_rng(0)
     filtered = {}
-    for share in (0.3, 0.02):
-        rows = np.flatnonzero(rng.random(total) < share)
-        some = [index.search(query, DEPTH, rows)[0] for query in queries[:60]]
+    for share, rows in filtered_rows(total).items():
+        some = [index.search(query, DEPTH, rows)[0] for query in queries[:FILTERED_QUERIES]]
         start = time.perf_counter()
-        some = [index.search(query, DEPTH, rows)[0] for query in queries[:60]]
-        filtered[str(share)] = {
-            "ms": round((time.perf_counter() - start) / 60 * 1000, 2),
+        some = [index.search(query, DEPTH, rows)[0] for query in queries[:FILTERED_QUERIES]]
+        filtered[share] = {
+            "ms": round((time.perf_counter() - start) / FILTERED_QUERIES * 1000, 2),
             "found": [hits[:10].tolist() for hits in some],
         }
     print(
@@ -190,7 +245,8 @@ def one(arguments: argparse.Namespace) -> None:
 
 def query(arguments: argparse.Namespace) -> None:
     print(describe())
-    truth: dict[str, Any] = {}
+    known = arguments.work / f"nearest-{arguments.rows}.json"
+    truth: dict[str, Any] = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
     for kind in dense.KINDS:
         folder = place(arguments.work, arguments.rows, kind)
         if not (folder / "build.json").exists():
@@ -269,6 +325,262 @@ def tables(arguments: argparse.Namespace) -> None:
     shutil.rmtree(folder)
 
 
+# --- made text --------------------------------------------------------------------------------------------------------
+
+_SYLLABLES = [
+    first + vowel
+    for first in ["b", "c", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "st", "tr", "cl", "gr"]
+    for vowel in ["a", "e", "i", "o", "u"]
+]
+
+
+class MadeText:
+    """Sentences of made words, which have the frequencies of Zipf's law in Mandelbrot's form. Seven in ten are one of eight
+    successors of the word before; function words of English stand between them."""
+
+    def __init__(self, seed: int, words: int = 500_000, length: int = 9) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.length = length
+        # The language is one for all seeds: the vocabulary, and which word follows which.
+        fixed = np.random.default_rng(0)
+        self.shares = np.cumsum(1 / (np.arange(words) + 30.0) ** 1.45)
+        self.words = [self._spelt(number) for number in fixed.permutation(words).tolist()]
+        self.follows = self._drawn(fixed, (words, 8))
+        self.small = sorted(word for word in language().stop_words if word.isalpha())
+
+    @staticmethod
+    def _spelt(number: int) -> str:
+        parts = [_SYLLABLES[number % 100], _SYLLABLES[number // 100 % 100]]
+        return "".join(parts + [_SYLLABLES[number // 10_000]] * (number >= 10_000))
+
+    def _drawn(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        return np.searchsorted(self.shares, rng.random(shape) * self.shares[-1])
+
+    def numbers(self, count: int) -> NDArray[np.int64]:
+        """The words of so many sentences, shape (count, length), by rank."""
+        rows = np.empty((count, self.length), dtype=np.int64)
+        rows[:, 0] = self._drawn(self.rng, (count,))
+        for at in range(1, self.length):
+            habit = self.follows[rows[:, at - 1], self.rng.geometric(0.5, count) % 8]
+            rows[:, at] = np.where(self.rng.random(count) < 0.7, habit, self._drawn(self.rng, (count,)))
+        return rows
+
+    def sentences(self, count: int) -> list[str]:
+        """So many sentences, each with `length` made words and half as many function words."""
+        rows = self.numbers(count)
+        between = self.rng.integers(len(self.small), size=(count, self.length // 2))
+        made = []
+        for row, little in zip(rows.tolist(), between.tolist(), strict=True):
+            words = [self.words[number] for number in row]
+            for at, number in enumerate(little):
+                words.insert(3 * at, self.small[number])
+            made.append(" ".join(words).capitalize() + ".")
+        return made
+
+    def document(self) -> str:
+        """A page of Markdown of 1 to 3 KB: a title, sections of prose, and now and then a list or a command."""
+        lines = iter(self.sentences(40))
+        name = next(lines).rstrip(".")
+        parts = [
+            "---",
+            f"title: {name}",
+            f"date: 2026-0{self.rng.integers(1, 9)}-1{self.rng.integers(9)}",
+            "---",
+            "",
+            f"# {name}",
+            "",
+        ]
+        for _ in range(int(self.rng.integers(2, 5))):
+            parts += [f"## {' '.join(next(lines).split()[:4])}", ""]
+            parts += [" ".join(next(lines) for _ in range(int(self.rng.integers(2, 6)))), ""]
+            kind = self.rng.random()
+            if kind < 0.3:
+                parts += [*(f"- {next(lines)}" for _ in range(3)), ""]
+            elif kind < 0.5:
+                one, two, *_ = next(lines).lower().split()
+                parts += ["```bash", f"{one} {two} --{two}-{one} value", "```", ""]
+        return "\n".join(parts)
+
+
+def made_documents(folder: Path, numbers: range, seed: int) -> None:
+    """Write the documents of these numbers, 1,000 to a folder."""
+    made = MadeText(seed)
+    for number in numbers:
+        file = folder / f"part-{number // 1_000:04}" / f"page-{number:07}.md"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(made.document(), encoding="utf-8")
+
+
+def change(folder: Path, total: int) -> None:
+    """Write one document in a hundred anew, remove one in a thousand and add as many."""
+    made = MadeText(2)
+    for number in range(0, total, 100):
+        file = folder / f"part-{number // 1_000:04}" / f"page-{number:07}.md"
+        if number % 1_000:
+            file.write_text(made.document(), encoding="utf-8")
+        else:
+            file.unlink()
+    made_documents(folder, range(total, total + total // 1_000), 3)
+
+
+def own_memory(process: psutil.Process) -> float:
+    """Memory in GB that a process and those below it have of their own."""
+    total = 0.0
+    for one in [process, *process.children(recursive=True)]:
+        try:
+            status = Path(f"/proc/{one.pid}/status").read_text(encoding="utf-8")
+        except OSError:  # it ended
+            continue
+        total += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")) / 2**20
+    return total
+
+
+def corpus(arguments: argparse.Namespace) -> None:
+    print(describe(), flush=True)
+    folder = arguments.work / f"documents-{arguments.documents}"
+    home = arguments.work / f"home-{arguments.documents}"
+    for made in (folder, home):
+        shutil.rmtree(made, ignore_errors=True)
+    start = time.perf_counter()
+    made_documents(folder, range(arguments.documents), 1)
+    size = sum(file.stat().st_size for file in folder.rglob("*.md")) / arguments.documents
+    print(f"{arguments.documents:,} documents of {size:,.0f} bytes made in {time.perf_counter() - start:.0f} s", flush=True)
+    embedder = arguments.embedder
+    if not embedder:
+        embedder = str((arguments.work / "fast").resolve())
+        some = arguments.work / "some"
+        if not Path(embedder).exists():
+            shutil.rmtree(some, ignore_errors=True)
+            made_documents(some, range(2_000), 1)
+            verb(home, "corpus", "add", "some", str(some))
+            verb(home, "models", "distill", embedder, "--corpus", "some")
+    verb(home, "corpus", "add", "made", str(folder))
+    verb(home, "index", "build", "made", "--corpus", "made", "--embedder", embedder)
+    verb(home, "search", MadeText(4).sentences(1)[0], "--index", "made")
+    change(folder, arguments.documents)
+    verb(home, "corpus", "update", "made")
+    verb(home, "index", "update", "made")
+    for part in sorted((home / "indexes" / "made").glob("gen-*")):
+        sizes = {path.name: path for path in part.iterdir()}
+        shown = ", ".join(
+            f"{name} {sum(file.stat().st_size for file in [path, *path.rglob('*')] if file.is_file()) / 1e6:,.0f}"
+            for name, path in sorted(sizes.items())
+        )
+        print(f"{part.name}, MB: {shown}", flush=True)
+
+
+def verb(home: Path, *words: str) -> None:
+    """Run a command of rag-vs-ft, and print its seconds, its processes' memory and what it said last."""
+    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with (home.parent / "last.txt").open("w+", encoding="utf-8") as said:
+        process = psutil.Popen(
+            [sys.executable, "-m", "rag_vs_ft", *words, "--home", str(home), "--json"], stdout=said, stderr=subprocess.STDOUT
+        )
+        most = 0.0
+        while process.poll() is None:
+            most = max(most, own_memory(process))
+            time.sleep(0.5)
+        said.seek(0)
+        text = said.read()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{' '.join(words[:2])}: {time.perf_counter() - start:,.1f} s, CPU {cpu:,.1f} s, {most:.2f} GB of its own", flush=True)
+    if process.returncode:
+        raise SystemExit(f"exit code {process.returncode}:\n{text[-3_000:]}")
+    record = json.loads(text[text.index("{") :]) if "{" in text else {}
+    told = {key: record[key] for key in ("counts", "changes", "seconds") if isinstance(record, dict) and record.get(key)}
+    print(f"  {json.dumps(told)}", flush=True)
+
+
+PER_DOCUMENT = 20
+SENTENCES = 4
+"""Of a made chunk: about 60 different terms, as many as a chunk of the Kubernetes documentation has."""
+
+
+class ReadyTerms:
+    """In the place of the analyzer: words and pairs of words of text that holds nothing else, a sentence a line."""
+
+    def __init__(self, analyzer: lexical.Analyzer, spoken: object) -> None:
+        self.pairs = analyzer.pairs
+
+    def __call__(self, text: str) -> list[str]:
+        words = text.split()
+        if self.pairs:
+            lines = [line.split() for line in text.split("\n")]
+            words += [f"{one} {two}" for line in lines for one, two in pairwise(line)]
+        return words
+
+
+def terms(arguments: argparse.Namespace) -> None:
+    """BM25 of chunks, then the legs of whole documents, over made chunks."""
+    print(describe(), flush=True)
+    folder = arguments.work / f"terms-{arguments.rows}"
+    shutil.rmtree(folder, ignore_errors=True)
+    vectors = np.load(arguments.work / "vectors.npy", mmap_mode="r")[: arguments.rows]
+    total = len(vectors) // PER_DOCUMENT * PER_DOCUMENT
+    vectors = vectors[:total]
+
+    def texts() -> Iterator[str]:
+        made = MadeText(1, length=12)
+        for start in range(0, total, 10_000):
+            count = SENTENCES * min(10_000, total - start)
+            if arguments.terms:
+                lines = [" ".join(made.words[number] for number in row) for row in made.numbers(count).tolist()]
+            else:
+                lines = made.sentences(count)
+            for at in range(0, len(lines), SENTENCES):
+                yield "\n".join(lines[at : at + SENTENCES])
+
+    def chunks() -> Iterator[Chunk]:
+        for number, text in enumerate(texts()):
+            page = f"page-{number // PER_DOCUMENT:09}"
+            yield Chunk(f"{number:016x}", page, "", "", text, 0, len(text), 0)
+
+    analyzer, settings_ = lexical.Analyzer(stem=not arguments.terms), lexical.Bm25Settings()
+    for what in ("chunks", "documents"):
+        peak, start, cpu = Peak(), time.perf_counter(), time.process_time()
+        with patch.object(lexical, "_Terms", ReadyTerms if arguments.terms else lexical._Terms):
+            if what == "chunks":
+                lexical.build(folder / "bm25", texts(), analyzer, settings_)
+            else:
+                documents.build(folder / "documents", chunks(), np.arange(total) // PER_DOCUMENT, vectors, analyzer, settings_)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        files = [path for path in (folder / ("bm25" if what == "chunks" else "documents")).rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files) / 1e6
+        print(
+            f"{what}: {total:,} chunks, built in {seconds:,.0f} s, CPU {cpu:,.0f} s, {peak.end():,.0f} MB, files {size:,.0f} MB",
+            flush=True,
+        )
+    asked = MadeText(5, length=8).sentences(200)
+    numbers = np.arange(total) // PER_DOCUMENT
+    peak, start = Peak(), time.perf_counter()
+    bm25 = lexical.load(folder / "bm25")
+    whole = documents.Documents(folder / "documents", numbers)
+    top_rows(bm25.scores("node pool"), DEPTH)
+    print(f"opened in {time.perf_counter() - start:.1f} s", flush=True)
+    queries = np.load(arguments.work / "queries.npy")[: len(asked)]
+    ways: dict[str, Callable[[str, NDArray[np.float32]], object]] = {
+        "BM25 of chunks": lambda line, _: top_rows(bm25.scores(line), DEPTH),
+        "documents by words": lambda line, _: whole.bm25(line, None),
+        "documents by vectors": lambda _, query: whole.dense(query, None),
+    }
+    timed: dict[str, list[float]] = {name: [] for name in ways}
+    for line, query in zip(asked, queries, strict=True):
+        for name, ask in ways.items():
+            start = time.perf_counter()
+            ask(line, query)
+            timed[name].append((time.perf_counter() - start) * 1000)
+    for name, times in timed.items():
+        print(f"{name}: p50 {np.percentile(times[5:], 50):.1f} ms, p99 {np.percentile(times[5:], 99):.1f} ms", flush=True)
+    print(f"open and asked: {peak.end():,.0f} MB of its own", flush=True)
+    for part in ("bm25", "documents/bm25"):
+        known = json.loads((folder / part / "vocab.index.json").read_text(encoding="utf-8"))
+        print(f"{part}: {len(known):,} different terms", flush=True)
+    if not arguments.keep:
+        shutil.rmtree(folder)
+
+
 def report(arguments: argparse.Namespace) -> None:
     records = {}
     for path in arguments.work.glob("*/query.json"):
@@ -315,7 +627,7 @@ def plot(records: dict[tuple[int, str], dict[str, Any]], target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["vectors", "build", "query", "report", "tables", "one"])
+    parser.add_argument("step", choices=["corpus", "terms", "vectors", "build", "nearest", "query", "report", "tables", "one"])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--home", type=Path)
     parser.add_argument("--index")
@@ -323,13 +635,27 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_500_000)
     parser.add_argument("--kind", choices=dense.KINDS)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--documents", type=int, default=180_000)
+    parser.add_argument("--embedder", help="of `corpus`; without it one is distilled")
+    parser.add_argument("--terms", action="store_true", help="`terms` makes terms, so that no time is spent on reading text")
+    parser.add_argument("--keep", action="store_true", help="keep what `terms` builds")
     parser.add_argument("--no-read-ahead", action="store_true")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     if arguments.step in ("vectors", "tables"):
         print(describe())
-    steps = {"vectors": make_vectors, "build": build, "query": query, "report": report, "tables": tables, "one": one}
+    steps = {
+        "corpus": corpus,
+        "terms": terms,
+        "vectors": make_vectors,
+        "nearest": nearest,
+        "build": build,
+        "query": query,
+        "report": report,
+        "tables": tables,
+        "one": one,
+    }
     steps[arguments.step](arguments)
 
 

@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 SAMPLE = FOLDER.parent / "rag_vs_ft" / "sample"
 
 SMALLEST: dict[str, str] = {
+    "costs": "",
     "cuts": "--home {home} --corpus sample --cut 120 --cache {root}/vectors",
     "dialects": "{old}",
     "embedding": "--home {home} --index sample --chunks 2 --precision int8",

@@ -91,8 +91,9 @@ def _cells(vectors: NDArray[np.float16]) -> Any:
     import numpy as np
 
     rows, dimension = vectors.shape
-    # Some 4 * sqrt(rows) cells, as a power of two; a code byte for eight dimensions.
-    cells = max(1, min(2 ** round(np.log2(4 * rows**0.5)), rows // 8))
+    # 2 to 4 * sqrt(rows) cells, a power of two; finding the cell of each row is most of a build, so not more. A code byte for
+    # eight dimensions.
+    cells = max(1, min(2 ** int(np.log2(4 * rows**0.5)), rows // 8))
     codes = next(count for count in range(max(1, dimension // 8), 0, -1) if dimension % count == 0)
     coarse = faiss.IndexFlatIP(dimension)
     index = faiss.IndexIVFPQ(coarse, dimension, cells, codes, 8, faiss.METRIC_INNER_PRODUCT)

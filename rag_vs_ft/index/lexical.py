@@ -12,7 +12,7 @@ import re
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
+from rag_vs_ft.index import postings
 from rag_vs_ft.index.damage import reading
 from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.language import MARKS, UNSPACED, Language, language, stemmer
@@ -236,7 +237,7 @@ def build(
 ) -> Lexical:
     """Index `texts`, one row each, into `folder`; `languages` has the code of each ("": English), None is English.
 
-    Texts are read one by one; their terms are kept as numbers.
+    Texts are read one by one. In memory: the vocabulary, a number for each text, and a part of the scores (`index.postings`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     analysed: dict[str, _Terms] = {}
@@ -249,27 +250,24 @@ def build(
 
     # Numbered in the order in which terms are met, so that the same texts give the same files.
     vocabulary: dict[str, int] = {}
-    rows = [
-        array("i", [vocabulary.setdefault(term, len(vocabulary)) for term in analyse(text, code)])
-        for text, code in zip(texts, repeat("") if languages is None else languages, strict=False)
-    ]
+    terms = 0
+
+    def numbered() -> Iterator[array[int]]:
+        nonlocal terms
+        for text, code in zip(texts, repeat("") if languages is None else languages, strict=False):
+            row = array("i", [vocabulary.setdefault(term, len(vocabulary)) for term in analyse(text, code)])
+            terms += len(row)
+            yield row
+
+    if bm25.backend == "rank-bm25":
+        count = _save_terms(folder, numbered(), vocabulary)
+    else:
+        count = _save_scores(folder, numbered(), vocabulary, bm25)
     spoken = tuple(sorted(analysed)) or ("en",)
-    mean_length = sum(map(len, rows)) / max(1, len(rows))
+    mean_length = terms / max(1, count)
     record = analyzer.to_json() | asdict(bm25) | ({} if spoken == ("en",) else {"languages": spoken})
     record |= {"mean_length": mean_length}
     files.write_json(folder / "analyzer.json", record)
-    if bm25.backend == "rank-bm25":
-        _save_terms(folder, rows, vocabulary)
-    else:
-        import bm25s
-
-        logging.getLogger("bm25s").setLevel(logging.WARNING)
-        index = bm25s.BM25(method="lucene", k1=bm25.k1, b=bm25.b)
-        # bm25s cannot index a corpus without terms, so it gets one that no query contains.
-        if rows and not vocabulary:
-            rows[0] = array("i", [vocabulary.setdefault("\0", 0)])
-        index.index((rows, vocabulary), show_progress=False)
-        index.save(folder, show_progress=False)
     return Lexical(folder, analyzer, bm25, spoken, mean_length)
 
 
@@ -328,12 +326,33 @@ class _RankBm25:
         return self.index.get_scores(list(terms)).astype(np.float32)
 
 
-def _save_terms(folder: Path, rows: list[array[int]], vocabulary: dict[str, int]) -> None:
+def _save_scores(folder: Path, rows: Iterable[array[int]], vocabulary: dict[str, int], bm25: Bm25Settings) -> int:
+    """Write what `_Bm25s` loads; returns the number of rows."""
+    import bm25s
     import numpy as np
 
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    index = bm25s.BM25(method="lucene", k1=bm25.k1, b=bm25.b)
+    with postings.counted(folder, rows) as found:
+        known = vocabulary or {"\0": 0}
+        # As bm25s does, a term that no row has: for queries without terms.
+        index.vocab_dict = known if "" in known else known | {"": len(known)}
+        nothing = np.zeros(0, dtype=np.float32)
+        index.scores = {"data": nothing, "indices": nothing, "indptr": nothing, "num_docs": len(found.lengths)}
+        index.nonoccurrence_array = None
+        index.save(folder, show_progress=False)  # vocabulary and parameters; the arrays are written in its place
+        found.write_scores(folder, bm25.k1, bm25.b)
+        return len(found.lengths)
+
+
+def _save_terms(folder: Path, given: Iterable[array[int]], vocabulary: dict[str, int]) -> int:
+    import numpy as np
+
+    rows = list(given)
     files.write_array(folder / "terms.npy", np.concatenate([np.asarray(row, dtype=np.int32) for row in rows]))
     files.write_array(folder / "lengths.npy", np.asarray([len(row) for row in rows], dtype=np.int64))
     files.write_json(folder / "vocabulary.json", list(vocabulary), indent=None)
+    return len(rows)
 
 
 def _load_terms(folder: Path) -> list[list[str]]:

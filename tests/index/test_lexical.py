@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import bm25s
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
 from rag_vs_ft.errors import UserError
-from rag_vs_ft.index import lexical
+from rag_vs_ft.index import lexical, postings
 from rag_vs_ft.index.lexical import Analyzer, Bm25Settings
 
 TEXTS = [
@@ -178,3 +179,20 @@ def test_a_pair_weighs_less_than_a_word(tmp_path, backend) -> None:
     assert [row for row, score in enumerate(pairs) if score] == [0] and words[1] > 0
     assert index.scores("cloud hsm") == pytest.approx(words + lexical.PAIRS_WEIGHT * pairs)
     assert not index.scores("zebra").any()
+
+
+@pytest.mark.parametrize("parts", [(8_192, 4_000_000), (7, 20)])
+@pytest.mark.parametrize("texts", [TEXTS, ["", ""], ["one"], [f"page {n % 5} of {n % 3} and {n} or {n}" for n in range(60)]])
+def test_scores_made_by_parts_are_the_files_of_bm25s(tmp_path, monkeypatch, texts, parts) -> None:
+    monkeypatch.setattr(postings, "_ROWS", parts[0])
+    monkeypatch.setattr(postings, "_PART", parts[1])
+    lexical.build(tmp_path / "ours", texts, Analyzer(), Bm25Settings(k1=1.2, b=0.6))
+    vocabulary: dict[str, int] = {}
+    rows = [[vocabulary.setdefault(term, len(vocabulary)) for term in Analyzer().terms(text)] for text in texts]
+    if not vocabulary:  # which bm25s cannot index
+        rows[0] = [vocabulary.setdefault("\0", 0)]
+    theirs = bm25s.BM25(method="lucene", k1=1.2, b=0.6)
+    theirs.index((rows, vocabulary), show_progress=False)
+    theirs.save(tmp_path / "theirs", show_progress=False)
+    made = {path.name: path.read_bytes() for path in (tmp_path / "ours").iterdir() if path.name != "analyzer.json"}
+    assert made == {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}

@@ -237,19 +237,17 @@ def test_the_sample_is_searched_alike(kind, tmp_path, home, tiny_embedder):
     ][:300]
     assert len(questions) == 300
     recall = {"here": 0.0, "there": 0.0}
-    missed = 0
     with server_of(kind, tmp_path) as server:
         publish("docs", server.place.url, home, server=server)
         there = QdrantIndex.at(f"qdrant:{server.place.url}/docs", server=server)
         for document, query in questions:
             expected, found = (index.search(query, 10, retriever="dense") for index in (here, there))
             assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-3)
-            least = expected[-1].score + 1e-3
-            certain, given = ({hit.chunk.id for hit in hits if hit.score > least} for hits in (expected, found))
-            missed += len(certain - given)
+            # Qdrant rounds the query to half precision as well, so scores this near to the tenth count as ties.
+            certain = {hit.chunk.id for hit in expected if hit.score > expected[-1].score + 1e-3}
+            assert certain <= {hit.chunk.id for hit in found}
             for where, index in (("here", here), ("there", there)):
                 recall[where] += document in {hit.chunk.document_id for hit in index.search(query, 10)}
-    assert missed / 3_000 < 0.01, "its graph of neighbours is an approximation"
     assert abs(recall["here"] - recall["there"]) / 300 < 0.01 < recall["here"] / 300
 
 
