@@ -1,4 +1,4 @@
-"""Broken files through each reader's process: `python benchmarks/fuzz_readers.py [--cases 2000] [KIND ...]`.
+"""Broken files through each reader's process: `python benchmarks/fuzz_readers.py [--cases 2000 | --minutes 10] [KIND ...]`.
 
 A third of the cases are random bytes, some behind the beginning of a real file; a sixth are real files cut off; the rest are
 real files with changed bytes, of zip archives as often in a part as in the file itself. Real files are those of `../shared`, up
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import os
 import random
 import re
@@ -80,13 +81,13 @@ def changed_part(data: bytes, rng: random.Random) -> bytes:
     return out.getvalue()
 
 
-def cases(kind: str, count: int, seed: int) -> Iterator[bytes]:
-    """The same cases for the same seed and files."""
+def cases(kind: str, seed: int) -> Iterator[bytes]:
+    """The same cases for the same seed and files, without end."""
     rng = random.Random(f"{kind} {seed}")
     whole = real_files(kind, rng)
     if not whole:
         raise SystemExit(f"no {kind} file below {SHARED}")
-    for case in range(count):
+    for case in itertools.count():
         data = rng.choice(whole)
         if case % 3 == 0:
             # Most random bytes are refused at once; those behind a real beginning go further.
@@ -106,14 +107,16 @@ def check(content: Content) -> None:
     assert all(0 <= found.offset < len(content.text) for found in content.headings)
 
 
-def fuzz(kind: str, count: int, seed: int, keep: Path | None) -> str:
-    """One row of the table."""
+def fuzz(kind: str, count: int, minutes: float, seed: int, keep: Path | None) -> str:
+    """One row of the table: of `count` cases, or of as many as are tried in `minutes` when that is not 0."""
     found: Counter[str] = Counter()
     slowest = 0.0
     began = time.perf_counter()
     dialects = sorted(DIALECTS)
-    for number, data in enumerate(cases(kind, count, seed)):
+    for number, data in enumerate(cases(kind, seed)):
         start = time.perf_counter()
+        if start - began >= 60 * minutes if minutes else number == count:
+            break
         context = FileContext(f"a{BY_KIND[kind].endings[0]}", lambda _: None, dialects[number % len(dialects)], include_faq=True)
         try:
             content = child.read(kind, data, context)
@@ -133,7 +136,7 @@ def fuzz(kind: str, count: int, seed: int, keep: Path | None) -> str:
                 (keep / f"{kind}-{number}{BY_KIND[kind].endings[0]}").write_bytes(data)
         slowest = max(slowest, time.perf_counter() - start)
     shown = " | ".join(f"{found[what]:,}" for what in ("text", "empty", "reason", "ended", "fault"))
-    return f"| {kind} | {count:,} | {shown} | {slowest:.1f} | {time.perf_counter() - began:.0f} |"
+    return f"| {kind} | {found.total():,} | {shown} | {slowest:.1f} | {time.perf_counter() - began:.0f} |"
 
 
 def main() -> None:
@@ -141,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", default=[])
     parser.add_argument("--cases", type=int, default=2_000)
+    parser.add_argument("--minutes", type=float, default=0.0, help="Of each kind, in place of a number of cases.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
@@ -150,7 +154,7 @@ def main() -> None:
     print("| kind | cases | text | empty | reason | process ended | faults | slowest, s | all, s |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for kind in arguments.kinds or BY_KIND:
-        print(fuzz(kind, arguments.cases, arguments.seed, arguments.keep), flush=True)
+        print(fuzz(kind, arguments.cases, arguments.minutes, arguments.seed, arguments.keep), flush=True)
 
 
 if __name__ == "__main__":

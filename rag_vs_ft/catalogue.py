@@ -292,11 +292,21 @@ def converted_files() -> dict[str, Path]:
     One of a damaged folder is among them: it is converted again when it is used.
     """
     found = {}
-    for place in sorted((settings.cache_folder() / "gguf").glob("[!.]*")):
+    for place in _conversions():
         record = manifest(place)
         if record and record.name.lower().endswith(GGUF) and Path(record.name).is_file():
             found[record.name] = place
     return found
+
+
+def unnamed_conversions() -> list[Path]:
+    """The folders of converted GGUF files that `converted_files` lacks: the file is gone, or the folder's manifest is damaged."""
+    named = set(converted_files().values())
+    return [place for place in _conversions() if place not in named]
+
+
+def _conversions() -> list[Path]:
+    return sorted(place for place in (settings.cache_folder() / "gguf").glob("[!.]*") if place.is_dir())
 
 
 def _problem(place: Path) -> str | None:
@@ -322,6 +332,11 @@ def verify(name: str) -> list[str]:
     entry, place = _kept(name)
     if not place.is_dir():
         raise UserError(f"the model {entry.name} is not on this machine", f"run: rag-vs-ft models pull {entry.name}")
+    return faults_of(place)
+
+
+def faults_of(place: Path) -> list[str]:
+    """The faults of a folder that a model was pulled or converted into."""
     record = manifest(place)
     if record is None:
         return [f"{place / MANIFEST} is missing or is not what was written"]

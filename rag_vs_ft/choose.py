@@ -81,7 +81,8 @@ class Training:
 @dataclass(frozen=True, slots=True)
 class BudgetPlan:
     """What is done in `hours`: dev and test questions, what to train of the `models` (arm -> preset) that were asked for, and
-    arms left out with the reason. Seconds are expected, from steps timed on this machine."""
+    arms left out with the reason. Seconds are expected, from steps timed on this machine. `questions_sha256` is of the file of
+    questions ("" in a plan of an earlier version)."""
 
     corpus: str
     corpus_sha256: str
@@ -94,6 +95,7 @@ class BudgetPlan:
     asking_seconds: float
     training: tuple[Training, ...]
     left_out: Mapping[str, str]
+    questions_sha256: str = ""
 
     @property
     def seconds(self) -> float:
@@ -224,7 +226,7 @@ def choose(
     result = Choice(run, plan, time.perf_counter() - began, _more(plan, run.summary))
     if gate is not None:
         result = replace(result, gate=compare_runs(gate, folder))
-    files.write_json(folder / CHOSEN, result.to_json())
+    files.write_record(folder / CHOSEN, result.to_json())
     return result
 
 
@@ -273,9 +275,14 @@ def _planned(folder: Path, wanted: _Wanted, progress: Progress) -> BudgetPlan:
                 f"{wanted.corpus.name} gives {len(questions)} questions, of which {count} for {split}: too few to compare",
                 "add documents, or write questions yourself and use `rag-vs-ft eval`",
             )
-    plan = _fit(questions, wanted, progress)
+    return _written(folder, _fit(questions, wanted, progress), questions)
+
+
+def _written(folder: Path, plan: BudgetPlan, questions: list[Question]) -> BudgetPlan:
+    """The plan as it is written, after its questions."""
     write_jsonl(folder / QUESTIONS, (question.to_json() for question in questions))
-    files.write_json(folder / PLAN, asdict(plan))
+    plan = replace(plan, questions_sha256=files.sha256_file(folder / QUESTIONS))
+    files.write_record(folder / PLAN, asdict(plan))
     return plan
 
 
@@ -340,16 +347,21 @@ def _seconds_of(reader: str, home: Home, tokens: int) -> float:
 
 
 def read_plan(folder: Path) -> BudgetPlan:
-    """The plan in a results folder of `choose`. Raises UserError when it holds none."""
+    """The plan in a results folder of `choose`. Raises UserError when it holds none, or it or its questions are damaged."""
     from pydantic import TypeAdapter, ValidationError
 
     hint = "name a results folder of `rag-vs-ft choose`"
+    anew = f"remove {folder} and begin anew"
     try:
-        return TypeAdapter(BudgetPlan).validate_json(json.dumps(files.read_json(folder / PLAN, hint)))
+        plan = TypeAdapter(BudgetPlan).validate_json(json.dumps(files.read_json(folder / PLAN, anew)))
     except FileNotFoundError:
         raise UserError(f"{folder} holds no {PLAN}", hint) from None
     except ValidationError as error:
-        raise UserError(f"{folder / PLAN} is damaged: {error.errors()[0]['msg']}", f"remove {folder} and begin anew") from error
+        raise UserError(f"{folder / PLAN} is damaged: {error.errors()[0]['msg']}", anew) from error
+    questions = folder / QUESTIONS
+    if not questions.is_file() or plan.questions_sha256 not in ("", files.sha256_file(questions)):
+        raise UserError(f"{questions} is not what was written", anew)
+    return plan
 
 
 def _again(gate: Path, folder: Path, opened: Corpus) -> BudgetPlan:
@@ -362,13 +374,10 @@ def _again(gate: Path, folder: Path, opened: Corpus) -> BudgetPlan:
     kept = [question for question in asked if _still_answered(question, texts)]
     if not any(question.split == "test" for question in kept):
         raise UserError(f"the documents answer none of the {len(asked)} questions of {gate} any more", "choose anew")
-    write_jsonl(folder / QUESTIONS, (question.to_json() for question in kept))
     left_out = dict(plan.left_out)
     if dropped := len(asked) - len(kept):
         left_out["questions"] = f"{dropped} of {len(asked)} are no longer answered by the documents"
-    plan = replace(plan, corpus_sha256=opened.sha256, questions=len(kept), left_out=left_out)
-    files.write_json(folder / PLAN, asdict(plan))
-    return plan
+    return _written(folder, replace(plan, corpus_sha256=opened.sha256, questions=len(kept), left_out=left_out), kept)
 
 
 def _still_answered(question: Question, texts: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from rag_vs_ft import catalogue, conversations, conversions, feedback, jobs
+from rag_vs_ft import catalogue, conversations, conversions, feedback, jobs, schedules
 from rag_vs_ft.corpus import reading, store
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation import checks, ledger
@@ -112,11 +112,21 @@ def _jobs(home: Home) -> Iterator[Finding]:
         yield Finding("job", id, faults, f"remove {jobs.folder(home) / id}.jsonl" if faults else "")
 
 
+def _schedules(home: Home) -> Iterator[Finding]:
+    path = schedules.schedules_path(home)
+    if path.exists():
+        todo = f"remove {path}, then choose again on the page Index"
+        yield _finding("schedules", path.name, partial(schedules.verify, home), todo)
+
+
 def _models(home: Home) -> Iterator[Finding]:
     for model in catalogue.list_models():
         if model["state"] != "not pulled":
             name = model["name"]
             yield _finding("model", name, partial(catalogue.verify, name), catalogue.remedy(name))
+    for place in catalogue.unnamed_conversions():
+        todo = f"remove {place}: it is made again when its GGUF file is used"
+        yield _finding("model", place.name, partial(catalogue.faults_of, place), todo)
 
 
 def _conversions(home: Home) -> Iterator[Finding]:
@@ -134,6 +144,7 @@ KINDS: dict[str, Callable[[Home], Iterator[Finding]]] = {
     "conversations": _conversations,
     "feedback": _feedback,
     "jobs": _jobs,
+    "schedules": _schedules,
     "models": _models,
     "conversions": _conversions,
 }

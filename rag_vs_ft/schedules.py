@@ -64,6 +64,15 @@ def read(home: Home) -> dict[str, Schedule]:
         raise CheckFailed(f"{path} is no list of schedules: {error!r}", hint) from error
 
 
+def verify(home: Home) -> list[str]:
+    """The faults of the file of schedules."""
+    try:
+        read(home)
+    except UserError as error:
+        return [error.message]
+    return []
+
+
 def choose(home: Home, index: str, hours: int) -> None:
     """Update `index` every so many hours from now on, or not any more (0). Raises UserError when that cannot be kept."""
     with _CHANGE:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import examples
@@ -34,6 +36,28 @@ the a of to in is and for with cluster node pool upgrade surge vault key secret 
 disk file image registry scale zone region backup restore delete create list update identity role access az aks kubectl get
 apply one two three four five six seven eight nine ten ##s ##ing ##ed . , : - ` # | > 0 1 2 3 4 5 6 7 8 9
 """
+
+
+OURS = ("RAG_VS_FT_", "HF_", "XDG_", "OMP_", "OPENVINO_", "RAY_", "STREAMLIT_", "PYTHON", "HTTP")
+"""Variables that decide what the product does. Libraries add others of their own when they are imported."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Fail a test that changes a variable, the working folder or a loaded module for good: the next one in its process has it."""
+    variables, folder, modules = dict(os.environ), Path.cwd(), dict(sys.modules)
+    yield
+    names = {name for name in {*os.environ, *variables} if name in variables or name.startswith(OURS)} - {"PYTEST_CURRENT_TEST"}
+    changed = [name for name in sorted(names) if os.environ.get(name) != variables.get(name)]
+    for name in changed:
+        os.environ.pop(name, None)
+        if name in variables:
+            os.environ[name] = variables[name]
+    if Path.cwd() != folder:
+        os.chdir(folder)
+        changed.append("the working folder")
+    changed += [f"the module {name}" for name, module in modules.items() if sys.modules.get(name) is not module]
+    assert not changed, "the test leaves these changed behind: use monkeypatch"
 
 
 @pytest.fixture

@@ -3,23 +3,28 @@
     python tests/regexes.py            # all of them, up to 10 MB
     python tests/regexes.py --up-to 100000 --only 'html'
 
-Each pattern that stands in the source is tried, with the methods it is used with, on strings made to be slow: what its parts
-match, repeated, with an end that does not match. 10 KB, 100 KB, 1 MB and 10 MB are tried one after another; a pattern is
-quadratic when 10 KB take over 40 ms, or when ten times the text takes more than thirty times the processor time. Every
-pattern runs in a process of its own with a limit on its time. Prints a line for each that is not linear, and the counts; exits
-with 1 when there is one.
+Each pattern of the source, those that are put together as the program runs among them, is tried with the methods it is used
+with, on strings made to be slow: what its parts match, repeated, with an end that does not match. 10 KB, 100 KB, 1 MB and 10 MB
+are tried one after another; a pattern is quadratic when 10 KB take over 40 ms, or when ten times the text takes more than thirty
+times the processor time. Every pattern runs in a process of its own with a limit on its time. Prints a line for each that is not
+linear, and the counts; exits with 1 when there is one.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import builtins
+import functools
 import importlib
+import itertools
 import json
+import operator
 import re
 import sys
+import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -53,6 +58,39 @@ class Found:
 
 
 # --- the patterns of the package --------------------------------------------------------------------------------------
+
+
+VALUES: dict[str, Callable[[Any], Sequence[Any]]] = {
+    "match": lambda module: [["", ":::"]],
+    "name": lambda module: ["a", "a_b"],
+    "evidence": lambda module: ["a", "a b a", "--", "1"],
+    "letters": lambda module: ["ABCD"],
+    "letter": lambda module: [r"\w", rf"\w{module.MARKS}"],
+    "pattern": lambda module: [pattern for pattern, _ in module._PROMPTS],
+    "lines": lambda module: [
+        entry.get("refusals", "").replace("{given}", entry.get("given", "")).split("\n")
+        for entry in tomllib.loads((ROOT / "rag_vs_ft" / "languages.toml").read_text(encoding="utf-8")).values()
+        if entry.get("refusals")
+    ],
+    "number": lambda module: [["1"], ["1.1"]],
+    "ways": lambda module: [["5", "five"], ["a"]],
+    "joint": lambda module: ["[ -]?day", r"(?![.,]?\d)"],
+    "initials": lambda module: ["AB", "AAA"],
+    "before": lambda module: ["a", "a a", "1"],
+    "small": lambda module: ["a"],
+}
+"""What the local names in a pattern that is put together may stand for, given its module. A match is a list of its groups."""
+
+
+def put_together(node: ast.expr, module: Any) -> list[str]:
+    """The patterns that an expression makes with `VALUES`. Raises KeyError for a name that has none there."""
+    free = sorted(
+        {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id not in vars(module) | vars(builtins)}
+    )
+    code = compile(ast.Expression(ast.fix_missing_locations(node)), "<pattern>", "eval")
+    choices = [VALUES[name](module) for name in free]
+    made = [eval(code, vars(module) | dict(zip(free, chosen, strict=True))) for chosen in itertools.product(*choices)]  # noqa: S307
+    return [one.decode("latin-1") if isinstance(one, bytes) else str(one) for one in made]
 
 
 def sources() -> list[Path]:
@@ -128,25 +166,28 @@ def collect() -> tuple[list[Found], list[str]]:
             if isinstance(first, ast.Name) and isinstance(names.get(first.id), ast.Constant):
                 first = names[first.id]
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
-                flags = 0
-                for part in ast.walk(node):
-                    if isinstance(part, ast.Attribute) and isinstance(getattr(re, part.attr, None), re.RegexFlag):
-                        flags |= getattr(re, part.attr)
                 method = node.func.attr
                 if method == "compile":
                     continue_with = {name for name, value in names.items() if value is node}
                     methods = set().union(*(used[name] for name in continue_with)) if continue_with else set()
                 else:
                     methods = {method}
-                note(first.value, int(flags), f"{where}:{node.lineno}", methods)
+                note(first.value, flags_of(node), f"{where}:{node.lineno}", methods)
             elif id(node) not in at_top:
                 together.append(f"{where}:{node.lineno}")
+                for pattern in put_together(first, importlib.import_module(module_name(path))):
+                    note(pattern, flags_of(node), together[-1], {node.func.attr} - {"compile"})
         for pattern in compiled(path) if path.parts[len(ROOT.parts)] == "rag_vs_ft" else ():  # pages run when they are imported
             if isinstance(pattern.pattern, str):
                 known = {name for name, value in vars(sys.modules[module_name(path)]).items() if value is pattern}
                 methods = set().union(*(used[name] for name in known)) if known else set()
                 note(pattern.pattern, pattern.flags, where, methods)
     return sorted(found.values(), key=lambda entry: sorted(entry.places)), together
+
+
+def flags_of(call: ast.Call) -> int:
+    flags = [getattr(re, part.attr, None) for part in ast.walk(call) if isinstance(part, ast.Attribute)]
+    return int(functools.reduce(operator.or_, (flag for flag in flags if isinstance(flag, re.RegexFlag)), re.NOFLAG))
 
 
 def module_name(path: Path) -> str:

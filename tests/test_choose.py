@@ -8,9 +8,10 @@ import pytest
 from tiny import save_gpt2
 
 from rag_vs_ft import choose as chooser
-from rag_vs_ft import settings
+from rag_vs_ft import files, settings
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import CheckFailed, UserError
+from rag_vs_ft.evaluation import checks
 from rag_vs_ft.index import build
 
 pytestmark = pytest.mark.slow  # models are trained and asked
@@ -82,7 +83,7 @@ def test_everything_is_compared_and_written_down(world, chosen):
     folder = home.results / "choose-docs"
     arms = {arm.name for arm in chosen.run.summary.scored}
     assert {"alone", "retrieval", "right-passage", "scratch", "string-match", "majority"} <= arms
-    record = json.loads((folder / "chosen.json").read_text(encoding="utf-8"))
+    record = files.read_json(folder / "chosen.json", "")
     assert record == json.loads(json.dumps(chosen.to_json())) and record["verdict"] and record["more_hours"]
     gold = {"dev": set(), "test": set()}
     for line in (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines():
@@ -100,6 +101,22 @@ def test_called_again_it_computes_nothing_anew(world, chosen):
         run(world, hours=0.25)
     with pytest.raises(UserError, match="other --train"):
         run(world, hours=0.5, train={})
+
+
+@pytest.mark.parametrize("name", ["plan.json", "chosen.json", "questions.jsonl"])
+def test_a_changed_digit_is_named_and_not_taken_for_another_plan(world, chosen, name):
+    path = chosen.run.folder / name
+    whole = path.read_text(encoding="utf-8")
+    assert checks.verify(path.parent) == []
+    try:
+        path.write_text(re.sub(r"[1-8]", lambda digit: str(int(digit[0]) + 1), whole, count=1), encoding="utf-8")
+        assert any(name in fault for fault in checks.verify(path.parent))
+        if name != "chosen.json":  # which only the page shows
+            for options in ({"hours": 0.5}, {"gate": path.parent}):
+                with pytest.raises(UserError, match=f"{name}.* (damaged|not what was written)"):
+                    run(world, **options)
+    finally:
+        path.write_text(whole, encoding="utf-8")
 
 
 def test_arms_without_time_are_named(world, monkeypatch):

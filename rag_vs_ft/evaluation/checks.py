@@ -8,7 +8,7 @@ from pathlib import Path
 from rag_vs_ft import files
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.evaluation.figures import SUMMARY, Summary, read_summary
-from rag_vs_ft.evaluation.manifest import MANIFEST, FinishedManifest, read_manifest
+from rag_vs_ft.evaluation.manifest import MANIFEST, FinishedManifest, RunManifest, read_manifest
 from rag_vs_ft.evaluation.predictions import CHECKSUM, PREDICTIONS, read_records
 from rag_vs_ft.settings import Home
 
@@ -77,9 +77,26 @@ def verify(folder: Path) -> list[str]:
     if isinstance(manifest, FinishedManifest):
         changed = (files.damage(folder, {name: manifest.files[name]}) for name in manifest.files)
         faults += [f"{folder}: {fault}" for fault in changed if fault]
+    faults += _others(folder, manifest)
     faults += _predictions(folder / PREDICTIONS, manifest, summary)
     if finished:
         faults += [f"{folder / name}: it is missing" for name in REPORTS if not (folder / name).is_file()]
+    return faults
+
+
+def _others(folder: Path, manifest: RunManifest | None) -> list[str]:
+    """Faults of what else a folder may hold: the plan and the outcome of `choose`, and the questions that it wrote."""
+    faults = []
+    for path in sorted(folder.glob("*.json")):
+        if path.name not in (MANIFEST, SUMMARY):
+            try:
+                files.read_json(path, "")
+            except CheckFailed as error:
+                faults.append(error.message)
+    for asked in manifest.identity.questions if manifest else ():
+        path = folder / Path(asked.path).name
+        if Path(asked.path).parent.name == folder.name and not (path.is_file() and files.sha256_file(path) == asked.sha256):
+            faults.append(f"{path}: it is not the file of questions that the run was of")
     return faults
 
 
