@@ -203,6 +203,20 @@ GUARDS = (
         "models/test_prompting.py::test_control_tokens_in_documents_and_questions_stay_text",
     ),
     Guard(
+        "control tokens in training text",
+        "rag_vs_ft/training/tokenizers.py",
+        "return list(tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True",
+        "return list(tokenizer(list(texts), add_special_tokens=False, split_special_tokens=False",
+        "training/test_tokens.py::test_any_text_comes_back",
+    ),
+    Guard(
+        "control tokens in instructions",
+        "rag_vs_ft/training/data.py",
+        "split_special_tokens=True",
+        "split_special_tokens=False",
+        "training/test_data.py::test_control_tokens_in_records_are_text",
+    ),
+    Guard(
         "zero-width, bidirectional, terminal escapes",
         READING + "text.py",
         'text = _REMOVED.sub("", _NEWLINES.sub("\\n", text))',
@@ -259,6 +273,13 @@ GUARDS = (
         "index/test_build_and_search.py::test_k_out_of_range",
     ),
     Guard(
+        "NaN and infinite settings",
+        "rag_vs_ft/training/presets.py",
+        "allow_inf_nan=False",
+        "allow_inf_nan=True",
+        "training/test_presets.py::test_mistakes_are_named",
+    ),
+    Guard(
         "prompt over the window",
         "rag_vs_ft/models/prompting.py",
         "    if bare > budget:",
@@ -313,6 +334,20 @@ GUARDS = (
         "elif files.sha256_file(path) != expected.sha256:",
         "elif False:",
         "index/test_faults.py::test_a_flipped_byte_in_any_file_is_found_and_named",
+    ),
+    Guard(
+        "hostile index: a header that promises too much",
+        "rag_vs_ft/index/damage.py",
+        "except (RuntimeError, ValueError, KeyError, TypeError) as error:",
+        "except ZeroDivisionError as error:",
+        "index/test_dense.py::test_a_header_that_promises_other_rows_than_there_are_is_refused",
+    ),
+    Guard(
+        "hostile index: an array of objects",
+        "rag_vs_ft/index/dense.py",
+        'mmap_mode="r", allow_pickle=False)',
+        "allow_pickle=True)",
+        "index/test_dense.py::test_no_object_is_made_of_an_array_of_objects",
     ),
     Guard(
         "hostile model: a header that promises too much",
@@ -464,6 +499,13 @@ GUARDS = (
         "index/test_build_and_search.py::test_a_killed_build_resumes_without_embedding_twice",
     ),
     Guard(
+        "killed while embedding: a vector that changed meanwhile",
+        "rag_vs_ft/index/build.py",
+        "if _checksum(key, vector) != checksum:",
+        "if False:",
+        "index/test_faults.py::test_what_is_damaged_in_the_store_of_a_killed_build_is_embedded_again",
+    ),
+    Guard(
         "killed in training",
         "rag_vs_ft/training/engine.py",
         "    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:\n        if checkpoint is None:",
@@ -499,11 +541,41 @@ GUARDS = (
         "corpus/test_reading.py::test_what_goes_wrong_in_a_reader_costs_its_file",
     ),
     Guard(
+        "a worker that dies",
+        "rag_vs_ft/engines.py",
+        """                if event.kind == "died":
+                    if given_up""",
+        """                if False:
+                    if given_up""",
+        "test_engines.py::test_the_shard_of_a_worker_that_dies_or_hangs_is_given_to_another",
+    ),
+    Guard(
+        "a worker that hangs",
+        "rag_vs_ft/engines.py",
+        "in books.busy.items() if end <= now]:",
+        "in books.busy.items() if False]:",
+        "test_engines.py::test_the_shard_of_a_worker_that_dies_or_hangs_is_given_to_another",
+    ),
+    Guard(
         "a job's process killed",
         "rag_vs_ft/jobs.py",
         "    if _alive(job):",
         "    if True:",
         "test_jobs.py::test_a_killed_process_is_told",
+    ),
+    Guard(
+        "the page: a failure that nobody expected",
+        "app/resources.py",
+        '_LOG.error("[%s] %s", log_id, what, exc_info=error)',
+        "pass",
+        "app/test_page_ask.py::test_failure_that_nobody_expected_shows_a_log_id",
+    ),
+    Guard(
+        "the page: a traceback with its paths",
+        "rag_vs_ft/serving.py",
+        '"client.showErrorDetails": "none"',
+        '"client.showErrorDetails": "full"',
+        "app/test_verb.py::test_nothing_is_reported_and_no_file_is_served",
     ),
     Guard(
         "the page: locked or read-only database",

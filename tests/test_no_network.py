@@ -5,6 +5,7 @@ The tracer and the namespace are Linux's (`strace`, `unshare`); where they are n
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import faults
 import pytest
+import test_choose
 import tiny
 
 CONNECTED = re.compile(r"(connect|sendto|sendmsg)\(.*sa_family=AF_INET6?.*")
@@ -62,10 +64,13 @@ def test_no_verb_tries_to_reach_another_machine(tmp_path: Path, tiny_embedder: s
     def verb(*arguments: str) -> list[str]:
         return [*ALONE, *TRACED, str(tmp_path / "log"), sys.executable, "-m", "rag_vs_ft", *arguments]
 
-    def run(*arguments: str) -> None:
-        done = subprocess.run(verb(*arguments), capture_output=True, text=True, check=False, env=environment, timeout=200)
+    def run(*arguments: str, said: str = "") -> str:
+        done = subprocess.run(
+            verb(*arguments), input=said, capture_output=True, text=True, check=False, env=environment, timeout=200
+        )
         assert done.returncode == 0, f"{arguments}: {done.stderr[-800:]}"
         assert elsewhere(tmp_path / "log") == [], arguments
+        return done.stdout
 
     run("corpus", "add", "docs", str(tmp_path / "docs"))
     run("index", "build", "docs", "--embedder", tiny_embedder, "--precision", "fp32", "--chunk-size", "32")
@@ -77,6 +82,26 @@ def test_no_verb_tries_to_reach_another_machine(tmp_path: Path, tiny_embedder: s
     faults.prepare_evaluate(tmp_path)
     run("eval", str(tmp_path / "experiment.toml"))
     run("train", "scratch", "--preset", str(tmp_path / "tiny.toml"), "--corpus", "docs", "--run", "run")
+    run("eval-retrieval", "--index", "docs", "--questions", str(tmp_path / "questions.jsonl"))
+    assert '"protocolVersion"' in run("mcp", "--index", "docs", "--model", "extractive", said=json.dumps(GREETING) + "\n")
+    faults.change_docs(tmp_path)
+    run("corpus", "update", "docs")
+    run("index", "update", "docs")
+    run("search", "pool limit", "--index", "docs")
+    run("index", "rollback", "docs")
+    run("models", "list")
+    run("models", "info", "gpt2")
+    run("doctor")
+    (tmp_path / "many").mkdir()
+    for number, name in enumerate(test_choose.NAMES):
+        (tmp_path / "many" / f"{name}.md").write_text(test_choose.text(number, name), encoding="utf-8")
+    tiny.save_gpt2(tmp_path / "reader", window=1024)
+    run("corpus", "add", "many", str(tmp_path / "many"))
+    run("index", "build", "many", "--embedder", tiny_embedder, "--precision", "fp32", "--chunk-size", "32")
+    training = f"scratch={tmp_path / 'tiny.toml'}"
+    assert "in all" in run(
+        "choose", "many", "--plan", "--hours", "0.4", "--reader", str(tmp_path / "reader"), "--train", training
+    )
     for arguments in (("serve", "--model", model), ("app",)):
         # Only from inside the namespace can its loopback be reached: a second process in it asks.
         asking = "import sys, time, urllib.request\n" + ASK
@@ -87,6 +112,12 @@ def test_no_verb_tries_to_reach_another_machine(tmp_path: Path, tiny_embedder: s
         assert elsewhere(tmp_path / "log") == [], arguments
 
 
+GREETING = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}
 ASK = """
 for _ in range(300):
     try:

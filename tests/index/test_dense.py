@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import gc
 import hashlib
+from pathlib import Path
 
 import faiss
 import numpy as np
 import pytest
 
+from rag_vs_ft.errors import CheckFailed
 from rag_vs_ft.index import dense
 
 
@@ -30,6 +32,25 @@ def built(request, vectors, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     assert dense.build(folder, vectors, 1, request.param) == request.param
     return folder, dense.Dense(folder, 1)
+
+
+@pytest.mark.parametrize("count", [2**60, 2**40, -1])
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])  # ivfpq searches its lists, which have lengths of their own
+def test_a_header_that_promises_other_rows_than_there_are_is_refused(kind, count, vectors, tmp_path) -> None:
+    dense.build(tmp_path, vectors[:300], 1, kind)
+    path = tmp_path / dense.INDEX
+    whole = path.read_bytes()
+    at = whole.index((300).to_bytes(8, "little"))
+    path.write_bytes(whole[:at] + count.to_bytes(8, "little", signed=True) + whole[at + 8 :])
+    with pytest.raises(CheckFailed, match=r"faiss\.index is damaged"):
+        dense.Dense(tmp_path, 1).search(np.ones(64, dtype=np.float32), 5)
+
+
+def test_no_object_is_made_of_an_array_of_objects(vectors, tmp_path) -> None:
+    dense.build(tmp_path, vectors[:300], 1, "flat")
+    np.save(tmp_path / dense.VECTORS, np.array([Path("made")], dtype=object), allow_pickle=True)
+    with pytest.raises(CheckFailed, match=f"{dense.VECTORS} is damaged"):
+        _ = dense.Dense(tmp_path, 1).vectors
 
 
 def nearest(vectors, query, rows, k):

@@ -61,6 +61,7 @@ def test_overrides_are_typed_and_steps_replace_epochs() -> None:
         ("nano", "scratch", {"learningrate": "1"}, "no setting 'learningrate'"),
         ("nano", "scratch", {"learning_rate": "fast"}, "learning_rate is 'fast'"),
         ("nano", "scratch", {"learning_rate": "nan"}, "learning_rate is 'nan'"),
+        ("nano", "scratch", {"learning_rate": "inf"}, "learning_rate is 'inf'"),
         ("nano", "scratch", {"learning_rate": "-1"}, "learning_rate is '-1'"),
         ("nano", "scratch", {"steps": "1.5"}, "steps is '1.5'"),
         ("nano", "scratch", {"batch_size": "3"}, "not a multiple of batch_size=3"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from examples import at_least
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
@@ -57,6 +57,7 @@ def test_trained_tokenizer_is_the_same_each_time_and_after_saving(tmp_path: Path
 
 @effort(max_examples=at_least(60), deadline=None)
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
+@example("The mark <|endoftext|> ends a document.")
 def test_any_text_comes_back(text: str) -> None:
     (ids,) = tokenizers.encode_batch(TOKENIZER, [text])
     assert TOKENIZER.decode(ids, clean_up_tokenization_spaces=False) == text
