@@ -137,7 +137,8 @@ def cluster():
     pytest.importorskip("ray")
     # Workers import the work that tests give them.
     here = Path(__file__).parent
-    os.environ["PYTHONPATH"] = os.pathsep.join((str(here), str(here.parent), os.environ.get("PYTHONPATH", "")))
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(here), str(here.parent), os.environ.get("PYTHONPATH", ""))))
     from ray.cluster_utils import Cluster
 
     from rag_vs_ft import settings
@@ -151,6 +152,7 @@ def cluster():
         yield found, node
     finally:
         found.shutdown()
+        monkeypatch.undo()
 
 
 def on(cluster, **given) -> WorkEngine:
