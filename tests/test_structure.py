@@ -23,7 +23,8 @@ LAYERS = (
     ("demo", "choose"),
     ("work",),
     ("jobs", "serving", "shelf"),
-    ("api", "assistant_tools", "doctor", "schedules"),
+    ("schedules",),
+    ("api", "assistant_tools", "doctor"),
     ("cli",),
     ("__main__",),
 )
