@@ -71,6 +71,10 @@ def test_csv(data: bytes | str, text: str) -> None:
             "<table><tr><td>Key<td>Value<tr><td>a<td><table><tr><td>x<td>1<tr><td>y<td>2</table><tr><td>b<td><ul><li>p<li>q</ul></table>",
             "| Key | Value |\n| --- | --- |\n| a | x, 1; y, 2 |\n| b | - p - q |\n",
         ),
+        (
+            "<pre class='language-js'>a</pre><pre><code class='hljs language-c++'>b</code></pre><pre lang=x><code>c</code></pre>",
+            "```js\na\n```\n\n```c++\nb\n```\n\n```\nc\n```\n",
+        ),
         ("<nav>All that<p>is left", "All that\n\nis left\n"),
         (
             "<ul><li><div><img alt='The old logo[1]'></div><div>The old logo<sup>[1]</sup></div><li>Plain</ul>"
@@ -223,33 +227,6 @@ def test_notebook_that_cannot_be_read(broken: str) -> None:
 def test_notebook_without_cells_is_empty() -> None:
     assert read("a.ipynb", notebook()).text == ""
     assert read("a.ipynb", '{"cells": [1, null, {"cell_type": "code", "source": 7, "outputs": [3]}]}').text == ""
-
-
-# --- reStructuredText ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("source", "text"),
-    [
-        ("Title\n=====\n\nSee :ref:`the part <part>` and :func:`~os.path.join`.\n", "# Title\n\nSee the part and `join`.\n"),
-        (".. code-block:: python\n   :linenos:\n\n   if x:\n       y()\n", "```\nif x:\n    y()\n```\n"),
-        (".. versionadded:: 2.0\n   Handy.\n\n.. toctree::\n\n   other\n", "Added in version 2.0: Handy.\n"),
-        ("=====  =====\nPlan   Price\n=====  =====\nA      5\n=====  =====\n", "| Plan | Price |\n| --- | --- |\n| A | 5 |\n"),
-        (".. unknown-thing:: x\n   :option: y\n\n   Kept all the same.\n", "Kept all the same.\n"),
-    ],
-)
-def test_rst(source: str, text: str) -> None:
-    pytest.importorskip("docutils")
-    assert read("a.rst", source).text == text
-
-
-def test_rst_includes_reach_the_source_alone() -> None:
-    pytest.importorskip("docutils")
-    others = {"docs/part.rst": "Included.\n", "code.py": "a = 1\nb = 2\n"}
-    source = ".. include:: part.rst\n\n.. literalinclude:: ../code.py\n   :lines: 2\n\n.. include:: /etc/passwd\n"
-    content = read("docs/a.rst", source, others)
-    assert content.text == "Included.\n\n```\nb = 2\n```\n"
-    assert content.notes == {"includes resolved": 2, "unresolved includes": 1}
 
 
 # --- text ---------------------------------------------------------------------------------------------------------------

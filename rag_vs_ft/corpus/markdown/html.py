@@ -176,6 +176,7 @@ class HtmlTree:
         self.code: int | None = None
         self.pre: list[str] | None = None
         self.picture = ""  # the alternative text of the last picture
+        self.language = ""
 
     @property
     def here(self) -> list[Block]:
@@ -212,6 +213,8 @@ class HtmlTree:
         if self.pre is not None:
             if name == "br":
                 self.pre.append("\n")
+            elif name == "code":
+                self.language = self.language or _language(tag)
             return
         if name == "br":
             self.text.append("\n")
@@ -225,6 +228,7 @@ class HtmlTree:
         elif name == "pre":
             self._end_paragraph()
             self.pre = []
+            self.language = _language(tag)
         elif name in _NESTING:
             self._end_paragraph()
             self._start_block(tag)
@@ -295,7 +299,7 @@ class HtmlTree:
                 text = "".join(self.pre)
                 self.pre = None
                 if text.strip():
-                    self.here.append(code_block(dedent(text.removeprefix("\n")).rstrip()))
+                    self.here.append(code_block(dedent(text.removeprefix("\n")).rstrip(), self.language))
             return
         if name == "code":
             self._end_code()
@@ -355,6 +359,12 @@ class HtmlTree:
                 last.text = text  # a caption that its picture's alternative text says as well
             else:
                 self.here.append(Block("paragraph", text))
+
+
+def _language(tag: Tag) -> str:
+    """The language that the class of a block of code names."""
+    found = re.search(r"(?:^|\s)(?:language|lang)-([\w+#.-]{1,40})(?:\s|$)", tag.attributes.get("class", ""))
+    return found[1] if found and found[1] not in ("none", "text", "plaintext", "default") else ""
 
 
 def _number(text: str, most: int = MAX_SPAN) -> int:
