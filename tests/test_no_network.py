@@ -99,9 +99,7 @@ def test_no_verb_tries_to_reach_another_machine(tmp_path: Path, tiny_embedder: s
     run("corpus", "add", "many", str(tmp_path / "many"))
     run("index", "build", "many", "--embedder", tiny_embedder, "--precision", "fp32", "--chunk-size", "32")
     training = f"scratch={tmp_path / 'tiny.toml'}"
-    assert "in all" in run(
-        "choose", "many", "--plan", "--hours", "0.4", "--reader", str(tmp_path / "reader"), "--train", training
-    )
+    run("choose", "many", "--plan", "--hours", "0.4", "--reader", str(tmp_path / "reader"), "--train", training)
     for arguments in (("serve", "--model", model), ("app",)):
         # Only from inside the namespace can its loopback be reached: a second process in it asks.
         asking = "import sys, time, urllib.request\n" + ASK
