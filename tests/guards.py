@@ -211,9 +211,9 @@ GUARDS = (
     ),
     Guard(
         "control tokens in instructions",
-        "rag_vs_ft/training/data.py",
-        "split_special_tokens=True",
-        "split_special_tokens=False",
+        "rag_vs_ft/training/tokenizers.py",
+        "return list(tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True",
+        "return list(tokenizer(list(texts), add_special_tokens=False, split_special_tokens=False",
         "training/test_data.py::test_control_tokens_in_records_are_text",
     ),
     Guard(
