@@ -616,7 +616,7 @@ def try_guard(copy: Path, guard: Guard) -> str:
     if done.returncode == 0:
         return "its test passes without it"
     # 1 is a failed test; anything else (nothing found, a syntax error) proves nothing.
-    proves = done.returncode == 1 and not re.search(r"SyntaxError|errors? during collection", done.stdout)
+    proves = done.returncode == 1 and not re.search(r"\bSyntaxError|errors? during collection", done.stdout)
     return "" if proves else done.stdout[-1500:]
 
 
