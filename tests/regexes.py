@@ -23,6 +23,7 @@ import operator
 import re
 import sys
 import tomllib
+import types
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,11 @@ VALUES: dict[str, Callable[[Any], Sequence[Any]]] = {
     "joint": lambda module: ["[ -]?day", r"(?![.,]?\d)"],
     "initials": lambda module: ["AB", "AAA"],
     "before": lambda module: ["a", "a a", "1"],
+    "after": lambda module: [r"\w"],
+    "mark": lambda module: ["*", "``"],
+    "most": lambda module: [500],
+    "end": lambda module: [r"\*"],
+    "found": lambda module: [types.SimpleNamespace(start=1, parts=[])],
     "small": lambda module: ["a"],
 }
 """What the local names in a pattern that is put together may stand for, given its module. A match is a list of its groups."""
