@@ -36,7 +36,7 @@ class TooMuchWork(Exception):
 
 def new_parser() -> MarkdownIt:
     """A parser of the common constructs, to which a dialect adds its rules."""
-    parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING + 36}).enable("table")
+    parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING + 36}).enable(["table", "strikethrough"])
     parser.block.ruler.before("table", "bounds", _bounds, {"alt": TERMINATES})
     parser.block.ruler.at("table", _whole_table, {"alt": ["paragraph", "reference"]})
     parser.block.ruler.at("reference", _definition)

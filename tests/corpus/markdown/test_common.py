@@ -32,6 +32,12 @@ def test_formulas_stay_as_written(dialect: str) -> None:
     assert document.headings[0].text == document.title == "Area $a*b*c$"
 
 
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_struck_out_text_stays_without_its_marks(dialect: str) -> None:
+    document = cleaned("# ~~Old~~ new\n\nCall ~~`a()`~~ `b()`, not ~~*c* d~~; ~~ e ~~ and `~~f~~` stay.\n", dialect)
+    assert document.text == "# Old new\n\nCall `a()` `b()`, not c d; ~~ e ~~ and `~~f~~` stay.\n"
+
+
 def test_a_heading_is_told_as_it_is_read() -> None:
     document = cleaned("# The `__init__` of \\*x\\* and a*b*c\n")
     assert document.text == "# The `__init__` of *x* and abc\n"
