@@ -488,7 +488,7 @@ def verb(home: Path, *words: str) -> None:
     print(f"{' '.join(words[:2])}: {time.perf_counter() - start:,.1f} s, CPU {cpu:,.1f} s, {most:.2f} GB of its own", flush=True)
     if process.returncode:
         raise SystemExit(f"exit code {process.returncode}:\n{text[-3_000:]}")
-    record = json.loads(text[text.index("{") :]) if "{" in text else {}
+    record = json.JSONDecoder().raw_decode(text[text.index("{") :])[0] if "{" in text else {}
     told = {key: record[key] for key in ("counts", "changes", "seconds") if isinstance(record, dict) and record.get(key)}
     print(f"  {json.dumps(told)}", flush=True)
 

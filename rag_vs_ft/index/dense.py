@@ -42,6 +42,8 @@ PROBES = 128
 MOST_CELLS = 4_096
 """Cells at most. Every row is compared with every cell's centre when an index is built, so that with sqrt(rows) cells a build of
 10 million would take ten times the time of one of 2 million and not five; a query looks into more codes instead."""
+ROUNDS = 10
+"""Rounds of k-means in which the cells are learnt."""
 RERANKED = 4
 """Candidates from the compressed vectors for each hit that is asked for."""
 EXACT_ROWS = 10_000
@@ -79,12 +81,13 @@ def build(folder: Path, vectors: NDArray[np.float16], threads: int, kind: str = 
         # With several threads, which of two vectors is linked first would be chance.
         faiss.omp_set_num_threads(1)
     else:
-        index = _empty_cells(vectors)
+        index = _empty_cells(vectors, threads)
+        centres = index.quantizer.reconstruct_n(0, index.nlist)
         files.write_array(folder / VECTORS, vectors)
     for start in range(0, rows, _BLOCK):
         block = np.ascontiguousarray(vectors[start : start + _BLOCK], dtype=np.float32)
         if kind == "ivfpq":
-            cells = _cells_of(block, index, threads)
+            cells = _cells_of(block, centres, threads)
             index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(cells))
         else:
             index.add(block)
@@ -96,7 +99,7 @@ def build(folder: Path, vectors: NDArray[np.float16], threads: int, kind: str = 
     return kind
 
 
-def _empty_cells(vectors: NDArray[np.float16]) -> Any:
+def _empty_cells(vectors: NDArray[np.float16], threads: int) -> Any:
     """An empty IVF-PQ index, its cells and codes learnt from a sample of `vectors`."""
     import faiss
     import numpy as np
@@ -107,27 +110,45 @@ def _empty_cells(vectors: NDArray[np.float16]) -> Any:
     codes = next(count for count in range(max(1, dimension // 8), 0, -1) if dimension % count == 0)
     coarse = faiss.IndexFlatIP(dimension)
     index = faiss.IndexIVFPQ(coarse, dimension, cells, codes, 8, faiss.METRIC_INNER_PRODUCT)
-    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
+    index.pq.cp.min_points_per_centroid = 1
     # Rows are in the order of hashes, so every n-th is a random sample, and the same one each time.
     sample = np.unique(np.linspace(0, rows - 1, min(rows, max(40 * cells, 65_536)), dtype=np.int64))
-    index.train(np.ascontiguousarray(vectors[sample], dtype=np.float32))
+    some = np.ascontiguousarray(vectors[sample], dtype=np.float32)
+    coarse.add(_centres(some, cells, threads))
+    index.train(some)  # the codes alone, since the cells are there
     return index
 
 
-def _cells_of(block: NDArray[np.float32], index: Any, threads: int) -> NDArray[np.int64]:
+def _centres(rows: NDArray[np.float32], cells: int, threads: int) -> NDArray[np.float32]:
+    """The centres of `cells` cells by spherical k-means (Dhillon and Modha, 2001), from random rows; seeded."""
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    centres = rows[np.sort(draw.choice(len(rows), cells, replace=False))]
+    for _ in range(ROUNDS):
+        cell = _cells_of(rows, centres, threads)
+        order = np.argsort(cell, kind="stable")
+        filled, starts = np.unique(cell[order], return_index=True)
+        centres = rows[draw.choice(len(rows), cells, replace=False)]  # of a cell that nothing is near
+        centres[filled] = np.add.reduceat(rows[order], starts, axis=0)
+        centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+    return centres
+
+
+def _cells_of(rows: NDArray[np.float32], centres: NDArray[np.float32], threads: int) -> NDArray[np.int64]:
     """The cell of each row: the one whose centre has the largest inner product with it.
 
-    torch compares them two to five times as fast as FAISS, which is most of a build. In bfloat16, where the processor has
-    instructions for it, a row between two cells may go to the other one; its code is of its distance to that centre.
+    Most of a build, so torch does it, in bfloat16 where the processor has instructions for that. A row between two cells may
+    then go to the other one; its code is of its distance to that centre.
     """
     import numpy as np
     import torch
 
     torch.set_num_threads(threads)
     number = torch.bfloat16 if {"avx512_bf16", "amx_bf16"} & set(instructions()) else torch.float32
-    centres = torch.from_numpy(index.quantizer.reconstruct_n(0, index.nlist)).to(number).T.contiguous()
-    parts = torch.from_numpy(block).to(number).split(_COMPARED)
-    return np.concatenate([(part @ centres).max(dim=1).indices.numpy() for part in parts])
+    compared = torch.from_numpy(centres).to(number).T.contiguous()
+    parts = torch.from_numpy(rows).to(number).split(_COMPARED)
+    return np.concatenate([(part @ compared).max(dim=1).indices.numpy() for part in parts])
 
 
 def _read_ahead(path: Path) -> None:
