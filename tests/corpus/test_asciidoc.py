@@ -305,6 +305,12 @@ def test_what_is_no_page(path: str, reason: str) -> None:
         child.read("asciidoc", b"* xref:a.adoc[]\n", FileContext(path, SITE.get))
 
 
+def test_a_folder_whose_name_ends_like_one_of_antora() -> None:
+    others = {"homepages/b.adoc": "= Beside\n", "x-modules/m/partials/p.adoc": "No.\n"}
+    assert read("homepages/a.adoc", "xref:b.adoc[], {page-module}\n", others).text == "Beside, {page-module}\n"
+    assert read("x-modules/m/partials/q.adoc", "Text.\n", others).text == "Text.\n"
+
+
 def test_deep_nesting_ends() -> None:
     deep = (
         "\n".join("=" * length for length in range(4, 60)) + "\ntext\n" + "\n".join("=" * length for length in range(59, 3, -1))

@@ -62,6 +62,22 @@ def test_pages(source: str, text: str) -> None:
     assert read("a.rst", source).text == text
 
 
+def test_glossaries_numbers_of_lines_and_what_docutils_calls_otherwise() -> None:
+    source = (
+        ".. glossary::\n\n   pump\n   valve\n      A *machine*.\n\n   tank\n"
+        "      Holds :term:`pump`.\n\n.. centered:: In *the* middle\n\n"
+        ".. danger:: Hot.\n\n.. parsed-literal::\n\n   run *fast*\n\n.. literalinclude:: x.py\n"
+        "   :lines: 1,3-\n\n"
+        ".. _plans:\n\n.. list-table:: All plans\n\n   * - a\n\nSee :ref:`plans`.\n\n"
+        ".. py:attribute:: P.x\n   :type: int\n   :value: 3\n"
+    )
+    assert read("a.rst", source, {"x.py": "a\nb\nc\nd\n"}).text == (
+        "- pump, valve: A machine.\n- tank: Holds pump.\n\nIn the middle\n\nDanger: Hot.\n\n```\n"
+        "run fast\n```\n\n```\na\nc\nd\n```\n\n"
+        "All plans\n\n| a |\n| --- |\n\nSee All plans.\n\n`P.x: int = 3`\n"
+    )
+
+
 def test_descriptions_of_code_bear_their_full_names() -> None:
     source = (
         ".. currentmodule:: pumps\n\n.. function:: start(speed)\n\n   Starts.\n\n"

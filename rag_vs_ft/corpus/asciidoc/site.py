@@ -20,8 +20,8 @@ PLAYBOOKS = ("antora-playbook.yml", "playbook.yml", "site.yml")
 MAX_PAGES = 200
 """Other pages that are opened for the titles of links."""
 
-_FAMILY = re.compile(r"(.*?)(pages|partials|examples|attachments|images)/(?:.*/)?[^/]*$")
-_MODULE = re.compile(r"(.*?)modules/([^/]+)/$")
+_FAMILY = re.compile(r"((?:.*?/)?)(pages|partials|examples|attachments|images)/(?:.*/)?[^/]*$")
+_MODULE = re.compile(r"((?:.*?/)?)modules/([^/]+)/$")
 _RESOURCE = re.compile(r"(?:[\w.-]*@)?(?:([\w.-]+):)?(?:([\w.-]*):)?(?:(partial|example|page|attachment|image)\$)?([^:$]+)")
 
 

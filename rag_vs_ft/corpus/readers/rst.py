@@ -16,7 +16,7 @@ from rag_vs_ft.corpus.readers.html import blocks_of
 from rag_vs_ft.corpus.readers.text import text_of
 from rag_vs_ft.corpus.text import one_line
 
-_CODE = ("code-block", "sourcecode", "highlight", "parsed-literal", "prompt", "doctest", "testcode", "testoutput", "console")
+_CODE = ("code-block", "sourcecode", "highlight", "prompt", "doctest", "testcode", "testoutput", "console")
 _DIAGRAMS = ("graphviz", "digraph", "graph", "mermaid", "uml", "plantuml", "productionlist", "aafig", "blockdiag", "seqdiag")
 _NOTED = {
     "versionadded": "Added in version",
@@ -57,6 +57,7 @@ MAX_PAGES = 100
 """Other pages that are opened for the titles of links."""
 _LITERAL = re.compile(r'<span class="docutils literal">((?:[^<]|<span class="pre">[^<]*</span>)*)</span>')
 _SHOWN: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r'(<p class="admonition-title">)!DANGER!'), r"\1Danger"),
     (re.compile(r'<p class="(?:admonition-title|topic-title)">([^<>]{0,200}?):?</p>\s*<p>'), r"<p>\1: "),
     (re.compile(r'<p class="(?:admonition-title|topic-title)">(.{0,500}?):?</p>', re.S), r"<p>\1:</p>"),
     (re.compile(r'<pre class="([^"]*)" lang="([^"]*)">'), r'<pre class="\1 language-\2">'),
@@ -213,6 +214,27 @@ def _register() -> None:
             page.depth -= 1
             return list(body.children)
 
+    class Glossary(Flexible):
+        """Terms that share a definition stand in lines of their own."""
+
+        def run(self) -> list[Any]:
+            from docutils.statemachine import StringList
+
+            lines: list[str] = []
+            for line in self.content:
+                is_term = bool(line[:1].strip()) and not line.startswith("..")
+                if is_term and lines and lines[-1][:1].strip() and not lines[-1].startswith(".."):
+                    lines[-1] += f", {line}"
+                else:
+                    lines.append(line)
+            body = nodes.container()
+            self.state.nested_parse(StringList(lines, source="glossary"), self.content_offset, body)
+            return list(body.children)
+
+    class Centered(Flexible):
+        def run(self) -> list[Any]:
+            return [_line(self, self.arguments[0])] if self.arguments else []
+
     class Only(Flexible):
         """What only other outputs than a site's pages show is left out."""
 
@@ -275,6 +297,8 @@ def _register() -> None:
         (Picture, _PICTURES),
         (Module, _MODULES),
         (Only, ("only",)),
+        (Glossary, ("glossary",)),
+        (Centered, ("centered",)),
         (Noted, tuple(_NOTED)),
         (Dropped, _DROPPED),
         (Included, ("literalinclude", "include")),
@@ -359,7 +383,9 @@ class _Page:
         if line and directive in _OF_MODULES and self.depth == 0 and module and line.split(".")[0] != module.split(".")[0]:
             line = f"{module}.{line}"
         line += "()" if line and re.search(r"(?:function|method)$", directive) and not line.endswith(")") else ""
-        return f"{_PREFIXED.get(name, '')}{line}" if line else ""
+        kind = f": {options['type']}" if options.get("type") else ""
+        value = f" = {options['value']}" if options.get("value") else ""
+        return f"{_PREFIXED.get(name, '')}{line}{kind}{value}" if line else ""
 
     def title_of(self, target: str) -> str:
         """The title of another page; its name where it is not known."""
@@ -391,6 +417,7 @@ def _words(name: str) -> str:
 
 _UNDERLINE = re.compile(r"([!-/:-@\[-`{-~])\1{2,}\s*$")
 _LABEL = re.compile(r"\.\. _(`[^`]+`|[^:`]+):\s*$")
+_TITLED = re.compile(r"\.\. (?:table|list-table|csv-table|topic|sidebar|admonition|rubric):: (\S.*)$")
 _MARKUP = re.compile(r":[\w:+.-]+:`~?([^`<]*?)(?:\s*<[^`]*>)?`|``(.+?)``|`([^`<]+?)(?:\s*<[^`]*>)?`_{0,2}|\*{1,2}([^*]+)\*{1,2}")
 
 
@@ -421,7 +448,8 @@ def _labels(lines: list[str]) -> dict[str, str]:
         if label := _LABEL.match(line):
             waiting.append(" ".join(label[1].strip("`").lower().split()))
         elif waiting and line.strip():
-            if title := _title_at(lines, place):
+            titled = _TITLED.match(line)
+            if title := titled[1] if titled else _title_at(lines, place):
                 found.update(dict.fromkeys(waiting, title))
             waiting = []
     return found
@@ -461,8 +489,9 @@ def _with_substitutions(text: str, configuration: dict[str, str]) -> str:
 def _picked(text: str, options: dict[str, str]) -> list[str]:
     """The lines of an included file that its options ask for."""
     lines = text.split("\n")
-    if wanted := re.findall(r"(?<!\d)(\d++)(?:-(\d++)?)?(?=,|\s|$)", options.get("lines", "")):
-        lines = [line for first, last in wanted for line in lines[int(first) - 1 : int(last or first)]]
+    if wanted := re.findall(r"(?<!\d)(\d{1,7})(?:(-)(\d{0,7}))?(?=,|\s|$)", options.get("lines", "")):
+        ends = [int(last) if last else len(lines) if open_end else int(first) for first, open_end, last in wanted]
+        lines = [line for (first, _, _), end in zip(wanted, ends, strict=True) for line in lines[max(0, int(first) - 1) : end]]
     if start := options.get("start-after"):
         lines = lines[next((place + 1 for place, line in enumerate(lines) if start in line), 0) :]
     if end := options.get("end-before"):
