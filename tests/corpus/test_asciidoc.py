@@ -148,6 +148,7 @@ def test_lists(source: str, text: str) -> None:
             "<p>Raw <b>text</b></p>\n++++\n\n[stem]\n++++\nx^2\n++++\n",
             "More:\n\nHidden at first.\n\nAside.\n\nRaw text\n\n```\nx^2\n```\n",
         ),
+        ("----\nall:\n\tmake\n----\n\n....\n\ta\n\t\tb\n....\n", "```\nall:\n\tmake\n```\n\n```\na\n\tb\n```\n"),
         ("----\nnever closed\n", "```\nnever closed\n```\n"),
     ],
 )

@@ -28,6 +28,7 @@ ANCHOR_LINE = re.compile(r"\[\[([\w:][^\[\],]*)(?:, *([^\[\]]+))?\]\]$")
 TITLE = re.compile(r"\.(\.?[^\s.].*)$")
 _ADMONITION = re.compile(rf"({'|'.join(ADMONITIONS)}):[ \t]+(.*)$")
 _MACRO = re.compile(r"(image|video|audio|toc)::(\S*)\[(.*)\]$")
+_COMMENT = re.compile(r"//(?!/)")
 _RULE = re.compile(r"'{3,}$|<{3,}$|(?:- ?){3}$|(?:\* ?){3}$")
 _AUTHOR = re.compile(r"([\w.'’-]+(?: [\w.'’-]+){0,3})(?: +<([^<>\s]+)>)?(?:; .*)?$")
 _REVISION = re.compile(r"v?(\d[\w.-]*)(?:, *([^:]*?))?(?:: *(.*))?$|(?:\D.*, *)?(\d{4}-\d\d-\d\d)(?:: *.*)?$")
@@ -130,7 +131,7 @@ class Blocks:
         about = _About()
         while place < len(lines):
             line = lines[place]
-            if not line or line == "+" or (line.startswith("//") and not re.match(r"/{4,}$|///", line)):
+            if not line or line == "+" or _COMMENT.match(line):
                 place += 1
             elif entry := ENTRY.match(line):
                 place = self._set(entry, lines, place) + 1
@@ -183,7 +184,7 @@ class Blocks:
         end = place + 1
         while end < len(lines) and lines[end] and not _interrupts(lines[end], in_item):
             end += 1
-        said = [text for text in lines[place:end] if not re.match(r"//(?!/)", text)]
+        said = [text for text in lines[place:end] if not _COMMENT.match(text)]
         return above + self._paragraph(said, about, depth), end
 
     def _heading(self, lines: list[str], place: int, about: _About, depth: int) -> int:
@@ -262,7 +263,7 @@ class Blocks:
         return _labelled(inner, style) if style in ADMONITIONS else inner
 
     def _code(self, lines: list[str], about: _About) -> list[Block]:
-        text = textwrap.dedent("\n".join(lines).expandtabs(4) if "\t" in lines[0][:1] else "\n".join(lines)) if lines else ""
+        text = textwrap.dedent("\n".join(lines))
         subs = set(re.findall(r"(?<![\w-])[a-z_]+", about.named.get("subs", "")))
         steps = NORMAL if "normal" in subs else NORMAL & subs
         steps = frozenset(steps | {"macros"}) if "macros" in steps else steps - {"post_replacements"}
@@ -325,7 +326,7 @@ class Blocks:
         while starts_here and place < len(inside) and inside[place] and not _interrupts(inside[place], in_item=True):
             if not said and (TITLE.match(inside[place]) or HEADING.match(inside[place]) or _MACRO.match(inside[place])):
                 break
-            said += [inside[place]] if not re.match(r"//(?!/)", inside[place]) else []
+            said += [inside[place]] if not _COMMENT.match(inside[place]) else []
             place += 1
         if said and is_bullet:
             said[0] = _CHECKED.sub(lambda found: "[ ] " if found[1] == " " else "[x] ", said[0], count=1)
@@ -336,7 +337,7 @@ class Blocks:
 
     def _table(self, inside: list[str], kind: str, about: _About, depth: int) -> list[Block]:
         rows = rows_of(
-            [line for line in inside if not re.match(r"//(?!/)", line)],
+            [line for line in inside if not _COMMENT.match(line)],
             columns=about.named.get("cols", ""),
             layout={",": "csv", ":": "dsv"}.get(kind, about.named.get("format", "psv")),
             separator=about.named.get("separator", "!" if kind == "!" else ""),
@@ -417,7 +418,7 @@ def _interrupts(line: str, in_item: bool) -> bool:
 def _after_blank(lines: list[str], place: int, kind: str, mark: str) -> int:
     """The place of the list's next item behind blank lines and comments, or the same place where there is none."""
     later = place
-    while later < len(lines) and (not lines[later] or re.match(r"//(?!/)", lines[later])):
+    while later < len(lines) and (not lines[later] or _COMMENT.match(lines[later])):
         later += 1
     item = _item(lines[later]) if later < len(lines) else None
     return later if item is not None and item[:2] == (kind, mark) else place
