@@ -169,3 +169,21 @@ def test_a_cold_file_is_asked_for_from_end_to_end_in_pieces(tmp_path, monkeypatc
     monkeypatch.setattr(dense.os, "POSIX_FADV_WILLNEED", 3, raising=False)
     dense._read_ahead(path)
     assert asked == [(0, 131_072), (131_072, 131_072), (262_144, 131_072)]
+
+
+def test_cells_lie_where_the_vectors_are(monkeypatch):
+    draw = np.random.default_rng(1)
+    true = np.eye(4, 16, dtype=np.float32)
+    of = draw.integers(4, size=600)
+    rows = true[of] + draw.normal(0, 0.05, (600, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for known in ((), ("amx_bf16",)):  # in single precision, and in bfloat16
+        monkeypatch.setattr(dense, "instructions", lambda known=known: known)
+        centres = dense._centres(rows, 16, 1)
+        cells = dense._cells_of(rows, centres, 1)
+        assert np.allclose(np.linalg.norm(centres, axis=1), 1, atol=1e-5)
+        assert np.array_equal((centres[cells] @ true.T).argmax(axis=1), of)
+        assert np.mean(np.sum(rows * centres[cells], axis=1)) > 0.97
+        # No other cell is nearer, but for what bfloat16 cannot tell.
+        assert np.all(np.sum(rows * centres[cells], axis=1) > (rows @ centres.T).max(axis=1) - 0.01)
+        assert np.array_equal(dense._cells_of(rows, centres, 2), cells)
