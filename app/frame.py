@@ -12,7 +12,7 @@ from rag_vs_ft import jobs
 
 _STYLE = """<style>
 .stMainBlockContainer { padding-top: 3.5rem; padding-bottom: 4rem; }
-#linked { scroll-margin-top: 5rem; }
+#linked, [class*=st-key-turn-] { scroll-margin-top: 5rem; }
 .readable { overflow-wrap: anywhere; }
 .readable mark { background: rgba(255, 196, 0, 0.35); color: inherit; border-radius: 3px; padding: 0 1px; }
 .readable table { border-collapse: collapse; margin: 0.5rem 0 1rem; display: block; overflow-x: auto; }

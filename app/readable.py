@@ -23,6 +23,7 @@ from rag_vs_ft.language import content_words, language, split_sentences, stemmer
 
 CUT_OFF = ("loop", "length")
 """How an answer ended that was not written to its end."""
+EMPTY = "The answer is empty."
 _BEGIN, _END = "\ue000", "\ue001"
 """Stand around a marked place while Markdown is read; private letters that no document uses."""
 _MARKS = str.maketrans({_BEGIN: "<mark>", _END: "</mark>"})

@@ -14,7 +14,7 @@ from background import shared
 from first_start import index_names
 from passages import show_found, show_passages
 from progress_panel import offer_model
-from readable import CUT_OFF, cut_off, is_degenerate, show_readable
+from readable import CUT_OFF, EMPTY, cut_off, is_degenerate, show_readable
 from resources import (
     check_there,
     choose,
@@ -45,6 +45,16 @@ SEARCH_PATIENCE = 2.0
 """Seconds that a page waits for a search: its results then need no second run of the page."""
 LOAD_AFTER = 1.0
 """Seconds until a model is loaded ahead: importing torch would take the interpreter from the page while it is sent."""
+SHOW_TURN = """<script>{
+  const ends = Date.now() + 2500, stop = () => clearInterval(timer);
+  const timer = setInterval(() => {
+    if (Date.now() > ends) stop();
+    document.querySelector(".st-key-turn-ID")?.scrollIntoView();
+  }, 150);
+  for (const act of ["wheel", "keydown", "pointerdown"]) addEventListener(act, stop, {once: true});
+}</script>"""
+"""Brings a question and its answer into view when the answer has ended, where Streamlit shows the end of the last passage; it
+scrolls again as long as the page grows, so this does too, until the visitor acts."""
 SHOWN_TURNS = 10
 MAX_NOTE = 2_000
 _BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
@@ -252,10 +262,7 @@ def show_answer(turn: Turn, answer: Answer) -> None:
         with st.expander("What it wrote"):
             st.text(answer.answer)
         return
-    if answer.finish in CUT_OFF:
-        show_readable(cut_off(answer.answer))
-    else:
-        show_readable(answer.answer or "The answer is empty.")
+    show_readable(cut_off(answer.answer) if answer.answer and answer.finish in CUT_OFF else answer.answer or EMPTY)
     if not turn.chosen["passages"] or answer.finish == "not relevant" or not answer.answer:
         return
     if answer.citations:
@@ -391,7 +398,8 @@ def show_turns(current: Conversation, turns: Sequence[Turn]) -> None:
             st.session_state.setdefault(f"thumb-{id}", thumb)
             st.session_state.setdefault(f"note-{id}", note)
     for turn in turns:
-        show_turn(turn, current.id)
+        with st.container(key=f"turn-{turn.id}"):
+            show_turn(turn, current.id)
 
 
 def choose_page(conversation: str, turns: Sequence[Turn]) -> Sequence[Turn]:
@@ -419,6 +427,7 @@ def begin_turn(current: Conversation | None, question: str, chosen: dict[str, An
     enter_conversation(id)
     st.query_params.pop("answer", None)
     st.session_state.pop(f"page-{id}", None)
+    st.session_state["show turn"] = answering.turn.id
     if chosen["mode"] == "search":
         answering.wait(SEARCH_PATIENCE)
     return conversations.load(home(), id)
@@ -445,7 +454,10 @@ def main() -> None:
     if not linked:
         held = "Search the documents" if chosen["mode"] == "search" else "Ask the documents"
         asked = st.chat_input("Wait for the answer, or stop it" if running else held, disabled=running is not None)
-        asked = (asked or st.session_state.pop("ask next", "")).strip()
+        if asked and running is not None:  # typed before the field was closed: it is asked when this answer has ended
+            st.session_state["ask next"] = asked
+        elif running is None:
+            asked = (asked or st.session_state.pop("ask next", "")).strip()
     start = st.empty()  # its content is gone at once when a question is asked
     if asked and running is None:
         with notes, shown_errors("Asking"):
@@ -478,6 +490,8 @@ def main() -> None:
     if running is not None:
         show_live(running, show_earlier)
     show_earlier()
+    if asked_last := st.session_state.pop("show turn", ""):
+        st.html(SHOW_TURN.replace("ID", asked_last), unsafe_allow_javascript=True)
     # While the question is being typed. What fails here fails again when it is asked, and is told then.
     shared(f"load {chosen['model']} {chosen['index']}", "Loading", lambda _: load(chosen))
 

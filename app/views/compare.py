@@ -11,7 +11,7 @@ from comparing import QuestionToArms, SideBySide, begin, comparisons
 from first_start import index_names
 from passages import show_passages
 from progress_panel import offer_model
-from readable import CUT_OFF, cut_off, is_degenerate, show_readable
+from readable import CUT_OFF, EMPTY, cut_off, is_degenerate, show_readable
 from resources import check_there, choose, page_title, plain, shortened, show_error
 
 from rag_vs_ft import settings
@@ -26,7 +26,7 @@ def show_answer(found: ArmAnswer, index: str) -> None:
         st.warning("The model wrote list markers instead of an answer.")
         st.text(answer.answer)
     else:
-        show_readable(cut_off(answer.answer) if answer.finish in CUT_OFF else answer.answer or "The answer is empty.")
+        show_readable(cut_off(answer.answer) if answer.answer and answer.finish in CUT_OFF else answer.answer or EMPTY)
     tokens = f"{answer.prompt_tokens:,} + {answer.completion_tokens:,} tokens" if answer.completion_tokens else "model not asked"
     st.caption(plain(f"{answer.seconds:.1f} s · {tokens}"))
     if found.reference is not None:

@@ -9,7 +9,7 @@ from arms import LIMIT, choose_arms_of
 from background import Background
 from first_start import index_names
 from progress_panel import offer_model
-from readable import show_readable
+from readable import EMPTY, show_readable
 from resources import check_there, choose, home, page_title, plain, shortened, shown_errors
 from rounds import Round, Wanted, prepare, question_files
 
@@ -65,7 +65,7 @@ def show_round(current: Round) -> None:
     for number, (column, answer) in enumerate(zip(st.columns(2, border=True), current.answers, strict=True)):
         with column:
             st.caption(f"Answer {number + 1}" + (f": {plain(current.arms[number])}" if current.verdict else ""))
-            show_readable(answer or "The answer is empty.")
+            show_readable(answer or EMPTY)
 
 
 def keep(current: Round, verdict: Verdict) -> None:

@@ -358,6 +358,9 @@ def test_a_whole_visit(place, tiny_cache, visit) -> None:
         visit.get_by_role("button", name="Build the sample").click()
         visit.get_by_test_id("stChatInputTextArea").wait_for(timeout=240_000)
         ask(visit, "How long is a deleted key vault kept?", 1)
+        # The question and the beginning of its answer are in view, not the end of the last passage.
+        asked_at = "() => document.querySelector('[class*=st-key-turn-]').getBoundingClientRect().top"
+        visit.wait_for_function(f"() => {{ const top = ({asked_at})(); return top >= 0 && top < 300 }}")
         card = visit.locator(".stMain").get_by_test_id("stExpander").first
         if not card.locator("details[open]").count():
             card.locator("summary").click()
