@@ -98,6 +98,7 @@ def take(page: Any, address: str, out: Path, home: Path) -> None:
     page.wait_for_timeout(1_500)
     page.screenshot(path=out / "answering.png")
     page.get_by_test_id("stFeedback").wait_for()
+    page.wait_for_timeout(3_000)  # the page brings the question into view meanwhile
     page.evaluate("document.querySelector('.stMain').scrollTo(0, 0)")
     shot("ask")
     page.goto(f"{address}/?mode=Search+only&c=")
