@@ -18,7 +18,8 @@ from rag_vs_ft.index import build
 
 def texts(at) -> str:
     """All that is shown of questions, answers and passages, as a reader sees it."""
-    drawn = [html.unescape(re.sub(r"<[^>]*>", "", element.proto.body)) for element in at.get("html")]
+    bodies = [element.proto.body for element in at.get("html") if not element.proto.body.startswith("<script>")]
+    drawn = [html.unescape(re.sub(r"<[^>]*>", "", body)) for body in bodies]
     return "\n".join([*(element.value for element in at.text), *drawn, *(element.value for element in at.code)])
 
 
