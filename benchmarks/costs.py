@@ -26,7 +26,7 @@ RATES = {
     "embed-static": 1 / 3_200,
     "terms": 0.00024,
     "documents": 0.00008,
-    "vectors": 0.00010,  # IVF-PQ
+    "vectors": 0.00005,  # IVF-PQ of 3 million
 }
 """Seconds of one core for a document or chunk."""
 
