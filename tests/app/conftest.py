@@ -190,6 +190,7 @@ def comparison(built, old_run):
     plan |= {"hours": 0.5, "questions": 20, "dev_questions": 6, "test_questions": 14, "asking_seconds": 60.0}
     plan |= {"training": [], "left_out": {}}
     (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    (folder / "questions.jsonl").write_text("", encoding="utf-8")
 
     def finish(retrieval: float = 0.0, low: float = 0.0, holm_p: float = 1.0) -> Path:
         if retrieval:
