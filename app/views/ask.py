@@ -453,11 +453,9 @@ def main() -> None:
     asked = None
     if not linked:
         held = "Search the documents" if chosen["mode"] == "search" else "Ask the documents"
-        asked = st.chat_input("Wait for the answer, or stop it" if running else held, disabled=running is not None)
-        if asked and running is not None:  # typed before the field was closed: it is asked when this answer has ended
-            st.session_state["ask next"] = asked
-        elif running is None:
-            asked = (asked or st.session_state.pop("ask next", "")).strip()
+        # With a key it stays the same field when its words change, so what is sent at that moment arrives.
+        asked = st.chat_input("Wait for the answer, or stop it" if running else held, key="asked", disabled=running is not None)
+        asked = (asked or st.session_state.pop("ask next", "")).strip()
     start = st.empty()  # its content is gone at once when a question is asked
     if asked and running is None:
         with notes, shown_errors("Asking"):
