@@ -39,6 +39,7 @@ _EMOJI = {
     "bulb": "💡",
 }
 """The short names of GitHub's emoji that stand for a word, as in tables of what is supported."""
+_MARKUP = re.compile(r"[*_`\[<&\\=^~]")
 _EMOJI_NAME = re.compile(rf":({'|'.join(_EMOJI)}):")
 
 _ATTRIBUTE = r"""(?:[#.][^\s{}"'=]+|[\w-]+=(?:"[^"{}\n]*"|'[^'{}\n]*'|[^\s{}"']+))"""
@@ -162,7 +163,7 @@ class Builder:
             elif kind == "html_block":
                 trees[-1].feed(token.content)
             elif kind == "directive":
-                here.extend(self.syntax.directive(token, page, self))
+                here.extend(self._titled(block, page) for block in self.syntax.directive(token, page, self))
             elif kind == "footnote":
                 here.extend(self._footnote(token.info, page))
             if kind == "paragraph_open" and open_lists and not token.hidden:
@@ -220,6 +221,15 @@ class Builder:
         text = self._short_footnote(label, page)
         self.included += len(text)
         return f" ({text})" if text else f" (footnote {label})"
+
+    def _titled(self, block: Block, page: Page) -> Block:
+        """A block, of a label or tab with its text clean: a title may be written in Markdown."""
+        if block.kind in ("label", "tab") and _MARKUP.search(block.text):
+            env = dict(self.env)
+            tokens = self.syntax.parser().parseInline(block.text, env)
+            self.env["steps"] = env["steps"]
+            block.text = one_line(self.inline(tokens[0].children or [], page).text)
+        return block
 
     # --- lines of text ---
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from html import unescape
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
@@ -64,8 +65,8 @@ class MkDocs(Dialect):
         parser.inline.ruler.before("emphasis", "mkdocs", _inline_rule)
 
     def prepare(self, body: str, page: Page, builder: Builder) -> str:
-        """The body with its snippets in their place, also inside code."""
-        body = _MARKDOWN_IN_HTML.sub(r"\1\n", body)
+        """The body with its snippets in their place, also inside code, and without the templates in its HTML."""
+        body = _without_templates(_MARKDOWN_IN_HTML.sub(r"\1\n", body), builder)
         return _SNIPPET.sub(lambda match: _snippet(match, page, builder), body)
 
     def directive(self, token: Token, page: Page, builder: Builder) -> list[Block]:
@@ -91,8 +92,8 @@ class MkDocs(Dialect):
 
     def code(self, token: Token, page: Page, builder: Builder) -> list[Block]:
         """Samples of a terminal that is animated bear tags for its colours."""
-        if token.info.strip().startswith("console"):
-            token.content = _TERMINAL_TAGS.sub("", token.content)
+        if token.info.strip().startswith("console") and _TERMINAL_TAGS.search(token.content):
+            token.content = unescape(_TERMINAL_TAGS.sub("", token.content))
         return titled_code(token)
 
     def candidates(self, target: str, page: Page) -> list[str]:
@@ -102,6 +103,27 @@ class MkDocs(Dialect):
 
 
 MKDOCS = MkDocs()
+
+
+def _without_templates(body: str, builder: Builder) -> str:
+    """The body without the statements and values of templates in HTML blocks; elsewhere the inline rule drops them."""
+    if not _TEMPLATE.search(body):
+        return body
+    lines = body.split("\n")
+    fence, is_html = "", False
+    for number, line in enumerate(lines):
+        opening = re.match(r" {0,3}(`{3,}|~{3,})", line)
+        if opening and (not fence or opening[1].startswith(fence)):
+            fence = "" if fence else opening[1]
+        is_html = not fence and bool(line.strip()) and (is_html or bool(re.match(r" {0,3}</?[A-Za-z]", line)))
+        if is_html:
+            # The value of an attribute without quotation marks leaves an empty one.
+            lines[number], dropped = _TEMPLATE.subn(
+                lambda found: '""' if found.string[: found.start()].endswith("=") else "", line
+            )
+            if dropped:
+                builder.notes["values of templates left out"] += dropped
+    return "\n".join(lines)
 
 
 def _snippet(match: re.Match[str], page: Page, builder: Builder) -> str:

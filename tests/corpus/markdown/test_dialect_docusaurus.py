@@ -36,7 +36,7 @@ def test_admonitions() -> None:
 
         After.
         """
-    assert text(raw) == "Note: Plain.\n\nWhat *you* learn:\n\n- One\n\nMind it: Inner.\n\nAfter.\n"
+    assert text(raw) == "Note: Plain.\n\nWhat you learn:\n\n- One\n\nMind it: Inner.\n\nAfter.\n"
 
 
 def test_modules_go_and_code_that_looks_like_them_stays() -> None:

@@ -40,8 +40,7 @@ def test_indented_admonitions() -> None:
         After.
         """
     assert text(raw) == (
-        "Mind the *gap*: Between train and platform.\n\n```sh\nls\n```\n\nWarning: Folded.\n\n- Item\n\n  Tip: Inside.\n\n"
-        "After.\n"
+        "Mind the gap: Between train and platform.\n\n```sh\nls\n```\n\nWarning: Folded.\n\n- Item\n\n  Tip: Inside.\n\nAfter.\n"
     )
 
 
@@ -61,7 +60,7 @@ def test_indented_tabs() -> None:
 
         For both.
         """
-    assert text(raw) == "## Install\n\npip:\n\n```sh\npip install x\n```\n\nFrom *source*:\n\n1. Clone\n\nFor both.\n"
+    assert text(raw) == "## Install\n\npip:\n\n```sh\npip install x\n```\n\nFrom source:\n\n1. Clone\n\nFor both.\n"
 
 
 def test_blocks_between_slashes() -> None:
@@ -173,3 +172,48 @@ def test_abbreviations_and_markdown_in_html() -> None:
 def test_what_is_never_closed_drops_nothing(opening: str) -> None:
     found = text(f"Before\n\n{opening}\n\n# Rest\n\nmore\n")
     assert "Before" in found and "# Rest" in found and "more" in found
+
+
+def test_titles_are_markdown_and_tags_of_a_terminal_take_their_entities_with_them() -> None:
+    raw = """
+        /// note | Ask **Anna** for `a*b`
+
+        She knows.
+
+        ///
+
+        === "On *Linux* &amp; Co"
+
+            Run it.
+
+        ```console
+        $ <b>ls</b> &apos;a&apos;
+        ```
+
+        ```console
+        $ echo &apos;
+        ```
+    """
+    assert text(raw) == (
+        "Ask Anna for `a*b`: She knows.\n\nOn Linux & Co:\n\nRun it.\n\n```console\n$ ls 'a'\n```\n\n"
+        "```console\n$ echo &apos;\n```\n"
+    )
+
+
+def test_templates_in_html_are_left_out_and_those_in_code_stay() -> None:
+    raw = """
+        <div class="people">
+        {% for user in people.all %}
+        <a href={{ user.url }} title="{{ user.name }}">@{{ user.name }}</a> answers
+        {% endfor %}
+        </div>
+
+        ```jinja
+        <p>{{ id }}</p>
+        ```
+
+        Write `{{ id }}` there.
+    """
+    content = cleaned(raw)
+    assert content.text == "@ answers\n\n```jinja\n<p>{{ id }}</p>\n```\n\nWrite `{{ id }}` there.\n"
+    assert content.notes["values of templates left out"] == 5
