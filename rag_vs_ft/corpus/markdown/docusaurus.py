@@ -169,7 +169,7 @@ def _line_rule(state: StateBlock, start: int, end: int, silent: bool) -> bool:
         _push(state, tag[2] or "", found.get("text", ""), {**found, "closing": "yes" if tag[1] else ""})
     else:
         state.push("html_block", "", 0).content = re.sub(
-            r"(?<!\s)\s+[\w:-]+\s*=\s*\{.*?\}(?=[\s/>])", "", tag.group(), flags=re.S
+            r"(?<!\s)\s+[\w:-]+\s*=\s*\{.{0,2000}?\}(?=[\s/>])", "", tag.group(), flags=re.S
         )
     if rest:
         _rest_of_line(state, following - 1, tag.end())

@@ -32,7 +32,7 @@ _SNIPPET = re.compile(
     r"|\{%-?[ \t]*include(?:-markdown)?[ \t]+[\"']([^\"'\n]+)[\"'][^%\n]*%\})[ \t]*$",
     re.M,
 )
-_SECTION = re.compile(r"(?<!-)-{2,}8<-{2,}[ \t]++\[(start|end):[ \t]*+([^\]\n]++)\]")
+_SECTION = re.compile(r"(?<!-)-{2,}8<-{2,}[ \t]++\[(start|end):[ \t]*+([^\]\n]{1,200}+)\]")
 _MARKDOWN_IN_HTML = re.compile(
     r"^([ \t]*+<\w++(?=[^<>\n]*+>[ \t]*+$)[^<>\n]*\smarkdown(?:=[\"']?\w+[\"']?)?(?:\s[^<>\n]*)?>)[ \t]*$", re.M
 )
