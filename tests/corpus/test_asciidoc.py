@@ -318,3 +318,13 @@ def test_deep_nesting_ends() -> None:
     )
     assert "text" in read("a.adoc", deep).text
     assert read("a.adoc", "\n".join(f"{'*' * (1 + n % 6)} item {n}" for n in range(300))).text.count("item") == 300
+
+
+def test_long_lines_of_authors_and_comparisons_are_read_in_time() -> None:
+    """Each once took seconds for 10 KB, and minutes for these; the suite's time-out is the limit."""
+    assert "Text." in page("= Title\n" + "a" * 20_000 + " b" * 20_000 + "\n\nText.\n")
+    spaces = " " * 50_000
+    assert (
+        page(f"= Title\n\nifeval::[{spaces}a ]\nGone.\nendif::[]\n\nifeval::[ 1  <{spaces}2 ]\nText.\nendif::[]\n")
+        == "# Title\n\nText.\n"
+    )

@@ -20,6 +20,9 @@ MAX_DEPTH = 8
 """Blocks in blocks; what is deeper is read as paragraphs."""
 ADMONITIONS = ("NOTE", "TIP", "IMPORTANT", "WARNING", "CAUTION")
 
+MAX_HEADER_LINE = 500
+"""Characters of a line of authors or of a revision; a longer one is text."""
+
 HEADING = re.compile(r"(={1,6}|#{1,6})[ \t]+(\S.*?)(?:[ \t]+\1)?$")
 _UNDERLINES = "=-~^+"
 _DELIMITER = re.compile(r"(?:-{4,}|={4,}|\.{4,}|\*{4,}|_{4,}|\+{4,}|/{4,}|--|[|,:!]={3,})$|(`{3,})([\w+#-]*)[\w,+ -]*$")
@@ -112,7 +115,7 @@ class Blocks:
         for number, pattern in enumerate((_AUTHOR, _REVISION)):
             if place >= len(lines) or not lines[place] or ENTRY.match(lines[place]) or lines[place].startswith("//"):
                 break
-            found = pattern.match(lines[place])
+            found = pattern.match(lines[place]) if len(lines[place]) <= MAX_HEADER_LINE else None
             if found is None:
                 break
             names = ("author", "email") if number == 0 else ("revnumber", "revdate", "revremark")

@@ -17,7 +17,7 @@ MAX_INCLUDED = 1_000_000
 _INCLUDE = re.compile(r"include::([^\[\]]*[^\[\]\s])\[(.*)\]$")
 _CONDITION = re.compile(r"(ifdef|ifndef|ifeval|endif)::([^\[\s]*)\[(.*)\]$")
 _ESCAPED = re.compile(r"\\(?=(?:include|ifdef|ifndef|ifeval|endif)::[^\[]*\[.*\]$)")
-_COMPARISON = re.compile(r"\s*(.+?)\s+(==|!=|<=|>=|<|>)\s+(.+?)\s*$")
+_COMPARISON = re.compile(r"\s(==|!=|<=|>=|<|>)\s")
 VERBATIM = re.compile(r"(-{4,}|\.{4,}|\+{4,}|/{4,}|`{3,})[\w,+-]*$")
 """The first line of a block in which no attribute is set; its last line is what stands in the group."""
 _TAG = re.compile(r"(?:^|(?<=\s)|(?<=\W))(tag|end)::(\S+?)\[\](?=$|\s|-->|\*/)")
@@ -81,15 +81,15 @@ class Lines:
             found.append(text)
 
     def _compares(self, text: str) -> bool:
-        found = _COMPARISON.match(text)
-        if found is None:
+        before, sign, after = [*_COMPARISON.split(text, maxsplit=1), "", ""][:3]
+        if not before.strip() or not after.strip():
             return False
-        left, right = (self._value(found[side]) for side in (1, 3))
+        left, right = self._value(before.strip()), self._value(after.strip())
         if isinstance(left, float) != isinstance(right, float):
-            return found[2] == "!="
-        before = left < right  # type: ignore[operator]
-        return {"==": left == right, "!=": left != right, "<": before, "<=": before or left == right}.get(
-            found[2], not before if found[2] == ">=" else not before and left != right
+            return sign == "!="
+        less = left < right  # type: ignore[operator]
+        return {"==": left == right, "!=": left != right, "<": less, "<=": less or left == right}.get(
+            sign, not less if sign == ">=" else not less and left != right
         )
 
     def _value(self, text: str) -> float | str:
