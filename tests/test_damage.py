@@ -88,6 +88,7 @@ WRITERS = {
     "index/documents.py": ("indexes",),
     "index/generations.py": ("indexes",),
     "index/lexical.py": ("indexes",),
+    "index/postings.py": ("indexes",),
     "jobs.py": ("jobs",),
     "pulling.py": ("models",),
     "schedules.py": ("schedules",),

@@ -188,6 +188,14 @@ def test_tables(source: str, text: str) -> None:
     assert read("a.adoc", source).text == text
 
 
+def test_a_small_csv_before_does_not_cut_the_cells_of_a_table() -> None:
+    """The longest field that Python's reader takes is a setting of the process."""
+    read("a.csv", "a,b\n1,2\n")
+    cell = "long " * 60
+    assert cell.strip() in read("a.adoc", f',===\na,"b, c"\n1,"{cell}"\n,===\n').text
+    assert "| a | b, c |" in read("a.adoc", f',===\na,"b, c"\n1,"{cell * 600}"\n,===\n').text
+
+
 SITE = {
     "docs/antora.yml": "name: pumps\ntitle: Pumps\nversion: '3.1'\nasciidoc:\n  attributes:\n    model: P-7@\n"
     "    url-org: https://x.org\n    off: false\n",

@@ -124,6 +124,7 @@ def _separated(lines: list[str], layout: str, separator: str) -> Iterable[list[s
         for line in kept:
             yield [cell.strip().replace(f"\\{mark}", mark) for cell in pattern.split(line)]
         return
+    csv.field_size_limit(max(csv.field_size_limit(), sum(map(len, kept)) + 1))
     try:
         rows = list(csv.reader((f"{line}\n" for line in kept), delimiter=mark[:1], skipinitialspace=True))
     except csv.Error:

@@ -18,7 +18,7 @@ def read(data: bytes, context: FileContext) -> Content:
     text, notes = text_of(data)
     sample = text[:8_192]
     delimiter = max(",;\t|", key=lambda mark: sum(line.count(mark) > 0 for line in sample.split("\n")[:20]))
-    csv.field_size_limit(len(text) + 1)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))  # of the process: never less than another reader needs
     try:
         rows = [[one.strip() for one in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter)]
     except csv.Error as error:
