@@ -38,10 +38,10 @@ apply one two three four five six seven eight nine ten ##s ##ing ##ed . , : - ` 
 """
 
 
-NOT_OURS = {"PYTEST_CURRENT_TEST", "PYTHONBREAKPOINT"}
-"""Variables that pytest and Ray set for themselves."""
 OURS = ("RAG_VS_FT_", "HF_HUB_", "XDG_", "PYTHON")
-"""Variables that decide what the product does. Libraries add others of their own when they are imported."""
+"""Variables that decide what the product does. Libraries change others when they are imported or started."""
+NOT_OURS = {"PYTHONBREAKPOINT"}
+"""Ray sets it."""
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def nothing_is_left_behind() -> Iterator[None]:
     """Fail a test that changes a variable, the working folder or a loaded module for good: the next one in its process has it."""
     variables, folder, modules = dict(os.environ), Path.cwd(), dict(sys.modules)
     yield
-    names = {name for name in {*os.environ, *variables} if name in variables or name.startswith(OURS)} - NOT_OURS
+    names = {name for name in {*os.environ, *variables} if name.startswith(OURS)} - NOT_OURS
     changed = [name for name in sorted(names) if os.environ.get(name) != variables.get(name)]
     for name in changed:
         os.environ.pop(name, None)
