@@ -9,7 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import json
+import re
 import secrets
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Container, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -96,6 +99,9 @@ WORDS = {
     b"Streamlit server is not responding. Are you connected to the internet?": b"The server of rag-vs-ft does not answer.",
 }
 
+FIRST_ELEMENTS = ("Html", "Button", "ButtonGroup", "Checkbox", "ChatInput", "Selectbox", "Slider", "TextInput")
+"""Streamlit's names of the elements of the page Ask that are files of their own."""
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -154,8 +160,10 @@ def serve(main: Path, place: ServerAddress) -> None:
     # Streamlit asks a server of Amazon's for this machine's address before it refuses a foreign origin. The gate refuses it
     # first; should anything else ask, it gets no answer.
     net_util.get_external_ip = net_util.get_internal_ip = lambda: None
+    send_at_once()
     sys.path.insert(0, str(main.parent))
-    app = st.App(main, middleware=[Middleware(Gate, place=place)])
+    head = preloads(Path(st.__file__).parent / "static")
+    app = st.App(main, middleware=[Middleware(Gate, place=place, head=head)])
     app.run(
         config={
             **OPTIONS,
@@ -166,6 +174,42 @@ def serve(main: Path, place: ServerAddress) -> None:
             "browser.serverAddress": place.hosts[0] if place.hosts else "localhost",
         }
     )
+
+
+def send_at_once() -> None:
+    """Let Streamlit's server send what it has without waiting for the answer to what it sent before.
+
+    asyncio turns Nagle's algorithm off for sockets that say they are TCP's. Streamlit's does not say so, and each answer of a
+    connection in use came 40 ms late: 110 files of a page, and what a run of a page sends.
+    """
+    from streamlit.web.server.starlette import starlette_server
+
+    bind = starlette_server._bind_socket
+
+    def bind_tcp(address: str, port: int, backlog: int) -> socket.socket:
+        bound = bind(address, port, backlog)
+        return socket.socket(bound.family, bound.type, socket.IPPROTO_TCP, fileno=bound.detach())
+
+    starlette_server._bind_socket = bind_tcp
+
+
+def preloads(static: Path) -> bytes:
+    """Links to the scripts of FIRST_ELEMENTS in Streamlit's folder of built files, for the head of its page.
+
+    Without them a browser asks for these 46 files only when it draws the elements. Files that another version of Streamlit
+    builds otherwise are left out: its page is slower, and the same.
+    """
+    page = (static / "index.html").read_text(encoding="utf-8")
+    main = re.search(r'src="\./(static/js/index\.[^"]+)"', page)
+    script = (static / main[1]).read_text(encoding="utf-8") if main else ""
+    listed = re.search(r"m\.f=(\[[^]]*])", script)
+    files = json.loads(listed[1]) if listed else []
+    wanted: dict[str, None] = {}
+    for name in FIRST_ELEMENTS if files else ():
+        if parts := re.search(rf"import\(`\./{name}\.[^`]+`\),__vite__mapDeps\(\[([\d,]+)]", script):
+            wanted |= dict.fromkeys(files[int(number)].removeprefix("./") for number in parts[1].split(","))
+    new = [f"static/js/{file}" for file in wanted if file.endswith(".js") and file not in page]
+    return "".join(f'<link rel="modulepreload" crossorigin href="./{file}">\n' for file in new).encode()
 
 
 def is_known(headers: Mapping[str, str], names: Container[str]) -> bool:
@@ -182,14 +226,20 @@ def is_known(headers: Mapping[str, str], names: Container[str]) -> bool:
 
 
 class Gate:
-    """ASGI middleware: lets in requests to a known name, from our own pages, with the password if there is one."""
+    """ASGI middleware: lets in requests to a known name, from our own pages, with the password if there is one.
 
-    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]], place: ServerAddress) -> None:
+    `head` is HTML that each page gets at the end of its head.
+    """
+
+    def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]], place: ServerAddress, head: bytes = b"") -> None:
         self._app = app
         self._names = frozenset(name.lower() for name in place.names)
         self._password = place.password.encode()
         self._pass = secrets.token_urlsafe(32)
         self._cookie_path = f"/{'/'.join(place.path_parts)}"
+        self._head = head
+        self._scripts: dict[str, tuple[Message, bytes]] = {}
+        """Streamlit's scripts by their paths, once asked for; to read one again takes twice as long as to send it."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on or refuse it."""
@@ -204,9 +254,9 @@ class Gate:
                 ask = [(b"www-authenticate", b'Basic realm="rag-vs-ft", charset="UTF-8"')]
                 await _refuse(scope, receive, send, 401, b"A password is needed.\n", ask)
             else:
-                await self._app(scope, receive, self._sending(scope, send, new=True))
+                await self._pass_on(scope, receive, send, new=True)
         else:
-            await self._app(scope, receive, self._sending(scope, send, new=False))
+            await self._pass_on(scope, receive, send, new=False)
 
     def _has_pass(self, headers: dict[str, str]) -> bool:
         try:
@@ -225,32 +275,50 @@ class Gate:
             return False
         return hmac.compare_digest(password, self._password)
 
-    def _sending(self, scope: Message, send: Send, *, new: bool) -> Send:
-        """`send` with our headers and words; a visitor who is `new` gets the cookie that opens the websocket too."""
+    async def _pass_on(self, scope: Message, receive: Receive, send: Send, *, new: bool) -> None:
+        """Let Streamlit answer, with our headers and words; a visitor who is `new` gets the cookie that opens the websocket."""
         if scope["type"] == "websocket":
-            return send
+            await self._app(scope, receive, send)
+            return
+        ours = [(b"content-security-policy", POLICY.encode())]
+        ours += [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
+        if new:
+            about = f"rag_vs_ft_pass={self._pass}; Path={self._cookie_path}; HttpOnly; SameSite=Strict"
+            ours.append((b"set-cookie", about.encode()))
+        read = scope["method"] == "GET"
+        if read and (kept := self._scripts.get(scope["path"])):
+            await _send(*kept, ours, send)
+            return
         held: list[Message] = []
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message["headers"], (b"content-security-policy", POLICY.encode())]
-                headers += [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin")]
-                if new:
-                    about = f"rag_vs_ft_pass={self._pass}; Path={self._cookie_path}; HttpOnly; SameSite=Strict"
-                    headers.append((b"set-cookie", about.encode()))
-                message = {**message, "headers": headers}
-                if scope["method"] == "GET" and _has_words(message):
+                if read and _has_words(message):
                     held.append(message)
                     return
+                message = {**message, "headers": [*message["headers"], *ours]}
             elif held:
                 held.append(message)
-                if message.get("more_body"):
-                    return
-                await _send_rewritten(held, send)
+                if not message.get("more_body"):
+                    start, body = self._rewritten(held)
+                    if b"immutable" in dict(start["headers"]).get(b"cache-control", b""):
+                        self._scripts[scope["path"]] = start, body
+                    await _send(start, body, ours, send)
                 return
             await send(message)
 
-        return sending
+        await self._app(scope, receive, sending)
+
+    def _rewritten(self, held: Sequence[Message]) -> tuple[Message, bytes]:
+        """The start and the whole body of a page or script, with our words."""
+        start, *parts = held
+        body = b"".join(part.get("body", b"") for part in parts)
+        for old, new in WORDS.items():
+            body = body.replace(old, new)
+        if b"html" in dict(start["headers"])[b"content-type"]:
+            body = body.replace(b"</head>", self._head + b"</head>")
+        kept = [(key, value) for key, value in start["headers"] if key != b"content-length"]
+        return {**start, "headers": [*kept, (b"content-length", str(len(body)).encode())]}, body
 
 
 def _has_words(start: Message) -> bool:
@@ -260,13 +328,8 @@ def _has_words(start: Message) -> bool:
     return start["status"] == 200 and b"content-encoding" not in headers and (b"html" in kind or b"javascript" in kind)
 
 
-async def _send_rewritten(held: Sequence[Message], send: Send) -> None:
-    start, *parts = held
-    body = b"".join(part.get("body", b"") for part in parts)
-    for old, new in WORDS.items():
-        body = body.replace(old, new)
-    headers = [(key, value) for key, value in start["headers"] if key != b"content-length"]
-    await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+async def _send(start: Message, body: bytes, more_headers: Sequence[tuple[bytes, bytes]], send: Send) -> None:
+    await send({**start, "headers": [*start["headers"], *more_headers]})
     await send({"type": "http.response.body", "body": body})
 
 

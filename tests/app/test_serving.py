@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 from serving import serving, status, websocket_status
+from streamlit.web.server.starlette import starlette_server
+
+from rag_vs_ft.serving import FIRST_ELEMENTS, send_at_once
 
 PASSWORD = "correct horse"
 HOOK = """
@@ -51,10 +56,38 @@ def test_foreign_names_and_origins_get_nothing_and_nothing_is_asked_outside(plac
         assert b"<title>rag-vs-ft</title>" in page and "default-src 'self'" in headers["content-security-policy"]
         script = status(port, script_path(page))[1]
         assert b"yourscript" not in script and b"rag-vs-ft app" in script and b"Is Streamlit still running" not in script
+        assert status(port, script_path(page))[1] == script, "kept by the gate as it was sent first"
+        assert b'rel="modulepreload" crossorigin href' not in script
+        listed = re.findall(rb'modulepreload" crossorigin href="\./(static/js/[^"]+)"', page)
+        assert len(listed) == len(set(listed))
+        for element in FIRST_ELEMENTS:
+            assert any(name.startswith(f"static/js/{element}.".encode()) for name in listed), f"{element} is fetched late"
+        for name in listed:
+            assert status(port, f"/{name.decode()}")[2]["content-type"].endswith("javascript"), name
         assert not outside(log), outside(log)
         words = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('192.0.2.1', 1))"
         subprocess.run([sys.executable, "-c", words], env=environment, check=True)
         assert outside(log), "what is asserted can fail"
+
+
+def test_what_the_server_sends_does_not_wait_for_the_answer_to_what_it_sent_before(monkeypatch) -> None:
+    """Each answer of a connection in use came 40 ms late: Nagle's algorithm, and the client's delayed acknowledgement."""
+    monkeypatch.setattr(starlette_server, "_bind_socket", starlette_server._bind_socket)
+    send_at_once()
+
+    async def accepted() -> int:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        bound = starlette_server._bind_socket("127.0.0.1", 0, 1)
+        async with await asyncio.start_server(connected, sock=bound):
+            with socket.create_connection(bound.getsockname()):
+                return await found
+
+    assert asyncio.run(accepted())
 
 
 def outside(log) -> list[str]:
