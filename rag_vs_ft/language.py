@@ -216,6 +216,8 @@ _EVIDENCE = 10_000
 """Characters of a text that are looked at."""
 _LEAST, _LEAST_SHARE = 3, 0.06
 """Function words that a text must have before its language is believed; of prose they are a fifth and more."""
+_OWN = 2
+"""Different ones that English does not have, before a text is taken for another language in Latin letters."""
 
 
 def detect(text: str) -> str:
@@ -244,15 +246,27 @@ def _of_script(script: str, text: str) -> str:
         return candidates[0].code if candidates else ""
     said = Counter(_PROSE_WORD.findall(text))
     counts = dict.fromkeys((spoken.code for spoken in candidates), 0)
+    own: Counter[str] = Counter()
     speakers = _speakers(script)
     for word, count in said.items():
-        for code in speakers.get(word, ()):
+        spoken_in = speakers.get(word, ())
+        for code in spoken_in:
             counts[code] += count
-    best = max(counts, key=lambda code: counts[code])
-    return best if counts[best] >= max(_LEAST, _LEAST_SHARE * said.total()) else ""
+        if len(word) > 1 and "en" not in spoken_in:
+            own.update(spoken_in)
+    # English names and commands occur in every language, and some are function words of another: "pod" is Czech for "under".
+    likely = {code: count for code, count in counts.items() if code == "en" or script != "latin" or own[code] >= _OWN}
+    best = max(likely, key=lambda code: likely[code])
+    return best if likely[best] >= max(_LEAST, _LEAST_SHARE * said.total()) else ""
 
 
-_PROSE_WORD = re.compile(rf"[^\W\d_{MARKS}](?:[^\W\d_]|[{MARKS}])*")
+_PROSE_WORD = re.compile(rf"(?<![\d'’])[^\W\d_{MARKS}](?:[^\W\d_]|[{MARKS}])*+(?!\d)")
+"""A word of letters alone; not the "s" of "10s", "k8s" and "Pod's"."""
+
+
+def _function_words(spoken: Language) -> frozenset[str]:
+    # The English list of stop words is a short one; its other function words are words of asking.
+    return spoken.stop_words | spoken.asking_words if spoken.code == "en" else spoken.stop_words
 
 
 @cache
@@ -260,6 +274,6 @@ def _speakers(script: str) -> Mapping[str, list[str]]:
     """Function word -> the languages written in this script that have it."""
     found: dict[str, list[str]] = {}
     for spoken in languages().values():
-        for word in spoken.stop_words if spoken.script == script else ():
+        for word in _function_words(spoken) if spoken.script == script else ():
             found.setdefault(word, []).append(spoken.code)
     return found

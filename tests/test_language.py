@@ -99,6 +99,12 @@ def test_a_text_is_cut_off_after_a_sentence_or_line():
         ("กุญแจจะถูกเก็บไว้ 90 วัน", "th"),
         ("FastAPI と Pydantic を使う OpenAPI JSON Schema", "ja"),
         ("```python\nfor the in of:\n    and to is\n```\nDer Befehl ist nicht mit dem Server verbunden.", "de"),
+        # Function words of Czech and Polish in English texts: pod, s, k, a, to, one.
+        ("Pods > Restart\nA Pod's policy defaults to Always. The kubelet waits 10s, 20s, 40s before it restarts.", "en"),
+        ("A Job represents a one-off task, whereas each CronJob repeats according to a schedule.", "en"),
+        ("How do I run my Pod under ten nodes?", "en"),
+        ("RBAC uses the k8s.io API group to drive decisions about a pod", "en"),
+        ("Jak vytvořím pod v clusteru a jak ho smažu?", "cs"),
         ("", ""),
         ("az aks create --name prod", ""),
         ("12345 !?", ""),
