@@ -21,8 +21,10 @@ from rag_vs_ft.evaluation.contexts import CONTEXTS, PassageSource, holds_answer
 from rag_vs_ft.evaluation.experiments import Arm
 from rag_vs_ft.evaluation.heuristics import VERSION as HEURISTICS_VERSION
 from rag_vs_ft.evaluation.heuristics import Given, Heuristic
+from rag_vs_ft.evaluation.metrics import groundedness
 from rag_vs_ft.evaluation.predictions import Outcome, Passage, Prediction
 from rag_vs_ft.evaluation.questions import gold_answer
+from rag_vs_ft.evaluation.refusals import is_refusal
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.chat import opens_thinking, without_thinking
 from rag_vs_ft.models.citing import citations
@@ -290,6 +292,8 @@ def _logprobs(scores: Sequence[Score]) -> tuple[float, ...]:
 
 def predict(arm: Arm, split: str, task: Task, outcome: Outcome) -> Prediction:
     """The line of predictions.jsonl for a task and what came of it."""
+    answer, asked, hits = outcome.answer, task.question.question, task.prompt.hits
+    read = [f"{hit.chunk.breadcrumb}\n{hit.chunk.text}" for hit in hits]
     return Prediction(
         arm=arm.name,
         split=split,
@@ -298,11 +302,12 @@ def predict(arm: Arm, split: str, task: Task, outcome: Outcome) -> Prediction:
         prompt=task.prompt.text,
         prompt_tokens=len(task.prompt.token_ids) if outcome.prompt_tokens is None else outcome.prompt_tokens,
         passages=_record(task.question, task.passages, task.prompt),
-        citations=citations(outcome.answer, task.prompt.hits, task.question.question) if outcome.answer else (),
+        citations=citations(answer, hits, asked) if answer else (),
         best_cosine=task.passages.best_cosine,
         search_seconds=task.passages.seconds,
         outcome=outcome,
         search_key=task.passages.key,
+        groundedness=groundedness(answer, read, asked) if answer and not is_refusal(answer) else None,
     )
 
 

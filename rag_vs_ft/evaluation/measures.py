@@ -151,6 +151,11 @@ def facts(prediction: Prediction, question: Question, score: ChoiceScore = "sum"
     return None if answer is None or gold is None else fact_recall(answer, gold, question.question)
 
 
+def grounded(prediction: Prediction, question: Question, score: ChoiceScore = "sum") -> float | None:
+    """`metrics.groundedness` of a free answer in the passages of its prompt, whatever the gold answer."""
+    return prediction.groundedness
+
+
 ACCURACY = Measure("choice_accuracy", "right", choice_credit, share=True, paired=True)
 LETTER = Measure("letter_accuracy", "right by letter", letter_credit, share=True, paired=True)
 """Choosing by letter is another task than being likely: the two are never averaged or compared."""
@@ -158,12 +163,14 @@ BITS = Measure("bits_per_byte", "bits per byte", bits_per_byte, lower_is_better=
 MARGIN = Measure("margin", "margin, bits per byte", margin, paired=True)
 F1 = Measure("f1", "F1", _of_answer(token_f1), paired=True)
 FACTS = Measure("fact_recall", "facts held", facts, share=True, paired=True)
+GROUNDED = Measure("groundedness", "claims held by a passage", grounded, share=True, paired=True)
 MEASURES = (
     ACCURACY,
     LETTER,
     BITS,
     MARGIN,
     FACTS,
+    GROUNDED,
     F1,
     Measure("em", "exact", _of_answer(exact_match)),
     Measure("rouge_l", "ROUGE-L", _of_answer(rouge_l)),

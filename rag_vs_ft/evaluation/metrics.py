@@ -12,7 +12,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from rag_vs_ft.language import UNSPACED, content_words, detect, language, stemmer
+from rag_vs_ft.language import UNSPACED, Language, content_words, detect, language, split_sentences, stemmer
 from rag_vs_ft.overlap import rouge_l as rouge_l
 
 Judgements = Mapping[str, int]
@@ -152,19 +152,55 @@ def fact_recall(prediction: str, reference: str, question: str = "") -> float:
     and `spec.replicas`. A reference without any has its content words (stemmed) for facts. What the question already says is
     none, unless the reference says nothing else.
     """
-    wanted = _facts(reference, question)
-    held = wanted & (_numbers_in(prediction) | _named(prediction, every=True) | _stems(prediction))
+    spoken = _language_of(f"{question}\n{reference}")
+    wanted = _facts(reference, question, spoken)
+    held = wanted & (_hard(prediction, every=True) | _stems(prediction, spoken))
     said, meant = _numbers_in(prediction) - _numbers_in(question), wanted & _numbers_in(reference)
     if meant and said and not said & _numbers_in(reference):
         return 0.0
     return len(held) / len(wanted) if wanted else 0.0
 
 
-def _facts(reference: str, question: str) -> set[str]:
-    hard = _numbers_in(reference) | _named(reference)
-    known = _numbers_in(question) | _named(question, every=True)
-    words = _stems(reference)
-    return (hard - known) or (words - _stems(question)) or hard or words
+HELD_SHARE = 0.6
+"""Share of a claim's words that a passage must have to hold it."""
+_LIST_MARK = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s+")
+_CITATION = re.compile(r"\s*\[\d{1,3}(?:\s*,\s*\d{1,3})*\]")
+
+
+def groundedness(answer: str, passages: Sequence[str], question: str = "") -> float | None:
+    """Share of the claims of an answer that one of the passages holds; None where it claims nothing or nothing was shown.
+
+    A claim is a sentence, or an item of a list, that says more than the question. A passage holds it when it has each number,
+    flag and name that the claim adds, and `HELD_SHARE` of the other words that it adds (stemmed). Like `fact_recall` it reads no
+    negations: a claim that denies what the passage says counts as held.
+    """
+    spoken = _language_of("\n".join((question, *passages)))
+    held = [(_hard(passage, every=True), _stems(passage, spoken)) for passage in passages]
+    known, asked = _hard(question, every=True), _stems(question, spoken)
+    added = [(_hard(sentence) - known, _stems(sentence, spoken) - asked) for sentence in _sentences(answer, spoken)]
+    claims = [claim for claim in added if any(claim)]
+    if not claims or not held:
+        return None
+    return sum(any(_holds_claim(*claim, *passage) for passage in held) for claim in claims) / len(claims)
+
+
+def _sentences(answer: str, spoken: Language) -> list[str]:
+    lines = (_LIST_MARK.sub("", _CITATION.sub("", line), count=1).strip() for line in answer.splitlines())
+    return [sentence for line in lines if line for sentence in split_sentences(line, spoken)]
+
+
+def _holds_claim(hard: set[str], words: set[str], facts: set[str], stems: set[str]) -> bool:
+    return hard <= facts and len(words & stems) >= HELD_SHARE * len(words)
+
+
+def _hard(text: str, *, every: bool = False) -> set[str]:
+    return _numbers_in(text) | _named(text, every=every)
+
+
+def _facts(reference: str, question: str, spoken: Language) -> set[str]:
+    hard, known = _hard(reference), _hard(question, every=True)
+    words = _stems(reference, spoken)
+    return (hard - known) or (words - _stems(question, spoken)) or hard or words
 
 
 def _numbers_in(text: str) -> set[str]:
@@ -179,7 +215,11 @@ def _named(text: str, *, every: bool = False) -> set[str]:
     }
 
 
-def _stems(text: str) -> set[str]:
-    spoken = language(detect(text) or "en")
+def _stems(text: str, spoken: Language) -> set[str]:
     stem = stemmer(spoken)
     return {stem(word) for word in content_words(text, spoken)}
+
+
+def _language_of(text: str) -> Language:
+    """One for all texts that are compared: the same word has other stems in other languages."""
+    return language(detect(text) or "en")

@@ -69,9 +69,10 @@ class Passage:
 class Prediction:
     """One line of predictions.jsonl: an arm's answer to a question and everything that led to it.
 
-    `citations` are ranks of the passages that the free answer rests on. `key` is a hash of all that can change the outcome,
-    `search_key` of all that can change the search and its time ("" when nothing was searched). `error` is set, and there is no
-    outcome, when the question does not fit into the model's window.
+    `citations` are ranks of the passages that the free answer rests on, `groundedness` the share of its claims that one in the
+    prompt holds (None without an answer, claims or passages, and in runs of earlier versions). `key` is a hash of all that can
+    change the outcome, `search_key` of all that can change the search and its time ("" when nothing was searched). `error` is
+    set, and there is no outcome, when the question does not fit into the model's window.
     """
 
     arm: str
@@ -87,6 +88,7 @@ class Prediction:
     outcome: Outcome
     error: str = ""
     search_key: str = ""
+    groundedness: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON Lines object, without its checksum."""

@@ -11,6 +11,7 @@ from rag_vs_ft.evaluation.metrics import (
     distinct,
     exact_match,
     fact_recall,
+    groundedness,
     holds,
     mean_over_queries,
     ndcg_at,
@@ -157,6 +158,43 @@ def test_exact_match_and_token_f1_by_hand(prediction, reference, exact, f1):
 )
 def test_facts_of_a_reference_by_hand(answer, reference, question, share):
     assert fact_recall(answer, reference, question) == pytest.approx(share)
+
+
+PASSAGES = (
+    "Pods > Restart\nA Pod's restartPolicy defaults to Always. The kubelet waits 10s, 20s, 40s before it restarts a container.",
+    "Drain the node with `kubectl drain --ignore-daemonsets` before an upgrade.",
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "share"),
+    [
+        ("The restartPolicy of a Pod defaults to Always. [1]", 1.0),
+        ("It is Never.", 0.0),
+        ("The kubelet waits 10s and then 20s.", 1.0),
+        ("The kubelet waits 10s and then 30s.", 0.0),  # no passage has 30
+        ("1. The kubelet waits 20s\n2. The moon is made of cheese", 0.5),
+        ("- Drain the node with `--ignore-daemonsets`\n- Drain the node with `--force`", 0.5),
+        ("The kubelet restarts a container with `--ignore-daemonsets`.", 0.0),  # its parts stand in two passages
+        ("The default restartPolicy.", None),  # nothing that the question does not say
+        ("Yes.", None),
+        ("[1]", None),
+        ("", None),
+    ],
+)
+def test_claims_that_a_passage_holds_by_hand(answer, share):
+    assert groundedness(answer, PASSAGES, "What is the default restartPolicy?") == share
+
+
+def test_nothing_is_grounded_where_nothing_was_shown():
+    assert groundedness("It is Always.", (), "What is the default restartPolicy?") is None
+
+
+def test_texts_that_are_compared_are_read_as_one_language():
+    # By themselves the two would be Polish and Czech, where "represents" has another stem.
+    passage = "A Job represents a one-off task, whereas each CronJob repeats according to a schedule."
+    assert groundedness("Pods > a Job represents a task to do", (passage,), "What is a CronJob?") == 1.0
+    assert fact_recall("it represents one task", "A Job represents a one-off task", "What is a Job?") > 0.5
 
 
 @pytest.mark.parametrize(
