@@ -108,7 +108,8 @@ SLOW_KEYS = {
         context_quality(answer_in_prompt dropped gold_in_prompt mrr ndcg recall)
         cost(index_bytes index_seconds model_bytes parameters peak_memory_bytes training_flops training_seconds training_tokens)
         em errors f1 f1_ci fact_recall fact_recall_ci finish(*) flops_per_question
-        groundedness groundedness_ci k known(accuracy_on_known accuracy_on_unknown destroyed gained known unknown) letter_accuracy letter_accuracy_ci margin
+        groundedness groundedness_ci k
+        known(accuracy_on_known accuracy_on_unknown destroyed gained known unknown) letter_accuracy letter_accuracy_ci margin
         margin_ci model n peak_memory_bytes retriever rouge_l seconds_are_of seconds_per_question seconds_per_right_answer
         tokens_per_question] baseline break_even by_score[best choice_accuracy difference holm_p interval score]
         context_gains experiment failed(*) folder freshness openings(configurations times)
