@@ -163,8 +163,8 @@ def fact_recall(prediction: str, reference: str, question: str = "") -> float:
 
 HELD_SHARE = 0.6
 """Share of a claim's words that a passage must have to hold it."""
-_LIST_MARK = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s+")
-_CITATION = re.compile(r"\s*\[\d{1,3}(?:\s*,\s*\d{1,3})*\]")
+_LIST_MARK = re.compile(r"(?:[-*+•]|\d{1,3}[.)])\s+")
+_CITATION = re.compile(r" ?\[\d{1,3}(?:, ?\d{1,3})*\]")
 
 
 def groundedness(answer: str, passages: Sequence[str], question: str = "") -> float | None:
@@ -185,8 +185,11 @@ def groundedness(answer: str, passages: Sequence[str], question: str = "") -> fl
 
 
 def _sentences(answer: str, spoken: Language) -> list[str]:
-    lines = (_LIST_MARK.sub("", _CITATION.sub("", line), count=1).strip() for line in answer.splitlines())
-    return [sentence for line in lines if line for sentence in split_sentences(line, spoken)]
+    sentences = []
+    for line in _CITATION.sub("", answer).splitlines():
+        mark = _LIST_MARK.match(line := line.strip())
+        sentences += split_sentences(line[mark.end() :] if mark else line, spoken)
+    return sentences
 
 
 def _holds_claim(hard: set[str], words: set[str], facts: set[str], stems: set[str]) -> bool:
