@@ -19,7 +19,7 @@ from markdown_it.token import Token
 
 from rag_vs_ft.corpus.front_matter import split_front_matter
 from rag_vs_ft.corpus.markdown.blocks import Block, cell_text, code_block, code_span, table
-from rag_vs_ft.corpus.markdown.html import ELEMENTS, HtmlTree, alternative, parse_tag
+from rag_vs_ft.corpus.markdown.html import ELEMENTS, EXPLAINED, HtmlTree, Tag, alternative, explanation, parse_tag
 from rag_vs_ft.corpus.readers import Read
 from rag_vs_ft.corpus.text import normalise, one_line
 
@@ -39,6 +39,8 @@ _EMOJI = {
     "bulb": "💡",
 }
 """The short names of GitHub's emoji that stand for a word, as in tables of what is supported."""
+_LINES = frozenset(["p", "div", "ul", "ol", "summary", "dt", "dd", "caption", "table"])
+"""Elements after which a new line begins where they stand inside a line."""
 _MARKUP = re.compile(r"[*_`\[<&\\=^~]")
 _EMOJI_NAME = re.compile(rf":({'|'.join(_EMOJI)}):")
 
@@ -188,7 +190,9 @@ class Builder:
             kind: Any = "tab" if target.startswith("#tab/") else "heading"
             return [Block(kind, text, level, plain=plain)]
         if _is_pictures(children, self.syntax.attribute_lists):
-            self.notes["images dropped"] += sum(child.type == "image" for child in children)
+            self.notes["images dropped"] += sum(
+                child.type == "image" or bool(_PICTURE_TAG.match(child.content)) for child in children
+            )
             return []
         found = self.inline(children, page)
         text = _ATTRIBUTE_LINE.sub("", found.text).strip() if self.syntax.attribute_lists else found.text
@@ -296,9 +300,18 @@ class Builder:
                     line.verbatim(code_span(inside), inside)
         elif name == "img":
             line.add(alternative(tag.attributes.get("alt", ""), self.notes))
+        elif name in EXPLAINED and not tag.closing:
+            line.explained = tag, len(line.parts)
+        elif name in EXPLAINED and line.explained:
+            opening, start = line.explained
+            line.explained = None
+            line.add(explanation(opening, "".join(part.plain for part in line.parts[start:])))
         elif name == "li" and not tag.closing:
             line.parts.append(InlinePart("\n- "))
-        elif name == "br" or (name in ("p", "div", "ul", "ol", "summary", "dt", "dd") and tag.closing):
+        elif name in ("tr", "td", "th") and not tag.closing and line.parts and not line.parts[-1].text.endswith("\n"):
+            ended = line.parts[-1].text.rstrip().endswith((".", ":", ";", "!", "?"))
+            line.parts.append(InlinePart(", " if name != "tr" else "\n" if ended else ";\n"))
+        elif name == "br" or (name in _LINES and tag.closing):
             line.parts.append(InlinePart("\n"))
         elif name == "sup" and not tag.closing:
             line.add("^")
@@ -363,11 +376,13 @@ class InlinePart:
 
 @dataclass(slots=True)
 class Line:
-    """Inline text while it is put together; `linked` counts the characters that are link text."""
+    """Inline text while it is put together; `linked` counts the characters that are link text, `explained` is the last open
+    element of `EXPLAINED` and where its text begins."""
 
     parts: list[InlinePart] = field(default_factory=list)
     linked: int = 0
     opened: dict[str, int] = field(default_factory=dict)
+    explained: tuple[Tag, int] | None = None
 
     def add(self, text: str) -> None:
         """Text on one line, also where an entity stands for a line end."""
@@ -418,13 +433,25 @@ def _split_footnotes(tokens: list[Token]) -> tuple[list[Token], dict[str, list[T
     return kept, footnotes
 
 
+_PICTURE_TAG = re.compile(r"<img\b", re.I)
+_TAG_AROUND = re.compile(r"</?(?:a|br|picture|source|span)\b", re.I)
+
+
 def _is_pictures(children: Sequence[Token], attribute_lists: bool) -> bool:
-    shown = [child for child in children if child.type not in ("link_open", "link_close", "softbreak", "hardbreak")]
-    return any(child.type == "image" for child in shown) and all(
-        child.type == "image"
-        or (child.type == "text" and not (_ATTRIBUTES.sub("", child.content) if attribute_lists else child.content).strip())
-        for child in shown
-    )
+    """Whether a paragraph is pictures alone, in Markdown or HTML, with links around them."""
+    pictures = False
+    for child in children:
+        if child.type == "image" or (child.type == "html_inline" and _PICTURE_TAG.match(child.content)):
+            pictures = True
+        elif child.type == "text":
+            if (_ATTRIBUTES.sub("", child.content) if attribute_lists else child.content).strip():
+                return False
+        elif child.type == "html_inline":
+            if not _TAG_AROUND.match(child.content):
+                return False
+        elif child.type not in ("link_open", "link_close", "softbreak", "hardbreak"):
+            return False
+    return pictures
 
 
 def _only_link(children: Sequence[Token]) -> str:

@@ -40,6 +40,8 @@ ELEMENTS = frozenset(
 )
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _NESTING = ("ul", "ol", "li", "dl", "dt", "dd", "table", "caption", "tr", "td", "th", "blockquote", *_HEADINGS)
+_KEEPS_PICTURES = frozenset(["td", "caption", "dt", "dd"])
+"""Elements in which a picture stands for a word; elsewhere it is left out where it stands alone, as in Markdown."""
 _BREAKS = frozenset(
     re.findall(
         r"\w+",
@@ -47,6 +49,8 @@ _BREAKS = frozenset(
         nav p section summary tbody tfoot thead""",
     )
 )
+EXPLAINED = frozenset(["abbr", "dfn"])
+"""Elements whose title says what their text stands for."""
 _SILENT = ("script", "style", "svg")
 _HIDDEN = re.compile(rf"<!--|<({'|'.join(_SILENT)})\b[^<>]*>", re.I)
 _CLOSINGS = {"": re.compile("-->"), **{name: re.compile(f"</{name}[^<>]*>?", re.I) for name in _SILENT}}
@@ -128,6 +132,18 @@ def alternative(alt: str, notes: Counter[str]) -> str:
     return "" if _PICTURE_OF.match(alt.strip()) or _FILE_NAME.fullmatch(alt.strip()) else one_line(normalise(alt))
 
 
+def explanation(tag: Tag, text: str) -> str:
+    """What an abbreviation or a term stands for, in parentheses to follow its text; "" where its tag does not say it."""
+    title = one_line(normalise(tag.attributes.get("title", "")))
+    return f" ({title})" if title and title.casefold() != one_line(text).casefold() else ""
+
+
+class _Alternative(str):
+    """The alternative text of a picture."""
+
+    __slots__ = ()
+
+
 @dataclass(slots=True)
 class _Open:
     """An element that holds blocks: where they go, and what is made of it at its end.
@@ -176,6 +192,7 @@ class HtmlTree:
         self.code: int | None = None
         self.pre: list[str] | None = None
         self.picture = ""  # the alternative text of the last picture
+        self.explained: tuple[Tag, int] | None = None  # the last open element of `EXPLAINED`, and where its text begins
         self.language = ""
 
     @property
@@ -220,11 +237,13 @@ class HtmlTree:
             self.text.append("\n")
         elif name == "img":
             self.picture = alternative(tag.attributes.get("alt", ""), self.notes)
-            self.text.append(self.picture)
+            self.text.append(_Alternative(self.picture))
         elif name == "sup":
             self.text.append("^")
         elif name == "code":
             self.code = len(self.text)
+        elif name in EXPLAINED:
+            self.explained = tag, len(self.text)
         elif name == "pre":
             self._end_paragraph()
             self.pre = []
@@ -303,6 +322,10 @@ class HtmlTree:
             return
         if name == "code":
             self._end_code()
+        elif name in EXPLAINED and self.explained:
+            tag, start = self.explained
+            self.explained = None
+            self.text.append(explanation(tag, "".join(self.text[start:])))
         elif name in _NESTING:
             self._end_paragraph()
             if name in _HEADINGS:
@@ -348,7 +371,11 @@ class HtmlTree:
             self._close("pre")
         self._end_code()
         text, level = "".join(self.text), self.level
+        is_pictures = all(isinstance(part, _Alternative) or not part.strip() for part in self.text)
         self.text.clear()
+        self.explained = None
+        if is_pictures and not level and not any(element.name in _KEEPS_PICTURES for element in self.open):
+            return
         lines = [one_line(line) for line in normalise(text).split("\n")]
         text = "\n".join(line for line in lines if line)
         if text and level:

@@ -39,6 +39,8 @@ _MARKDOWN_IN_HTML = re.compile(
 _KEYS = re.compile(r"\+\+([\w-]+(?:\+[\w-]+){0,6})\+\+")
 _ICON = re.compile(r":(?:material|octicons|fontawesome|simple)-[\w-]{1,80}:")
 _TEMPLATE = re.compile(r"\{%-?[^%{}\n]{0,300}%\}|\{\{-?[^{}\n]{0,200}\}\}")
+_STATEMENT = re.compile(r"\{%-?[ \t]*+(for|endfor|raw|endraw)\b[^%{}\n]{0,300}%\}")
+_CODE_OR_STATEMENT = re.compile(rf"(?<!`)(`++)[^`\n]++\1(?!`)|{_STATEMENT.pattern}")
 _MARKED = re.compile(r"==(?=[^\s=])([^=\n]{1,300})(?<=\S)==|\^\^(?=[^\s^])([^^\n]{1,300})(?<=\S)\^\^")
 _TERMINAL_TAGS = re.compile(r"</?(?:font|span|b|u|i|em|strong|a|small)\b[^<>\n]*>")
 _QUIET = frozenset(["details", "html", "caption", "figure-caption", "table-caption", "define", "admonition"])
@@ -66,7 +68,8 @@ class MkDocs(Dialect):
 
     def prepare(self, body: str, page: Page, builder: Builder) -> str:
         """The body with its snippets in their place, also inside code, and without the templates in its HTML."""
-        body = _without_templates(_MARKDOWN_IN_HTML.sub(r"\1\n", body), builder)
+        body = _without_loops(_MARKDOWN_IN_HTML.sub(r"\1\n", body), builder)
+        body = _without_templates(body, builder)
         return _SNIPPET.sub(lambda match: _snippet(match, page, builder), body)
 
     def directive(self, token: Token, page: Page, builder: Builder) -> list[Block]:
@@ -103,6 +106,33 @@ class MkDocs(Dialect):
 
 
 MKDOCS = MkDocs()
+
+
+def _without_loops(body: str, builder: Builder) -> str:
+    """The body without loops that show data of the site, which is not there. Code and what is `{% raw %}` keep theirs."""
+    if "{%" not in body:
+        return body
+    kept: list[str] = []
+    opened: list[int] = []
+    position, offset, fence, is_raw = 0, 0, "", False
+    for line in body.split("\n"):
+        opening = re.match(r"[ \t]*(`{3,}|~{3,})", line)
+        if opening and (not fence or opening[1].startswith(fence)):
+            fence = "" if fence else opening[1]
+        for found in () if fence else _CODE_OR_STATEMENT.finditer(line):
+            name = found[2]
+            if name in ("raw", "endraw"):
+                is_raw = name == "raw"
+            elif name == "for" and not is_raw:
+                opened.append(offset + found.start())
+            elif name == "endfor" and not is_raw and opened:
+                start, end = opened.pop(), offset + found.end()
+                if not opened and "{{" in body[start:end]:
+                    kept.append(body[position:start])
+                    position = end
+                    builder.notes["loops of templates left out"] += 1
+        offset += len(line) + 1
+    return "".join([*kept, body[position:]])
 
 
 def _without_templates(body: str, builder: Builder) -> str:
@@ -289,6 +319,11 @@ def _inline_rule(state: StateInline, silent: bool) -> bool:
         match = _ICON.match(source, state.pos)
     elif character == "{":
         match = _TEMPLATE.match(source, state.pos)
+        statement = _STATEMENT.match(source, state.pos)
+        if statement and not silent and statement[1] in ("raw", "endraw"):
+            state.env["raw"] = statement[1] == "raw"
+        elif state.env.get("raw"):
+            return False
     elif character in "=^" and (match := _MARKED.match(source, state.pos)):
         text = match[1] or match[2]
     if match is None:

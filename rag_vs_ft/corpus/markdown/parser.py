@@ -7,14 +7,14 @@ instructions), only the line that opens it is taken; where it stops reading beca
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from itertools import islice
 from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import normalizeReference
 from markdown_it.rules_block import StateBlock, html_block, reference, table
-from markdown_it.rules_inline import StateInline
+from markdown_it.rules_inline import StateInline, emphasis, strikethrough
 from mdit_py_plugins.footnote.index import footnote_def
 
 MAX_NESTING = 64
@@ -44,6 +44,8 @@ def new_parser() -> MarkdownIt:
     parser.block.ruler.at("html_block", _whole_html, {"alt": ["paragraph", "reference", "blockquote"]})
     parser.block.ruler.before("reference", "footnote_def", footnote_def, {"alt": ["paragraph", "reference"]})
     parser.block.ruler.after("fence", "math_block", _math_block, {"alt": TERMINATES})
+    parser.inline.ruler.at("emphasis", _between_ideographs(emphasis.tokenize))
+    parser.inline.ruler.at("strikethrough", _between_ideographs(strikethrough.tokenize))
     parser.inline.ruler.before("text", "inline_bounds", _inline_bounds)
     parser.inline.ruler.after("backticks", "math", _math)
     parser.inline.ruler.before("link", "footnote_ref", _footnote_ref)
@@ -207,6 +209,35 @@ def _called(state: StateBlock) -> set[str]:
         state.env["called"] = {normalizeReference(label) for label in _CALL.findall(state.src)}
     found: set[str] = state.env["called"]
     return found
+
+
+# --- emphasis in scripts without spaces ---
+
+_IDEOGRAPH = re.compile(
+    "[\u1100-\u11ff\u2e80-\ua4cf\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U0001b000-\U0001b16f\U00020000-\U0003ffff]"
+)
+
+
+def _between_ideographs(rule: Callable[[StateInline, bool], bool]) -> Callable[[StateInline, bool], bool]:
+    """The rule for marks such as `**`, which in Chinese, Japanese and Korean open and close beside punctuation too.
+
+    CommonMark wants a space or punctuation on the other side, which `**名前（name）**は` does not have.
+    https://github.com/tats-u/markdown-cjk-friendly
+    """
+
+    def marks(state: StateInline, silent: bool) -> bool:
+        start, known = state.pos, len(state.delimiters)
+        if not rule(state, silent):
+            return False
+        before = state.src[start - 1] if start else " "
+        after = state.src[state.pos] if state.pos < state.posMax else " "
+        if state.src[start] != "_" and (_IDEOGRAPH.match(before) or _IDEOGRAPH.match(after)):
+            for delimiter in state.delimiters[known:]:
+                delimiter.open |= not after.isspace()
+                delimiter.close |= not before.isspace()
+        return True
+
+    return marks
 
 
 # --- mathematics ---

@@ -91,7 +91,7 @@ class Format:
         return import_module(f"{__name__}.{self.kind}").read(data, context)
 
 
-VERSION = 8
+VERSION = 9
 """Raised whenever a reader or a dialect would give another text for the same file: unchanged files are then read again."""
 
 FORMATS = (

@@ -211,3 +211,55 @@ def test_a_cell_above_a_row_names_it() -> None:
 def test_emoji_that_stand_for_a_word() -> None:
     raw = "Applies to: :heavy_check_mark: Linux :x: Windows, `:x:` and a:b:c\n\n| a |\n| --- |\n| :white_check_mark: |\n"
     assert text(raw) == "Applies to: ✔ Linux ❌ Windows, `:x:` and a:b:c\n\n| a |\n| --- |\n| ✅ |\n"
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_emphasis_in_scripts_without_spaces_leaves_no_mark(dialect: str) -> None:
+    raw = "**メモリ（RAM）**を、**[案内](a.md)**に、用**（旧）默认**时、~~（旧）~~は。한국어**“말”**은 a(*b, **c)。5 * 3。\n"
+    assert cleaned(raw, dialect).text == ("メモリ（RAM）を、案内に、用（旧）默认时、（旧）は。한국어“말”은 a(*b, **c)。5 * 3。\n")
+    assert cleaned("- **名（a）**は**b（c）**と***d（e）***を\n", dialect).text == "- 名（a）はb（c）とd（e）を\n"
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_what_an_abbreviation_or_term_stands_for_follows_it(dialect: str) -> None:
+    raw = """An <abbr title="Large
+Language Model">LLM</abbr>, a <dfn title="a group"><code>set</code></dfn>, <abbr>id</abbr>, <abbr title="ORM">orm</abbr>, </abbr>.
+
+<div><abbr title="Input/Output">I/<b>O</b></abbr> bound</div>
+
+## <dfn title="endpoints">Paths</dfn>
+"""
+    document = cleaned(raw, dialect)
+    assert document.text == (
+        "An LLM (Large Language Model), a `set` (a group), id, orm, .\n\nI/O (Input/Output) bound\n\n## Paths (endpoints)\n"
+    )
+    assert document.headings[0].text == "Paths (endpoints)"
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_html_of_pictures_alone_is_left_out_and_a_picture_for_a_word_stays(dialect: str) -> None:
+    raw = """<p align="center"><a href="a"><img alt="Build" src="b.svg"/></a> <img alt="Coverage" src="c.svg"/></p>
+
+<a href="a"><img alt="Film" src="g.svg"/></a>
+
+- <img alt="One" src="h.svg"/> ![Two](h.svg)
+
+<p>Press <img alt="Enter" src="d.png"/> now.</p>
+
+Or <img alt="Return" src="d.png"/>.
+
+<table><tr><th>OS</th><th>Works</th></tr><tr><td>Linux</td><td><img alt="yes" src="e.png"/></td></tr></table>
+
+<h2><img alt="Logo" src="f.png"/></h2>
+"""
+    found = cleaned(raw, dialect)
+    assert found.text == "Press Enter now.\n\nOr Return.\n\n| OS | Works |\n| --- | --- |\n| Linux | yes |\n\n## Logo\n"
+    assert found.notes["images dropped"] == 9
+
+
+def test_a_table_in_a_cell_of_markdown_is_a_list_of_its_rows() -> None:
+    rows = "<tr><td><code>a</code></td><td>int</td></tr><tr><td>b</td><td>Text.</td></tr><tr><td>c</td></tr>"
+    inner = f"<table><thead><tr><th>Name</th><th>Type</th></tr></thead>{rows}</table>"
+    assert text(f"| f | what |\n|---|---|\n| x | Has fields. <details><summary>Fields</summary>{inner}</details> more |\n") == (
+        "| f | what |\n| --- | --- |\n| x | Has fields. Fields; Name, Type; `a`, int; b, Text. c more |\n"
+    )

@@ -151,7 +151,7 @@ def test_attribute_lists_keys_icons_and_templates() -> None:
 
         A set {1, 2} and `{{ id }}`.
         """
-    assert text(raw) == "Press Ctrl+Alt+Del and this. Go\n\nA paragraph.\n\n@\n\nA set {1, 2} and `{{ id }}`.\n"
+    assert text(raw) == "Press Ctrl+Alt+Del and this. Go\n\nA paragraph.\n\nA set {1, 2} and `{{ id }}`.\n"
 
 
 def test_a_terminal_without_its_colours_and_reference_by_its_name() -> None:
@@ -203,9 +203,7 @@ def test_titles_are_markdown_and_tags_of_a_terminal_take_their_entities_with_the
 def test_templates_in_html_are_left_out_and_those_in_code_stay() -> None:
     raw = """
         <div class="people">
-        {% for user in people.all %}
-        <a href={{ user.url }} title="{{ user.name }}">@{{ user.name }}</a> answers
-        {% endfor %}
+        <a href={{ user.url }} title="{{ user.name }}">@{{ user.name }}</a> answers {% if user %}too{% endif %}
         </div>
 
         ```jinja
@@ -215,5 +213,48 @@ def test_templates_in_html_are_left_out_and_those_in_code_stay() -> None:
         Write `{{ id }}` there.
     """
     content = cleaned(raw)
-    assert content.text == "@ answers\n\n```jinja\n<p>{{ id }}</p>\n```\n\nWrite `{{ id }}` there.\n"
+    assert content.text == "@ answers too\n\n```jinja\n<p>{{ id }}</p>\n```\n\nWrite `{{ id }}` there.\n"
     assert content.notes["values of templates left out"] == 5
+
+
+def test_loops_over_the_data_of_a_site_are_left_out_whole() -> None:
+    raw = """
+        Before.
+
+        {% for user in people.all %}
+
+        * {{ user.name }} with {% for star in user.stars %}★ {{ star }}{% endfor %}
+
+        {% endfor %}
+
+        {% for side in sides %}A side.{% endfor %} After.
+
+        {% for never in closed %} and {{ stays }}.
+    """
+    content = cleaned(raw)
+    assert content.text == "Before.\n\nA side. After.\n\nand .\n"
+    assert content.notes["loops of templates left out"] == 1
+
+
+def test_what_is_raw_in_a_template_stays() -> None:
+    raw = """
+        {% raw %}Write {{ id }} or `{{ name }}`.{% endraw %} Not {{ this }}.
+
+        {% raw %}
+
+        {% for item in items %}{{ item }}{% endfor %}
+
+        {% endraw %}
+
+        In code: `{% for a in b %}{{ a }}`
+
+        ```jinja
+        {% for a in b %}{{ a }}
+        ```
+
+        `{% endfor %}` ends it.
+    """
+    assert text(raw) == (
+        "Write {{ id }} or `{{ name }}`. Not .\n\n{% for item in items %}{{ item }}{% endfor %}\n\n"
+        "In code: `{% for a in b %}{{ a }}`\n\n```jinja\n{% for a in b %}{{ a }}\n```\n\n`{% endfor %}` ends it.\n"
+    )
