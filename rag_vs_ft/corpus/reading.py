@@ -264,6 +264,8 @@ def _read(file: RawFile, reading: Reading, known: Known | None, parts: _Files, i
         return reading.text_of(path)
 
     try:
+        if not data:
+            raise LeftOut("empty")
         content: Content | LeftOut = child.read(file.kind, data, FileContext(file.path, text_of, file.dialect, include_faq))
     except LeftOut as reason:
         content = reason

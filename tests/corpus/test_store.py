@@ -72,7 +72,9 @@ def test_what_is_skipped_and_mended_is_counted(write_files: Write, home: Home) -
     root = write_files(
         {
             "good.md": "# Good\n",
+            "empty.docx": b"",
             "empty.md": "",
+            "empty.pdf": b"",
             "head.md": "---\ntitle: only a head\n---\n",
             "image.md": "![alone](x.png)\n",
             "binary.md": b"\x00\x01\x02",
@@ -97,13 +99,13 @@ def test_what_is_skipped_and_mended_is_counted(write_files: Write, home: Home) -
     assert manifest.skipped == {
         "FAQ YAML (questions are mined from it; --include-faq takes it in)": 1,
         "binary": 1,
-        "empty": 3,
+        "empty": 5,
     }
-    assert manifest.skipped_examples["empty"] == ("empty.md", "head.md", "image.md")
+    assert manifest.skipped_examples["empty"] == ("empty.docx", "empty.md", "empty.pdf", "head.md", "image.md")
     assert manifest.notes["read as cp1252"] == 1
     assert manifest.notes["broken front matter"] == 1
     assert manifest.note_examples["unresolved includes"] == ("include.md",)
-    assert len(found) + sum(manifest.skipped.values()) == 11
+    assert len(found) + sum(manifest.skipped.values()) == 13
 
 
 def test_faq_files_become_documents_when_asked(write_files: Write, home: Home) -> None:
