@@ -108,6 +108,8 @@ def test_a_text_is_cut_off_after_a_sentence_or_line():
         ("", ""),
         ("az aks create --name prod", ""),
         ("12345 !?", ""),
+        ("Some text before\n\n| A | B |\n| --- | --- |\n| A | B, C; D, E, I |\n\nTable e, row a", "en"),
+        ("Enable a setting to control a replica's readiness.", "en"),
     ],
 )
 def test_the_language_of_a_text(text, code):
