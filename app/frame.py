@@ -13,6 +13,7 @@ from rag_vs_ft import jobs
 _STYLE = """<style>
 .stMainBlockContainer { padding-top: 3.5rem; padding-bottom: 4rem; }
 #linked, [class*=st-key-turn-] { scroll-margin-top: 5rem; }
+[data-testid=stStatusWidget] button { display: none; }
 .readable { overflow-wrap: anywhere; }
 .readable mark { background: rgba(255, 196, 0, 0.35); color: inherit; border-radius: 3px; padding: 0 1px; }
 .readable table { border-collapse: collapse; margin: 0.5rem 0 1rem; display: block; overflow-x: auto; }
@@ -30,6 +31,7 @@ _STYLE = """<style>
   .readable mark { text-decoration: underline; }
 }
 </style>"""
+"""Streamlit's own Stop is hidden: it ends the drawing of a page, which then looks as if the work went on for ever."""
 _DARK = """<style>
 @media print { .stApp canvas, [data-testid=stImage] img { filter: invert(1) hue-rotate(180deg); } }
 </style>"""

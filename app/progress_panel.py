@@ -21,6 +21,8 @@ STAGES = {
     "bm25": "Indexing the words",
     "faiss": "Indexing the vectors",
     "documents": "Indexing whole documents",
+    "encode": "Turning the texts into tokens",
+    "plan": "Training, the first steps",
     "step": "Training, steps",
     "pull": "Downloading",
     "verify": "Comparing every file with its checksum",

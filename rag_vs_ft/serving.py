@@ -89,9 +89,16 @@ _HISTORY = b"""<script>
 }
 </script>"""
 
+# Streamlit keeps what is typed into a text area when the focus leaves it. Escape leaves it too, so that a note is kept.
+_ESCAPE = b"""<script>
+addEventListener("keydown", event => {
+  if (event.key === "Escape" && event.target.matches?.("[data-testid=stTextArea] textarea")) event.target.blur();
+});
+</script>"""
+
 # What Streamlit's own page says before and after there is a server that could say it better.
 WORDS = {
-    b"<title>Streamlit</title>": b"<title>rag-vs-ft</title>" + _HISTORY,
+    b"<title>Streamlit</title>": b"<title>rag-vs-ft</title>" + _HISTORY + _ESCAPE,
     b"Is Streamlit still running? If you accidentally stopped Streamlit, just restart it in your terminal:": (
         b"The server of rag-vs-ft does not answer. If it was stopped, start it again in a terminal; conversations are kept:"
     ),

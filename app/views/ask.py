@@ -16,6 +16,7 @@ from passages import show_found, show_passages
 from progress_panel import offer_model
 from readable import CUT_OFF, EMPTY, cut_off, is_degenerate, show_readable
 from resources import (
+    NotThere,
     check_there,
     choose,
     home,
@@ -162,11 +163,32 @@ def open_conversation() -> Conversation | None:
     return found
 
 
+def take_sources(current: Conversation | None) -> None:
+    """A conversation that is opened goes on with its own index and model, unless the address names others.
+
+    The defaults would answer where the conversation's own index is not there any more, and nothing would say so.
+    """
+    if current is None or st.session_state.get("sources of") == current.id:
+        return
+    st.session_state["sources of"] = current.id
+    last = current.turns[-1].chosen if current.turns else {}
+    wanted = {"model": last.get("model", ""), "index": last.get("index", "") if last.get("passages") else ""}
+    for key, name in wanted.items():
+        if name and key not in st.query_params:
+            st.session_state[key] = name
+
+
 def enter_conversation(id: str) -> None:
     """Make a conversation the open one; reload and Back find it by the address."""
     st.session_state["conversation"] = id
     if st.query_params.get("c") != id:
         st.query_params["c"] = id
+
+
+def _open_listed(id: str) -> None:
+    for key in ("index", "model"):  # of the conversation that is left
+        st.query_params.pop(key, None)
+    enter_conversation(id)
 
 
 def leave_conversation() -> None:
@@ -210,7 +232,7 @@ def show_conversations(current: Conversation | None, actions: Any) -> None:
         for one in found[:15]:
             if current is None or one.id != current.id:
                 label = f"{plain(one.name)} ({one.questions})"
-                st.button(label, key=f"open-{one.id}", type="tertiary", on_click=enter_conversation, args=(one.id,))
+                st.button(label, key=f"open-{one.id}", type="tertiary", on_click=_open_listed, args=(one.id,))
         if len(found) > 15:
             st.caption(f"The newest 15 of {len(found)}: search for older ones.")
 
@@ -425,6 +447,7 @@ def begin_turn(current: Conversation | None, question: str, chosen: dict[str, An
     before = current.turns[-EARLIER_QUESTIONS:] if current else ()
     answering = begin(home(), id, Turn(question, chosen, tuple(turn.question for turn in before)))
     enter_conversation(id)
+    st.session_state["sources of"] = id
     st.query_params.pop("answer", None)
     st.session_state.pop(f"page-{id}", None)
     st.session_state["show turn"] = answering.turn.id
@@ -443,9 +466,17 @@ def main() -> None:
     indexes, models = index_names(), model_names()
     sidebar = st.sidebar
     actions = sidebar.container(horizontal=True)
-    with sidebar:
-        chosen = choose_settings(indexes, models)
     current = open_conversation()
+    take_sources(current)
+    try:
+        with sidebar:
+            chosen = choose_settings(indexes, models)
+    except NotThere:
+        page_title(current.name if current else "Ask the documents")
+        if unasked := st.session_state.get("asked"):
+            st.caption("This question was not asked:")
+            st.text(unasked)
+        raise
     running = being_answered(current)
     title, notes = st.empty(), st.container()
     # With a field for questions below, Streamlit would show the end of the page before the answer that a link leads to.

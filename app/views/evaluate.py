@@ -9,11 +9,12 @@ from pathlib import Path
 
 import streamlit as st
 from progress_panel import show_job, start_job
-from resources import choose, home, page_title, plain, shown_errors
+from resources import choose, home, open_index, page_title, plain, shown_errors
 
+from rag_vs_ft.corpus import store
 from rag_vs_ft.evaluation import plots, ratings
 from rag_vs_ft.evaluation.compare import compare_runs
-from rag_vs_ft.evaluation.experiments import ChoiceScore, load_experiment
+from rag_vs_ft.evaluation.experiments import ChoiceScore, Experiment, load_experiment
 from rag_vs_ft.evaluation.figures import SUMMARY, UPDATES, Summary, read_answers, read_summary
 from rag_vs_ft.evaluation.harness import DEMO
 from rag_vs_ft.evaluation.manifest import FinishedManifest, read_finished
@@ -24,6 +25,7 @@ from rag_vs_ft.evaluation.render import NONE, Section, p_value, percent, points,
 from rag_vs_ft.evaluation.report import sections
 from rag_vs_ft.evaluation.verdict import can_be_given, why_wrong
 from rag_vs_ft.index import opening
+from rag_vs_ft.index.qdrant import is_published
 from rag_vs_ft.records import Question
 
 
@@ -57,9 +59,22 @@ def run_form() -> None:
             if missing:
                 st.caption(plain(f"There is no index {experiment.index} yet."))
                 st.page_link("views/index.py", label="Add documents, or build the sample", icon=":material/arrow_forward:")
-            if st.button("Run", type="primary", disabled=running or missing or not run_name):
+            behind = not missing and is_behind(experiment)
+            if behind:
+                st.caption(plain(f"The index {experiment.index} is not of its documents as they are now: update it first."))
+                where = {"index": experiment.index, "view": "Generations"}
+                st.page_link("views/index.py", label="Update the index", icon=":material/sync:", query_params=where)
+            if st.button("Run", type="primary", disabled=running or missing or behind or not run_name):
                 start_job("evaluate", f"Running {run_name}", experiment=str(files[name]), run=run_name, limit=limit or None)
                 st.rerun()
+
+
+def is_behind(experiment: Experiment) -> bool:
+    """Whether the index is of other documents than the corpus has now, as after a roll back: evaluation refuses that."""
+    if is_published(experiment.index) or not store.has_corpus(experiment.corpus, home()):
+        return False
+    made_of = open_index(experiment.index).manifest.inputs.corpus.sha256
+    return made_of != store.open_corpus(experiment.corpus, home()).sha256
 
 
 def finished_runs() -> list[str]:

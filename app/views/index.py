@@ -12,7 +12,7 @@ import streamlit as st
 from add_documents import add_documents_form
 from first_start import index_names
 from passages import show_found
-from progress_panel import show_job, start_job
+from progress_panel import forget_ended, show_job, start_job
 from readable import show_readable
 from resources import choose, home, moment, open_index, page_title, plain, said_generation, shortened, shown_errors
 
@@ -182,6 +182,7 @@ def show_generations(index: Index) -> None:
         if st.button("Roll back", icon=":material/undo:", disabled=running or not earlier, help="Answer from the one before"):
             with shown_errors("Rolling back"), generations.building(folder):
                 generations.rollback(folder)
+                forget_ended()  # an update that has just been told is not what answers now
                 st.rerun()
     show_schedule(index)
     if any(one.name > index.generation.name for one in kept):
@@ -278,11 +279,15 @@ def _only_in_one(old: ChunkTable, new: ChunkTable) -> tuple[Counter[str], Counte
 
 def main() -> None:
     names = index_names()
+    title = st.empty()
+    with title:
+        page_title("Index")  # stays where there is none of the name
     with st.sidebar:
         name = choose("Index", names, "index", settings.SAMPLE, persist_state="session")
     index = open_index(name)
     counts, corpus = index.manifest.counts, index.manifest.inputs.corpus
-    page_title(name)
+    with title:
+        page_title(name)
     st.caption(
         plain(
             f"{counts.documents:,} documents of the corpus {corpus.name}, {counts.chunks:,} passages of "

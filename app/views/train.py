@@ -210,6 +210,7 @@ def offer_stop(folder: Path) -> None:
 def offer_resume(folder: Path) -> None:
     """Go on with a run that was stopped; it remembers what it was started with."""
     st.caption(kept_so_far(folder))
+    st.code(shown(["train", "--run", folder.name, "--resume", "--home", str(home().root)]), language=None, wrap_lines=True)
     if st.button("Resume", type="primary", icon=":material/resume:"):
         start_training("resume", folder.name)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -459,9 +460,10 @@ def _keep(folder: Path) -> Stopped:
     last = (folder / "last").resolve()
     if not (folder / "best").exists():  # it was not evaluated yet
         runs.point(folder, "best", last)
+    command = shlex.join(["rag-vs-ft", "train", "--run", folder.name, "--resume", "--home", str(folder.parent.parent)])
     return Stopped(
         f"the run {folder.name} was stopped after step {runs.read_step(last):,}; this checkpoint is kept",
-        f"go on with: rag-vs-ft train --run {folder.name} --resume",
+        f"go on with: {command}",
     )
 
 

@@ -21,7 +21,8 @@ import pdfplumber
 import pytest
 from serving import serving
 
-from rag_vs_ft import conversations, settings
+from rag_vs_ft import conversations, jobs, settings
+from rag_vs_ft.corpus import store
 from rag_vs_ft.feedback import preferences, read_feedback
 from rag_vs_ft.index import build
 from rag_vs_ft.index.embedding import Embedder
@@ -150,9 +151,10 @@ def test_an_answer_can_be_stopped_and_the_next_question_is_answered(built, endle
         box.fill("Tell me everything")
         box.press("Enter")
         visit.locator(".readable").first.wait_for()
+        assert visit.get_by_role("button", name="Stop").count() == 1, "Streamlit's own ends the page and not the answer"
         visit.locator(".stMain").get_by_role("button", name="Stop").click()
         visit.get_by_text("Stopped.").wait_for()
-        for name in ("New", "Export"):
+        for name in ("New", "Export", "Ask again"):
             visit.get_by_role("button", name=name).wait_for()
         stopped = visit.locator(".readable").first.inner_text()
         visit.reload()
@@ -161,6 +163,10 @@ def test_an_answer_can_be_stopped_and_the_next_question_is_answered(built, endle
         box.fill("Which port?")
         box.press("Enter")
         visit.locator(".readable").nth(1).wait_for()
+        written = len(visit.locator(".readable").nth(1).inner_text())
+        visit.get_by_text("Answer from passages").click()  # a setting that is changed meanwhile is for the next question
+        longer = "than => document.querySelectorAll('.readable')[1]?.innerText.length > than"
+        visit.wait_for_function(longer, arg=written)
         # Another page, a choice there, and one press of Back: the answer goes on meanwhile, and the settings are as they were.
         visit.get_by_test_id("stSidebarNav").get_by_text("Tokens").click()
         visit.get_by_label("Text", exact=True).wait_for()
@@ -186,7 +192,6 @@ def test_what_was_there_is_there_again_after_a_reload_by_its_link_and_when_the_s
         note = visit.get_by_label("What is right or wrong with it?")
         note.fill("it is 443")
         note.press("Escape")
-        visit.locator("h1").click()  # the other way to leave a note
         (row,) = wait_until(lambda: [row for row in read_feedback(built) if row["note"]])
         assert (row["thumb"], row["note"]) == (1, "it is 443")
         visit.reload()
@@ -231,7 +236,7 @@ def test_a_comparison_can_be_stopped_and_begun_again(built, endless, tiny_cache,
         begin = visit.get_by_role("button", name="Compare", exact=True)
         begin.click()
         visit.locator(".readable").first.wait_for()
-        visit.locator(".stMain").get_by_role("button", name="Stop").click()  # Streamlit has one of its own above
+        visit.get_by_role("button", name="Stop").click()
         visit.get_by_text("Stopped.").wait_for()
         written = visit.locator(".readable").first.inner_text()
         begin.click()
@@ -443,3 +448,146 @@ def test_on_one_core_while_the_other_is_busy_work_ends_though_two_pages_watch(pl
         os.sched_setaffinity(0, cores)
         burner.kill()
         burner.wait()
+
+
+def paste(page, field, text: str) -> None:
+    """Put a text into a field as the clipboard does: at once, whatever its length."""
+    field.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(text)
+
+
+@pytest.mark.slow
+def test_too_much_text_is_cut_and_said_and_an_index_that_is_gone_answers_nothing(built, documents, tiny_cache, visit) -> None:
+    store.add("other", str(documents), home=built)
+    build.build("other", "other", build.Recipe(precision="fp32", chunk_size=32), built)
+    with serving(built, tiny_cache) as port:
+        url = f"http://localhost:{port}"
+        visit.goto(f"{url}/tokens")
+        text = visit.get_by_label("Text", exact=True)
+        paste(visit, text, "word " * 10_000)
+        visit.locator("h1").click()
+        visit.get_by_text("The text has 50,000 characters; the first 20,000 are used.").wait_for()
+        paste(visit, text, "🎉 漢字")
+        text.press("Control+Enter")
+        visit.get_by_text("◌ is a part of a character").first.wait_for()
+        assert visit.locator("h1").count() == 1 and visit.title() == "Tokens - rag-vs-ft"
+
+        visit.goto(f"{url}/?index=other&max_new_tokens=16")
+        box = visit.get_by_test_id("stChatInputTextArea")
+        box.wait_for()
+        paste(visit, box, "word " * 803 + "vault")
+        box.press("Enter")
+        visit.get_by_test_id("stFeedback").wait_for()
+        visit.get_by_text("the question has 4020 characters; the first 2000 were used").wait_for()
+
+        shutil.rmtree(built.indexes / "other")
+        gone = visit.get_by_text("Index other: not there (any more).")
+        box.fill("Which port?")
+        box.press("Enter")
+        gone.wait_for()
+        assert visit.get_by_text("Which port?").is_visible() and not box.count(), "what was typed is not lost"
+        visit.reload()  # the address does not name the index now, but the conversation is of it
+        gone.wait_for()
+        assert not box.count()
+        visit.get_by_role("button", name="Use docs").click()
+        ask(visit, "Which port?", 2)
+        assert visit.get_by_text("docs, generation 1").count() == 1
+
+        visit.goto(f"{url}/?index=gone&model=nope")
+        visit.get_by_text("Model nope: not there (any more).").wait_for()
+        visit.get_by_role("button", name=f"Use {settings.LANGUAGE_MODEL}").click()
+        visit.get_by_text("Index gone: not there (any more).").wait_for()
+        assert not box.count()
+
+
+@pytest.mark.slow
+def test_what_a_page_says_of_work_is_true_when_the_work_is_undone_or_cancelled(built, documents, tiny_cache, visit) -> None:
+    frames: list[int] = []
+    visit.on("websocket", lambda socket: socket.on("framereceived", lambda _: frames.append(1)))
+    (documents / "new.md").write_text("# New\n\nThe port of the new one is 8443.\n", encoding="utf-8")
+    sizes = {"steps": "100000", "eval_every": "50000", "layers": "1", "heads": "2", "width": "16", "window": "16"}
+    sizes |= {"vocab_size": "300", "rows_per_step": "2", "batch_size": "2", "validation_fraction": "0.3"}
+    training = {"arm": "scratch", "corpus": "docs", "preset": "nano", "run": "first", "overrides": sizes}
+    with serving(built, tiny_cache) as port:
+        url = f"http://localhost:{port}"
+        visit.goto(f"{url}/index?view=Generations")
+        visit.get_by_role("button", name="Update").click()
+        told = visit.get_by_text("The index was updated")
+        told.wait_for()
+        other = visit.context.new_page()
+        other.goto(f"{url}/index?view=Generations")
+        back = other.get_by_role("button", name="Roll back")
+        back.wait_for()
+        visit.get_by_role("button", name="Roll back").click()
+        visit.get_by_text("An earlier generation answers.").wait_for()
+        assert not told.is_visible() and visit.get_by_role("button", name="Roll back").is_disabled()
+        assert current(built.indexes / "docs").name == "gen-000001"
+        assert back.is_enabled(), "this visitor's page does not know of it"
+        back.click()
+        other.get_by_text("An earlier generation answers.").wait_for()
+        assert back.is_disabled() and not other.get_by_test_id("stAlertContentError").count()
+
+        jobs.start(built, "train", "Training first", training)
+        other.goto(f"{url}/training")
+        other.get_by_text("Training, steps").wait_for()
+        visit.goto(f"{url}/?max_new_tokens=16")
+        ask(visit, "What is the port of the vault?", 1)  # while the other page watches
+        other.close()
+        visit.goto(f"{url}/training")
+        visit.get_by_role("button", name="Stop and keep").wait_for()
+        visit.get_by_role("button", name="Cancel").click()
+        visit.get_by_text("Training first was cancelled.").wait_for()
+        visit.get_by_text("No checkpoint was written yet").wait_for()
+        visit.get_by_test_id("stMetric").filter(has_text="stopped").wait_for()
+        visit.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        visit.wait_for_timeout(1000)
+        frames.clear()
+        visit.wait_for_timeout(6000)  # longer than a page waits between two looks at a run
+        assert not frames, "nothing is asked for when nothing goes on"
+        visit.goto(f"{url}/work")
+        visit.get_by_text("Training first was cancelled").wait_for()
+        visit.goto(f"{url}/training")
+        visit.get_by_role("button", name="Resume").wait_for()
+        assert not visit.get_by_text("Training first was cancelled.").count(), "it was read"
+
+
+PAGES = {
+    "": "Ask the documents",
+    "compare": "Compare",
+    "rate": "Rate",
+    "feedback": "Feedback",
+    "index": "docs",
+    "index?view=Search&search=port": "docs",
+    "index?view=Generations": "docs",
+    "index?view=Add+documents": "docs",
+    "tokens?next=true": "Tokens",
+    "evaluate": "Evaluate",
+    "choose": "Choose",
+    "training": "Training",
+    "work": "Work",
+}
+
+
+@pytest.mark.slow
+def test_every_page_fits_a_phone_twice_the_size_and_paper(built, comparison, tiny_cache, visit) -> None:
+    comparison(retrieval=0.8, low=0.6, holm_p=0.01)
+    visit.emulate_media(color_scheme="dark")
+    with serving(built, tiny_cache) as port:
+        for path, heading in PAGES.items():
+            visit.set_viewport_size({"width": 390, "height": 800})
+            visit.goto(f"http://localhost:{port}/{path}")
+            visit.get_by_role("heading", level=1, name=heading, exact=True).wait_for()
+            visit.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+            assert visit.title().endswith(" - rag-vs-ft") and visit.locator("h1").count() == 1, path
+            assert not overflows(visit), path
+            visit.set_viewport_size({"width": 640, "height": 450})  # 1280 by 900 at twice the size
+            assert not overflows(visit), path
+            visit.set_viewport_size({"width": 1280, "height": 900})
+            visit.emulate_media(media="print", color_scheme="dark")
+            assert not visit.get_by_test_id("stSidebar").is_visible() and not visit.get_by_test_id("stHeader").is_visible(), path
+            with pdfplumber.open(io.BytesIO(visit.pdf())) as printed:
+                texts = [page.extract_text() for page in printed.pages]
+            assert heading in texts[0] and all(len(text) > 40 for text in texts), (path, texts)
+            assert "Look inside" not in "".join(texts), "the list of pages is not part of a page"
+            visit.emulate_media(media="screen", color_scheme="dark")

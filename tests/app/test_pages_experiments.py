@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 import tomllib
 
@@ -142,6 +143,16 @@ def test_freshness_compares_the_runs_before_and_after_an_update(experiment, docu
     at.session_state["shown"] = "Against another run"
     at.run()
     assert list(at.dataframe[0].value["questions"]) == [9, 9]
+
+
+def test_an_index_that_is_behind_its_documents_is_updated_before_it_is_evaluated(experiment, documents, open_page) -> None:
+    assert not button(open_page("evaluate"), "Run").disabled
+    (documents / "new.md").write_text("# New\n\nThe port of the new one is 8443.\n", encoding="utf-8")
+    store.update("docs", home=experiment)
+    at = open_page("evaluate")
+    assert button(at, "Run").disabled and any("update it first" in caption.value for caption in at.caption)
+    build.update("docs", experiment)
+    assert not button(open_page("evaluate"), "Run").disabled
 
 
 def credit(folder, **given):
@@ -322,6 +333,10 @@ def test_a_run_with_changed_settings_is_stopped_and_resumed_from_the_page(built,
     assert {metric.label: metric.value for metric in at.metric}["State"] == "stopped"
     kept = last_step(built)
     assert any(f"Its last checkpoint is step {kept:,}." in caption.value for caption in at.caption)
+    command = ["rag-vs-ft", "train", "--run", "first", "--resume", "--home", str(built.root)]
+    assert (
+        shlex.split(at.code[-1].value) == command and work_jobs.find(built, job.id).hint == f"go on with: {shlex.join(command)}"
+    )
     first = button(at, "Resume").click().run()
     assert not first.exception and not first.error
     assert "Resume" not in [one.label for one in at.button], "though its process has hardly begun"
