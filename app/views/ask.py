@@ -47,15 +47,19 @@ SEARCH_PATIENCE = 2.0
 LOAD_AFTER = 1.0
 """Seconds until a model is loaded ahead: importing torch would take the interpreter from the page while it is sent."""
 SHOW_TURN = """<script>{
-  const ends = Date.now() + 2500, stop = () => clearInterval(timer);
+  const top = () => document.querySelector(".st-key-turn-ID")?.getBoundingClientRect().top;
+  let ends = Date.now() + 2500, last;
+  const stop = () => clearInterval(timer);
   const timer = setInterval(() => {
+    if (top() !== last) ends = Date.now() + 2500;
     if (Date.now() > ends) stop();
     document.querySelector(".st-key-turn-ID")?.scrollIntoView();
+    last = top();
   }, 150);
   for (const act of ["wheel", "keydown", "pointerdown"]) addEventListener(act, stop, {once: true});
 }</script>"""
 """Brings a question and its answer into view when the answer has ended, where Streamlit shows the end of the last passage; it
-scrolls again as long as the page grows, so this does too, until the visitor acts."""
+scrolls again as long as the page grows, so this does too until the page rests, or the visitor acts."""
 SHOWN_TURNS = 10
 MAX_NOTE = 2_000
 _BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}

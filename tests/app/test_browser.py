@@ -87,6 +87,11 @@ def wait_until(found, seconds: float = 20):
     return what
 
 
+def at_rest(page) -> None:
+    """Wait until the page's script has ended."""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
+
 def overflows(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
 
@@ -295,7 +300,7 @@ def axe_source() -> str:
 
 def violations(page, axe: str) -> list[str]:
     """Serious and critical violations of the page at rest, without what is not ours."""
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    at_rest(page)
     page.get_by_test_id("stStatusWidget").wait_for(state="hidden")
     page.evaluate(axe)
     context = {"exclude": [[selector] for selector in NOT_OURS]}
@@ -385,7 +390,7 @@ def test_a_whole_visit(place, tiny_cache, visit) -> None:
         visit.get_by_label("Question").fill("How many nodes?")
         visit.get_by_label("Question").press("Enter")
         visit.get_by_role("button", name="Compare", exact=True).click()
-        visit.get_by_text("tokens", exact=False).nth(1).wait_for()
+        visit.locator(".stMain").get_by_text(" s · ").nth(1).wait_for()  # the figures of both arms
 
         # Two visitors at once.
         other = visit.context.new_page()
@@ -409,12 +414,13 @@ def test_a_whole_visit(place, tiny_cache, visit) -> None:
         assert building.returncode == 0
         ask(visit, "And what is a vault?", asked + 1)
         assert visit.get_by_text("sample, generation 2").count() >= 1
-        assert visit.get_by_test_id("stAlert").count() == 0
+        assert visit.get_by_test_id("stAlert").all_inner_texts() == []
 
         for width, path in ((390, ""), (390, "index"), (390, "tokens"), (390, "compare"), (1280, "rate")):
             visit.set_viewport_size({"width": width, "height": 800})
             visit.goto(f"{url}/{path}")
             visit.locator("h1").first.wait_for()
+            at_rest(visit)
             assert not overflows(visit), path
         assert own_address_only(visit, port)
 
@@ -540,7 +546,7 @@ def test_what_a_page_says_of_work_is_true_when_the_work_is_undone_or_cancelled(b
         visit.get_by_text("Training first was cancelled.").wait_for()
         visit.get_by_text("No checkpoint was written yet").wait_for()
         visit.get_by_test_id("stMetric").filter(has_text="stopped").wait_for()
-        visit.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        at_rest(visit)
         visit.wait_for_timeout(1000)
         frames.clear()
         visit.wait_for_timeout(6000)  # longer than a page waits between two looks at a run
@@ -578,7 +584,7 @@ def test_every_page_fits_a_phone_twice_the_size_and_paper(built, comparison, tin
             visit.set_viewport_size({"width": 390, "height": 800})
             visit.goto(f"http://localhost:{port}/{path}")
             visit.get_by_role("heading", level=1, name=heading, exact=True).wait_for()
-            visit.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+            at_rest(visit)
             assert visit.title().endswith(" - rag-vs-ft") and visit.locator("h1").count() == 1, path
             assert not overflows(visit), path
             visit.set_viewport_size({"width": 640, "height": 450})  # 1280 by 900 at twice the size

@@ -146,13 +146,16 @@ def test_freshness_compares_the_runs_before_and_after_an_update(experiment, docu
 
 
 def test_an_index_that_is_behind_its_documents_is_updated_before_it_is_evaluated(experiment, documents, open_page) -> None:
-    assert not button(open_page("evaluate"), "Run").disabled
+    at = open_page("evaluate")
+    at.selectbox[0].set_value("small").run()
+    assert not button(at, "Run").disabled
     (documents / "new.md").write_text("# New\n\nThe port of the new one is 8443.\n", encoding="utf-8")
     store.update("docs", home=experiment)
-    at = open_page("evaluate")
+    at.run()
     assert button(at, "Run").disabled and any("update it first" in caption.value for caption in at.caption)
     build.update("docs", experiment)
-    assert not button(open_page("evaluate"), "Run").disabled
+    at.run()
+    assert not button(at, "Run").disabled
 
 
 def credit(folder, **given):
