@@ -17,7 +17,7 @@ from rag_vs_ft.mining.updates import numbers_of
 from rag_vs_ft.models.extractive import extract
 from rag_vs_ft.records import Hit, Question
 
-VERSION = 1
+VERSION = 2
 """Raised when the same question and passages would get another answer."""
 
 

@@ -6,17 +6,22 @@ The baseline that every reader must beat: it invents nothing, and takes no time.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rag_vs_ft.language import Language, content_words, language, split_sentences, stemmer
+from rag_vs_ft.language import UNSPACED, Language, content_words, language, split_sentences, stemmer
 from rag_vs_ft.records import Hit
 
 NAME = "extractive"
 """What to write for a model's name to get these answers."""
 SENTENCES = 2
 """Sentences in an answer: what the prompts ask language models for is one to three."""
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+_FENCE = re.compile(r"(`{3,}|~{3,})")
+_ALONE = re.compile(r"\||#{1,6} ")
+_ENTRY = re.compile(r"(?:[-*+•]|\d{1,3}[.)]) ")
 _K1, _B = 1.5, 0.75
 """BM25's parameters, as the index has them."""
 
@@ -29,12 +34,42 @@ class Extract:
     citations: tuple[int, ...]
 
 
+def passage_sentences(text: str, spoken: Language) -> list[str]:
+    """The sentences of a passage in order. Lines of a paragraph, or of an entry of a list, are one text, however they are
+    wrapped; a heading, a row of a table and a line of code are each a sentence."""
+    parts: list[str] = []
+    alone: set[int] = set()
+    fence, goes_on = "", False
+    for line in map(str.strip, text.splitlines()):
+        mark = _FENCE.match(line)
+        if mark and (not fence or (line == mark[0] and line.startswith(fence))):
+            fence, goes_on = "" if fence else mark[0], False
+        elif not line:
+            goes_on = False
+        elif fence or _ALONE.match(line):
+            alone.add(len(parts))
+            parts.append(line)
+            goes_on = False
+        elif goes_on and not _ENTRY.match(line):
+            space = "" if _UNSPACED.match(parts[-1][-1]) and _UNSPACED.match(line) else " "
+            parts[-1] += space + line
+        else:
+            parts.append(line)
+            goes_on = True
+    sentences: list[str] = []
+    for number, part in enumerate(parts):
+        mark = _ENTRY.match(part)
+        start = mark.end() if mark else 0  # the number of an entry is no sentence
+        first, *others = [part[start:]] if number in alone else split_sentences(part[start:], spoken)
+        sentences += [part[:start] + first, *others]
+    return sentences
+
+
 def extract(question: str, hits: Sequence[Hit], *, sentences: int = SENTENCES, spoken: Language | None = None) -> Extract:
     """The best sentences of the passages for a question, by BM25 with each sentence as a document; of equals the first.
 
-    Words of a passage's headings count as words of its sentences. A line is a sentence of its own where the text has lines: an
-    entry of a list, a row of a table, a line of code. The answer is empty when no sentence shares a content word with the
-    question.
+    Words of a passage's headings count as words of its sentences. The answer is empty when no sentence shares a content word
+    with the question.
     """
     spoken = spoken or language()
     stem = stemmer(spoken)
@@ -45,10 +80,9 @@ def extract(question: str, hits: Sequence[Hit], *, sentences: int = SENTENCES, s
     found: list[tuple[int, str, list[str]]] = []
     for hit in hits:
         heading = terms(hit.chunk.breadcrumb)
-        for line in hit.chunk.text.splitlines():
-            for sentence in split_sentences(line.strip(), spoken):
-                if own := terms(sentence):
-                    found.append((hit.rank, sentence, own + [term for term in heading if term not in own]))
+        for sentence in passage_sentences(hit.chunk.text, spoken):
+            if own := terms(sentence):
+                found.append((hit.rank, sentence, own + [term for term in heading if term not in own]))
     asked = set(terms(question))
     frequency = Counter(term for *_, own in found for term in set(own))
     mean = sum(len(own) for *_, own in found) / len(found) if found else 0.0

@@ -1,11 +1,14 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rag_vs_ft.evaluation.arms import HeuristicReader, Passages, predict
 from rag_vs_ft.evaluation.contexts import CONTEXTS
 from rag_vs_ft.evaluation.experiments import Arm
 from rag_vs_ft.evaluation.heuristics import HEURISTICS, Given, is_way, places_of
 from rag_vs_ft.evaluation.measures import choice_credit, chosen, confidence
-from rag_vs_ft.models.extractive import extract
+from rag_vs_ft.language import language
+from rag_vs_ft.models.extractive import extract, passage_sentences
 from rag_vs_ft.records import Chunk, Hit, Question
 
 
@@ -78,6 +81,50 @@ def test_extractive_takes_the_sentences_that_answer():
 def test_words_of_the_headings_lead_to_a_sentence():
     hits = [hit("The limit is 5.", 1, "Storage > Quota"), hit("The limit is 7.", 2, "Compute > Quota")]
     assert extract("What is the compute limit?", hits, sentences=1).citations == (2,)
+
+
+WRAPPED = """\
+A node can be shut down in a planned way or unexpectedly, because of reasons such
+as a power outage. It is
+drained before.
+
+- An entry that goes on
+  in a second line. And ends.
+- Another
+1. A third
+
+# A heading
+| Flag | What it does. Really |
+```yaml
+key: one. two
+~~~
+```
+鍵は保持
+されます。次の文です
+"""
+
+
+def test_sentences_of_a_passage_are_whole_however_its_lines_are_wrapped():
+    assert passage_sentences(WRAPPED, language()) == [
+        "A node can be shut down in a planned way or unexpectedly, because of reasons such as a power outage.",
+        "It is drained before.",
+        "- An entry that goes on in a second line.",
+        "And ends.",
+        "- Another",
+        "1. A third",
+        "# A heading",
+        "| Flag | What it does. Really |",
+        "key: one. two",
+        "~~~",
+        "鍵は保持されます。",
+        "次の文です",
+    ]
+
+
+@given(st.text("ab. |`~#-1\n", max_size=80))
+def test_no_word_of_a_passage_is_lost_but_the_marks_of_code(text):
+    found = "".join("".join(passage_sentences(text, language())).split())
+    assert [letter for letter in found if letter in "ab1"] == [letter for letter in text if letter in "ab1"]
 
 
 def test_extractive_chooses_by_what_it_extracts():
