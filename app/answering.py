@@ -43,6 +43,7 @@ class Answering:
         self.stopped = False
         self._home, self._conversation = home, conversation
         self._since = self._saved = time.perf_counter()
+        self._passages = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="Answering")
 
     def start(self) -> None:
@@ -63,6 +64,10 @@ class Answering:
         """Wait until it has ended, at most so long."""
         self._thread.join(seconds)
 
+    def wait_for_passages(self, seconds: float) -> None:
+        """Wait until the passages are there or none will come, at most so long."""
+        self._passages.wait(seconds)
+
     def _run(self) -> None:
         turn = self.turn
         try:
@@ -75,6 +80,7 @@ class Answering:
             turn.state = "stopped"
         except Exception as error:  # shown with the turn, and the conversation goes on
             turn.state, (turn.failure, turn.hint) = "failed", told(error, "Answering")
+        self._passages.set()
         turn.seconds = self.seconds
         try:
             conversations.save(self._home, self._conversation, turn)
@@ -106,6 +112,7 @@ class Answering:
     def _found(self, index: Index, query: str, hits: Sequence[Hit]) -> None:
         self.turn.matched = {hit.chunk.id: index.explain(query, hit)["matched_terms"] for hit in hits}
         self.turn.hits = tuple(hits)
+        self._passages.set()
 
     def _find(self, query: str) -> None:
         """Passages alone: no model is asked."""
@@ -119,6 +126,8 @@ class Answering:
         """Find passages, load the model where that was not done yet, then write the answer."""
         turn, chosen = self.turn, self.turn.chosen
         index = self._open_index() if chosen["passages"] else None
+        if index is None:
+            self._passages.set()
         if not is_loaded(chosen["model"]):
             if index is not None:  # the passages are there before the model is
                 searched = follow_ups.joined(turn.earlier, query)

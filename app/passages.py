@@ -20,18 +20,21 @@ def show_passages(
     matched: Mapping[str, list[str]] | None = None,
     *,
     answer: str = "",
+    opened: int = 0,
     index: str = "",
     key: str = "",
 ) -> None:
     """One card a passage; `cited` ranks are marked, the first of them is open, and its supporting sentence is highlighted.
 
+    Where none is cited, the one of rank `opened` is open.
     `matched` has the query's terms found in each chunk. "Show in the document" opens the page Index in another tab, beside the
     conversation; `key` tells the cards of one answer from those of another.
     """
+    opened = cited[0] if cited else opened
     for hit in hits:
         rests = hit.rank in cited
         label = f"[{hit.rank}] {plain(hit.chunk.cited)}{' :green-badge[cited]' if rests else ''}"
-        with st.expander(label, icon=":material/article:", expanded=rests and hit.rank == cited[0]):
+        with st.expander(label, icon=":material/article:", expanded=hit.rank == opened):
             marked = supporting_sentence(answer, hit.chunk.text) if rests else None
             show_readable(hit.chunk.text, marked)
             show_origin(hit, (matched or {}).get(hit.chunk.id), index=index, key=key)

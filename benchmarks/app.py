@@ -1,11 +1,12 @@
 """The app as a visitor waits for it, timed in a browser: the page, the first passage, two visitors at once, 200 answers, at rest.
 
-    python benchmarks/app.py --home HOME [--index sample] [--questions FILE] [--asked 10] [--rest 60]
+    python benchmarks/app.py --home HOME [--index sample] [--questions FILE] [--asked 10] [--rest 60] [--server NAME=VALUE ...]
 
 Page: from the moment that a new server says it is up until one can type; the first visit and the second. Passage: from the
-Enter key until the first passage stands on the page, once a first question has been answered. Each question is asked once.
+Enter key until the text of the first passage can be read, once a first question has been answered. Each question is asked once.
 200 answers: a conversation of as many, opened, turned back by a page, and a question asked below them. At rest: the share of one
-core that the server takes for a minute with two pages open. Search only: the passages again, without a model.
+core that the server takes for a minute with two pages open. Search only: the passages again, without a model. --server sets
+variables of the server alone, such as ISA_MASK=avx2 LD_PRELOAD=./isa_mask.so.
 """
 
 from __future__ import annotations
@@ -33,29 +34,31 @@ from playwright.sync_api import sync_playwright
 from rag_vs_ft import conversations, settings
 from rag_vs_ft.evaluation.questions import load_questions, sample_questions_path
 
-# Times in the page: of the last Enter, and of the next passage that is drawn.
-WATCH = """() => {
-  const cards = () => document.querySelectorAll('[data-testid=stExpander]').length;
+# Times in the page: of the last Enter, and when the text of one more passage can be read.
+WATCH = """passages => {
+  const read = () => [...document.querySelectorAll(passages)].filter(text => text.checkVisibility() && text.innerText).length;
   window.marks = {};
   document.addEventListener('keydown', event => {
-    if (event.key === 'Enter') window.marks = {enter: performance.now(), cards: cards()};
+    if (event.key === 'Enter') window.marks = {enter: performance.now(), read: read()};
   }, true);
   new MutationObserver(() => {
     const marks = window.marks;
-    if (marks.enter && !marks.passage && cards() > marks.cards) marks.passage = performance.now();
-  }).observe(document.body, {childList: true, subtree: true});
+    if (marks.enter && !marks.passage && read() > marks.read) marks.passage = performance.now();
+  }).observe(document.body, {childList: true, subtree: true, attributes: true});
 }"""
+PASSAGE, FOUND = ".stMain [data-testid=stExpander] .readable", ".stMain .readable"
+"""Of an answer, whose own text is readable too, and of a search."""
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[tuple[str, float, psutil.Process]]:
+def serving(home: Path, environment: dict[str, str]) -> Iterator[tuple[str, float, psutil.Process]]:
     """The app in a process of its own; its address, the time until it is up, in seconds, and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = time.perf_counter()
     command = [sys.executable, "-m", "rag_vs_ft", "app", "--port", str(port), "--home", str(home)]
-    server = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
     try:
         while True:
             try:
@@ -71,14 +74,14 @@ def serving(home: Path) -> Iterator[tuple[str, float, psutil.Process]]:
         server.wait(30)
 
 
-def open_page(browser: Any, url: str) -> tuple[Any, float]:
-    """A new visitor's page, and how long it took until one can type."""
+def open_page(browser: Any, url: str, passages: str = PASSAGE) -> tuple[Any, float]:
+    """A new visitor's page, which watches for `passages`, and how long it took until one can type."""
     page = browser.new_context().new_page()
     started = time.perf_counter()
     page.goto(url)
     page.get_by_test_id("stChatInputTextArea").wait_for()
     seconds = time.perf_counter() - started
-    page.evaluate(WATCH)
+    page.evaluate(WATCH, passages)
     return page, seconds
 
 
@@ -121,12 +124,14 @@ def main() -> None:
     parser.add_argument("--questions", type=Path, default=sample_questions_path())
     parser.add_argument("--asked", type=int, default=10)
     parser.add_argument("--rest", type=float, default=60)
+    parser.add_argument("--server", nargs="*", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
     questions = [question.question for question in load_questions(arguments.questions)][: arguments.asked + 3]
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     query = f"?index={arguments.index}&max_new_tokens=64"
     home = settings.home(arguments.home)
-    with serving(home.root) as (url, up, server), sync_playwright() as driver:
+    environment = dict(pair.split("=", 1) for pair in arguments.server)
+    with serving(home.root, environment) as (url, up, server), sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         browser.new_context().new_page().goto("about:blank")
         page, first = open_page(browser, f"{url}/{query}")
@@ -174,7 +179,7 @@ def main() -> None:
             f"200 answers: ready {ready:.2f} s, earlier ones {turned:.2f} s after a click, then a passage after {passage:.0f} ms"
         )
         conversations.delete(home, id)
-        search, _ = open_page(browser, f"{url}/?index={arguments.index}&mode=Search+only")
+        search, _ = open_page(browser, f"{url}/?index={arguments.index}&mode=Search+only", FOUND)
         waits = []
         for number, question in enumerate(questions[1:-2], start=1):
             send(search, question)

@@ -44,6 +44,8 @@ EARLIER_QUESTIONS = 6
 """That a question may refer to."""
 SEARCH_PATIENCE = 2.0
 """Seconds that a page waits for a search: its results then need no second run of the page."""
+PASSAGES_PATIENCE = 0.3
+"""Seconds that a page waits for the passages of an answer: drawn with the question, they cost the browser no second drawing."""
 LOAD_AFTER = 1.0
 """Seconds until a model is loaded ahead: importing torch would take the interpreter from the page while it is sent."""
 SHOW_TURN = """<script>{
@@ -373,10 +375,10 @@ def _ask(question: str) -> None:
     st.session_state["ask next"] = question
 
 
-def show_live(answering: Answering, show_earlier: Callable[[], None]) -> NoReturn:
+def show_live(answering: Answering, show_rest: Callable[[], None]) -> NoReturn:
     """A turn that is being answered: words as they come, and a button that stops them; the page is drawn again at the end.
 
-    The earlier turns are drawn once the passages stand there: the browser shows them as they were meanwhile.
+    The rest of the page is drawn once the passages stand there: the browser shows it as it was meanwhile.
     """
     turn = answering.turn
     with st.chat_message("user"):
@@ -396,10 +398,10 @@ def show_live(answering: Answering, show_earlier: Callable[[], None]) -> NoRetur
             if turn.hits and not shown and turn.chosen["mode"] != "search":  # whose results follow at once
                 shown = True
                 with below.container():
-                    show_passages(turn.hits, matched=turn.matched, index=turn.chosen["index"], key=f"live-{turn.id}")
+                    show_passages(turn.hits, matched=turn.matched, opened=1, index=turn.chosen["index"], key=f"live-{turn.id}")
             if patience and (shown or answering.seconds > patience):
                 patience = 0.0
-                show_earlier()
+                show_rest()
             answering.wait(0.03 if patience else 0.1)
     st.rerun()
 
@@ -423,8 +425,9 @@ def show_turns(current: Conversation, turns: Sequence[Turn]) -> None:
         for id, (thumb, note) in given(home(), [turn.id for turn in turns]).items():  # of earlier visits
             st.session_state.setdefault(f"thumb-{id}", thumb)
             st.session_state.setdefault(f"note-{id}", note)
-    for turn in turns:
-        with st.container(key=f"turn-{turn.id}"):
+    places = [(turn, st.container(key=f"turn-{turn.id}")) for turn in turns]
+    for turn, place in reversed(places):  # what was asked last is waited for
+        with place:
             show_turn(turn, current.id)
 
 
@@ -457,6 +460,8 @@ def begin_turn(current: Conversation | None, question: str, chosen: dict[str, An
     st.session_state["show turn"] = answering.turn.id
     if chosen["mode"] == "search":
         answering.wait(SEARCH_PATIENCE)
+    else:
+        answering.wait_for_passages(PASSAGES_PATIENCE)
     return conversations.load(home(), id)
 
 
@@ -481,6 +486,7 @@ def main() -> None:
             st.caption("This question was not asked:")
             st.text(unasked)
         raise
+    list_place = sidebar.container()
     running = being_answered(current)
     title, notes = st.empty(), st.container()
     # With a field for questions below, Streamlit would show the end of the page before the answer that a link leads to.
@@ -496,8 +502,6 @@ def main() -> None:
         with notes, shown_errors("Asking"):
             current = begin_turn(current, asked, chosen)
             running = being_answered(current)
-    with sidebar, shown_errors("Reading the conversations"):
-        show_conversations(current, actions)
     with title:
         page_title(current.name if current else "Ask the documents")
     if not models:
@@ -507,7 +511,13 @@ def main() -> None:
                 "There is no language model on this machine yet: passages are found, no answer is written.",
             )
     turns = [] if current is None else [lost.turn if (lost := live(turn.id)) else turn for turn in current.turns]
+
+    def show_list() -> None:
+        with list_place, shown_errors("Reading the conversations"):
+            show_conversations(current, actions)
+
     if linked and current is not None:
+        show_list()
         show_turns(current, turns)
         return
     if not turns:
@@ -515,14 +525,15 @@ def main() -> None:
             offer_examples(chosen)
     earlier = st.container()
 
-    def show_earlier() -> None:
+    def show_rest() -> None:
         if current is not None:
             with earlier:
                 show_turns(current, [turn for turn in turns if running is None or turn.id != running.turn.id])
+        show_list()
 
     if running is not None:
-        show_live(running, show_earlier)
-    show_earlier()
+        show_live(running, show_rest)
+    show_rest()
     if asked_last := st.session_state.pop("show turn", ""):
         st.html(SHOW_TURN.replace("ID", asked_last), unsafe_allow_javascript=True)
     # While the question is being typed. What fails here fails again when it is asked, and is told then.
