@@ -40,7 +40,9 @@ def build_index(home: Home, progress: Progress, name: str, source: str, chunk_si
     recipe = build.Recipe(chunk_size=chunk_size)
     result = build.build(name, name, recipe, home, progress)
     counts = info.manifest.counts
-    made = f"{counts.documents:,} documents are indexed in {result.counts.chunks:,} passages."
+    documents = "1 document is" if counts.documents == 1 else f"{counts.documents:,} documents are"
+    passages = "1 passage" if result.counts.chunks == 1 else f"{result.counts.chunks:,} passages"
+    made = f"{documents} indexed in {passages}."
     return [made, *(f"Left out: {count:,} {reason}." for reason, count in info.manifest.skipped.items())]
 
 

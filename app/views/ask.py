@@ -305,7 +305,8 @@ def show_results(turn: Turn) -> None:
     if not turn.hits:
         st.caption("Nothing matches. Try other words, wider filters, or search by meaning (retriever dense).")
         return
-    st.caption(plain(f"{len(turn.hits)} passages in {turn.seconds:.2f} s"))
+    found = "1 passage" if len(turn.hits) == 1 else f"{len(turn.hits)} passages"
+    st.caption(plain(f"{found} in {turn.seconds:.2f} s"))
     show_found(turn.hits, turn.matched, index=turn.chosen["index"], key=turn.id)
 
 
