@@ -33,8 +33,8 @@ def _offer_sample() -> None:
     missing = [f"{model['name']} ({(model['bytes'] or 0) / 1e6:.0f} MB)" for model in models if model["state"] != "ready"]
     page_title("Nothing has been indexed yet")
     st.write(
-        "Here a small language model on this machine answers questions from your own documents, and you see which way of giving it "
-        "that knowledge answers best."
+        "Here a small language model on this machine answers questions from your own documents, and you see which way of giving "
+        "it that knowledge answers best."
     )
     st.write(
         "Start with the sample: a small handbook of Azure, in 74 articles, that comes with this program. "
