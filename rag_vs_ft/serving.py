@@ -193,11 +193,14 @@ def send_at_once() -> None:
     """Let Streamlit's server send what it has without waiting for the answer to what it sent before.
 
     asyncio turns Nagle's algorithm off for sockets that say they are TCP's. Streamlit's does not say so, and each answer of a
-    connection in use came 40 ms late: 110 files of a page, and what a run of a page sends.
+    connection in use came 40 ms late: 110 files of a page, and what a run of a page sends. A version of Streamlit that binds
+    otherwise stays as it is.
     """
     from streamlit.web.server.starlette import starlette_server
 
-    bind = starlette_server._bind_socket
+    bind = getattr(starlette_server, "_bind_socket", None)
+    if bind is None:
+        return
 
     def bind_tcp(address: str, port: int, backlog: int) -> socket.socket:
         bound = bind(address, port, backlog)
