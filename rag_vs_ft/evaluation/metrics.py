@@ -175,7 +175,8 @@ def groundedness(answer: str, passages: Sequence[str], question: str = "") -> fl
     negations: a claim that denies what the passage says counts as held.
     """
     spoken = _language_of("\n".join((question, *passages)))
-    held = [(_hard(passage, every=True), _stems(passage, spoken)) for passage in passages]
+    texts = [_CITATION.sub("", passage) for passage in passages]  # as from the answer: spec.volumes[1] is not one
+    held = [(_hard(text, every=True), _stems(text, spoken)) for text in texts]
     known, asked = _hard(question, every=True), _stems(question, spoken)
     added = [(_hard(sentence) - known, _stems(sentence, spoken) - asked) for sentence in _sentences(answer, spoken)]
     claims = [claim for claim in added if any(claim)]

@@ -22,6 +22,7 @@ _UNSPACED = re.compile(f"[{UNSPACED}]")
 _FENCE = re.compile(r"(`{3,}|~{3,})")
 _ALONE = re.compile(r"\||#{1,6} ")
 _ENTRY = re.compile(r"(?:[-*+•]|\d{1,3}[.)]) ")
+_ENDED = re.compile(r"[.!?。！？][\"')\]”’」]?$")
 _K1, _B = 1.5, 0.75
 """BM25's parameters, as the index has them."""
 
@@ -100,4 +101,13 @@ def extract(question: str, hits: Sequence[Hit], *, sentences: int = SENTENCES, s
         first.setdefault(sentence, at)  # passages that overlap repeat their sentences
     best = sorted((at for at in first.values() if scores[at] > 0), key=lambda at: (-scores[at], at))[:sentences]
     chosen = [found[at] for at in sorted(best)]
-    return Extract(" ".join(sentence for _, sentence, _ in chosen), tuple(dict.fromkeys(rank for rank, *_ in chosen)))
+    return Extract(_joined([sentence for _, sentence, _ in chosen]), tuple(dict.fromkeys(rank for rank, *_ in chosen)))
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    """One text; what is no sentence of running text (an entry, a row, code, a heading) stands on a line of its own."""
+    text = ""
+    for sentence in sentences:
+        runs_on = text and _ENDED.search(text) and not (_ALONE.match(sentence) or _ENTRY.match(sentence))
+        text += (" " if runs_on else "\n" if text else "") + sentence
+    return text

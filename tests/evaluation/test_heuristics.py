@@ -127,6 +127,13 @@ def test_no_word_of_a_passage_is_lost_but_the_marks_of_code(text):
     assert [letter for letter in found if letter in "ab1"] == [letter for letter in text if letter in "ab1"]
 
 
+def test_rows_and_entries_stay_lines_of_an_extract():
+    text = "Drain the node first. A node is drained by hand.\n\n- Drain a node\n\n| drain | a node |"
+    assert extract("How is a node drained?", [hit(text)], sentences=4).answer == (
+        "Drain the node first. A node is drained by hand.\n- Drain a node\n| drain | a node |"
+    )
+
+
 def test_extractive_chooses_by_what_it_extracts():
     text = "A vault keeps deleted items for 90 days. Unrelated text names 30 days."
     assert values("extractive", ["30", "90"], text, question="How long are deleted items kept in a vault?")[1] == 1.0

@@ -186,6 +186,10 @@ def test_claims_that_a_passage_holds_by_hand(answer, share):
     assert groundedness(answer, PASSAGES, "What is the default restartPolicy?") == share
 
 
+def test_an_index_in_code_is_no_citation():
+    assert groundedness("It is `spec.volumes[1].name`. [2]", ("Set `spec.volumes[1].name` to that.",), "Where?") == 1.0
+
+
 def test_nothing_is_grounded_where_nothing_was_shown():
     assert groundedness("It is Always.", (), "What is the default restartPolicy?") is None
 
