@@ -20,6 +20,7 @@ from pathlib import Path
 import pdfplumber
 import pytest
 from serving import serving
+from test_pages_experiments import credit
 
 from rag_vs_ft import conversations, jobs, settings
 from rag_vs_ft.corpus import store
@@ -597,3 +598,47 @@ def test_every_page_fits_a_phone_twice_the_size_and_paper(built, comparison, tin
             assert heading in texts[0] and all(len(text) > 40 for text in texts), (path, texts)
             assert "Look inside" not in "".join(texts), "the list of pages is not part of a page"
             visit.emulate_media(media="screen", color_scheme="dark")
+
+
+@pytest.mark.slow
+def test_answers_and_results_are_read_as_what_they_are(built, old_run, save_chain, tiny_cache, visit) -> None:
+    """A list of marks is no answer, an echoed [1] moves no citation, questions are read in turn, and what was rated is listed."""
+    credit(old_run, alone="11", retrieval="01", oracle="00")
+    kept = "[1] A deleted key vault is kept for 90 days"
+    for name, said in (("lister", "[4] [5] [6]"), ("echoes", kept)):
+
+        def follow(tokenizer, asked, said=said):
+            token = tokenizer.convert_tokens_to_ids(said)
+            return {asked: token, token: tokenizer.eos_token_id}
+
+        save_chain(built.runs / name, [said], follow)
+    with serving(built, tiny_cache) as port:
+        url = f"http://localhost:{port}"
+        visit.goto(f"{url}/?model=lister&index=docs")
+        ask(visit, "How many nodes has a pool?", 1)
+        visit.get_by_text("instead of an answer").wait_for()
+        visit.goto(f"{url}/?model=echoes&index=docs&c=")
+        ask(visit, "Which surge has a pool?", 1)
+        right = visit.get_by_test_id("stExpander").filter(has_text="cited")
+        assert right.count() == 1 and "Vault" in right.locator("summary").inner_text()
+        right.locator("mark").get_by_text("kept for 90 days").first.wait_for()
+        visit.get_by_test_id("stFeedback").locator("button").first.click()
+        wait_until(lambda: read_feedback(built))
+        visit.goto(f"{url}/feedback")
+        visit.get_by_test_id("stDataFrame").wait_for()
+        with visit.expect_download() as saved:
+            visit.get_by_role("button", name="Export all").click()
+        assert "Which surge has a pool?" in Path(saved.value.path()).read_text(encoding="utf-8")
+        visit.goto(f"{url}/evaluate?run=old")
+        visit.get_by_text("answers best").first.wait_for()
+        visit.get_by_text("A guess is right in 33").first.wait_for()
+        at_rest(visit)
+        visit.get_by_test_id("stButtonGroup").get_by_text("Questions", exact=True).click()
+        visit.get_by_role("button", name="Next").wait_for()
+        assert visit.get_by_role("button", name="Previous").is_disabled()
+        visit.get_by_text("2 of 2 questions").wait_for()
+        visit.get_by_role("button", name="Next").click()
+        visit.get_by_text("Question 2 of 2").first.wait_for()
+        visit.get_by_test_id("stButtonGroup").get_by_text("Report", exact=True).click()
+        visit.get_by_text("Every pair, on the same questions").wait_for()
+        assert own_address_only(visit, port)
