@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.language_model import LanguageModel
 from rag_vs_ft.models.naming import run_of
 from rag_vs_ft.settings import Home
 from rag_vs_ft.training.record import RECORD, RunRecord, read_record
+from rag_vs_ft.training.runs import read_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +60,44 @@ def arm_cost(lm: LanguageModel | None, index: Index | None, model: str, home: Ho
 
 
 def training_cost(home: Home, model: str) -> TrainingCost:
-    """What training a run of this home and the runs below it cost; nothing for a model that was not trained here."""
-    ended = [(record.plan, record.result) for record in lineage(home, model) if record.plan and record.result]
+    """What training a run of this home and the runs below it cost so far; nothing for a model that was not trained here."""
+    spent = [(record.plan, *_spent(folder, record)) for folder, record in _runs_below(home, model) if record.plan]
     return TrainingCost(
-        seconds=sum(result.seconds for _, result in ended),
+        seconds=sum(seconds for *_, seconds in spent),
         # A run that stopped early did a part of what was planned.
-        flops=sum(result.steps / plan.steps * plan.flops for plan, result in ended),
-        tokens=sum(result.steps * plan.tokens_per_step for plan, result in ended),
+        flops=sum(steps / plan.steps * plan.flops for plan, steps, _ in spent),
+        tokens=sum(steps * plan.tokens_per_step for plan, steps, _ in spent),
     )
+
+
+def _spent(folder: Path, record: RunRecord) -> tuple[int, float]:
+    """Steps and seconds of a run: as it ended, or as far as its metrics go where it was stopped and goes on later."""
+    if record.result:
+        return record.result.steps, record.result.seconds
+    timed = [row for row in read_metrics(folder) if "seconds" in row]
+    return (timed[-1]["step"], timed[-1]["seconds"]) if timed else (0, 0.0)
 
 
 def lineage(home: Home, model: str) -> Iterator[RunRecord]:
     """The record of a run of this home, then those of the runs that it was trained on; none for other models."""
+    return (record for _, record in _runs_below(home, model))
+
+
+def _runs_below(home: Home, model: str) -> Iterator[tuple[Path, RunRecord]]:
     seen: set[str] = set()
-    while (record := run_record(home, model)) is not None and model not in seen:
+    while (name := _run_with_record(home, model)) and model not in seen:
         seen.add(model)
-        yield record
+        record = read_record(home.runs / name)
+        yield home.runs / name, record
         model = str(record.settings.get("base") or "")
 
 
 def run_record(home: Home, model: str) -> RunRecord | None:
     """The record of the run that a model name means; None for other models."""
+    name = _run_with_record(home, model)
+    return read_record(home.runs / name) if name else None
+
+
+def _run_with_record(home: Home, model: str) -> str | None:
     name = run_of(model, home)
-    return read_record(home.runs / name) if name and (home.runs / name / RECORD).is_file() else None
+    return name if name and (home.runs / name / RECORD).is_file() else None

@@ -456,6 +456,7 @@ def test_a_question_that_is_too_long_counts_as_wrong_and_is_shown(world, tmp_pat
 def test_the_cost_of_a_run_includes_the_runs_it_was_trained_on(tmp_path):
     from rag_vs_ft.evaluation.costs import TrainingCost, training_cost
     from rag_vs_ft.training.record import Plan, RunOutcome, RunRecord, write_record
+    from rag_vs_ft.training.runs import append_metrics
 
     home = settings.home(tmp_path)
     plan = Plan(
@@ -468,6 +469,13 @@ def test_the_cost_of_a_run_includes_the_runs_it_was_trained_on(tmp_path):
         (home.runs / name / "best").mkdir()
     assert training_cost(home, "second/best") == TrainingCost(seconds=16.0, flops=1.5e12, tokens=9600)
     assert training_cost(home, "gpt2") == TrainingCost()
+    stopped = RunRecord("lora", "nano", {"base": "first"}, {}, "training", plan=plan)
+    write_record(home.runs / "third", stopped)
+    (home.runs / "third" / "best").mkdir()
+    assert training_cost(home, "third") == TrainingCost(seconds=10.0, flops=1e12, tokens=6400), "nothing is written yet"
+    for step, seconds in ((10, 2.0), (25, 5.0)):
+        append_metrics(home.runs / "third", {"step": step, "loss": 1.0, "seconds": seconds})
+    assert training_cost(home, "third") == TrainingCost(seconds=15.0, flops=1.25e12, tokens=8000), "stopped, to go on later"
 
 
 # --- the demo's last step ---------------------------------------------------------------------------------------------
