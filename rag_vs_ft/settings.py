@@ -215,6 +215,7 @@ def quiet_dependencies() -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
         "ANONYMIZED_TELEMETRY": "false",
+        "ORT_DISABLE_TELEMETRY": "1",  # its function to switch it off comes too late: the import writes an id and asks for a name
         "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
         "RAY_USAGE_STATS_ENABLED": "0",
         "TOKENIZERS_PARALLELISM": "false",
