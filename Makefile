@@ -33,7 +33,7 @@ test: setup lint
 
 # The tests over 20 seconds, which CI runs too.
 slow: setup
-	$(BIN)/pytest -m "slow and not long" -rs
+	$(BIN)/pytest -m "slow and not long" -rs --numprocesses auto --maxprocesses 2 --dist loadfile
 
 # The slow tests of the files that tests/conftest.py lists, which CI leaves out.
 long: setup

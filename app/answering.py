@@ -110,7 +110,7 @@ class Answering:
         return reranking.load(self.turn.chosen["rerank"], self._home, lm)
 
     def _found(self, index: Index, query: str, hits: Sequence[Hit]) -> None:
-        self.turn.matched = {hit.chunk.id: index.explain(query, hit)["matched_terms"] for hit in hits}
+        self.turn.matched = {hit.chunk.id: index.matched_terms(query, hit) for hit in hits}
         self.turn.hits = tuple(hits)
         self._passages.set()
 

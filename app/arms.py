@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import streamlit as st
+from addressed import KEPT, write
 from resources import home, load_model, model_names, open_index, plain
 
 from rag_vs_ft.ask import AskRequest, ask, distinct
@@ -48,13 +49,12 @@ def arm_of(name: str) -> ShownArm:
 
 def choose_arms_of() -> list[str]:
     """The arms that can be asked now: of the models of this machine, and of one that the visitor names."""
-    named = st.text_input(
+    named = write(
         "Another model",
-        key="other-model",
+        "other-model",
         placeholder="http://127.0.0.1:8080/v1#NAME",
         help="The address of a server, or the path of a GGUF file: its two arms can be chosen then.",
-        bind="query-params",
-        persist_state="session",
+        **KEPT,
     ).strip()
     models = model_names()
     if named and not (served.is_address(named) or named.lower().endswith(GGUF)):

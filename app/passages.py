@@ -19,22 +19,27 @@ def show_passages(
     cited: Sequence[int] = (),
     matched: Mapping[str, list[str]] | None = None,
     *,
+    key: str,
     answer: str = "",
-    opened: int = 0,
     index: str = "",
-    key: str = "",
 ) -> None:
     """One card a passage; `cited` ranks are marked, the first of them is open, and its supporting sentence is highlighted.
 
-    Where none is cited, the one of rank `opened` is open.
+    Where none is cited, the first passage is open. What a closed card holds is drawn when it is opened: ten answers
+    with all their passages made every click slow.
     `matched` has the query's terms found in each chunk. "Show in the document" opens the page Index in another tab, beside the
     conversation; `key` tells the cards of one answer from those of another.
     """
-    opened = cited[0] if cited else opened
+    opened = cited[0] if cited else 1
     for hit in hits:
         rests = hit.rank in cited
         label = f"[{hit.rank}] {plain(hit.chunk.cited)}{' :green-badge[cited]' if rests else ''}"
-        with st.expander(label, icon=":material/article:", expanded=hit.rank == opened):
+        card = st.expander(
+            label, icon=":material/article:", expanded=hit.rank == opened, key=f"passage-{key}-{hit.rank}", on_change="rerun"
+        )
+        if not card.open:
+            continue
+        with card:
             marked = supporting_sentence(answer, hit.chunk.text) if rests else None
             show_readable(hit.chunk.text, marked)
             show_origin(hit, (matched or {}).get(hit.chunk.id), index=index, key=key)

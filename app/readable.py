@@ -19,7 +19,8 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
-from rag_vs_ft.language import content_words, language, split_sentences, stemmer
+from rag_vs_ft.language import content_words, language, stemmer
+from rag_vs_ft.models.extractive import passage_sentences
 
 CUT_OFF = ("loop", "length")
 """How an answer ended that was not written to its end."""
@@ -141,23 +142,35 @@ def supporting_sentence(answer: str, passage: str) -> tuple[int, int] | None:
 
 def _sentences(text: str) -> Iterator[tuple[int, int]]:
     """Where the sentences and table rows of a text stand; code blocks have none."""
-    place, fence = 0, ""
+    # Sentences are those of the lines joined: letters are sought without the spaces between them.
+    letters = [at for at, letter in enumerate(text) if not letter.isspace()]
+    solid = "".join(text[at] for at in letters)
+    code, place = _code(text), 0
+    for sentence in passage_sentences(text, language()):
+        wanted = "".join(sentence.split())
+        found = solid.find(wanted, place) if wanted else -1
+        if found < 0:
+            continue
+        place = found + len(wanted)
+        start, end = letters[found], letters[place - 1] + 1
+        if skipped := _LINE_START.match(text, start, end):
+            start = skipped.end()
+        if start < end and not any(begin <= start < stop for begin, stop in code):
+            yield start, end
+
+
+def _code(text: str) -> list[tuple[int, int]]:
+    """Where the code blocks of a text stand, with their fences."""
+    found, place, begin, fence = [], 0, 0, ""
     for line in text.splitlines(keepends=True):
         opened = _FENCE.match(line)
         if opened and not fence:
-            fence = opened.group(1)
-        elif fence:
-            fence = "" if line.strip().startswith(fence) else fence
-        else:
-            skipped = _LINE_START.match(line)
-            at = place + (skipped.end() if skipped else 0)
-            parts = [line.strip()] if line.lstrip().startswith("|") else split_sentences(line[at - place :].strip(), language())
-            for part in parts:
-                start = text.find(part, at, place + len(line)) if part else -1
-                if start >= 0:
-                    yield start, start + len(part)
-                    at = start + len(part)
+            begin, fence = place, opened.group(1)
+        elif fence and line.strip().startswith(fence):
+            found.append((begin, place + len(line)))
+            fence = ""
         place += len(line)
+    return [*found, (begin, place)] if fence else found
 
 
 def snippet(text: str, stems: Sequence[str], size: int = 320) -> str:

@@ -9,12 +9,14 @@ import secrets
 import string
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from rag_vs_ft import files, settings
 from rag_vs_ft.catalogue import GGUF
@@ -113,7 +115,19 @@ class SharedModel:
 
 def model_names() -> list[str]:
     """Models that can be loaded now: those pulled, then our runs; the default first."""
-    return sorted(naming.available(home()), key=lambda name: name != settings.LANGUAGE_MODEL)
+    return list(_model_names(str(home().root), (*_changed(settings.cache_folder() / "models"), *_changed(home().runs))))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _model_names(root: str, changed: tuple[tuple[str, int], ...]) -> list[str]:
+    """What `model_names` says until a folder of a model or a run changes: each page asks, each time that it is drawn."""
+    return sorted(naming.available(settings.home(root)), key=lambda name: name != settings.LANGUAGE_MODEL)
+
+
+def _changed(folder: Path) -> list[tuple[str, int]]:
+    """When something was last added to or taken from a folder and those in it: (path, nanoseconds)."""
+    places = [folder, *(path for path in sorted(folder.glob("*")) if path.is_dir())]
+    return [(str(path), path.stat().st_mtime_ns) for path in places if path.is_dir()]
 
 
 def with_typed_model(names: list[str], key: str) -> list[str]:
@@ -173,40 +187,33 @@ def page_title(text: str) -> None:
 
 
 class NotThere(Exception):
-    """The address or an earlier choice names something that is not there."""
+    """The address or an earlier choice names something that is not there or cannot be.
 
-    def __init__(self, label: str, gone: Sequence[str], key: str, instead: str | list[str]) -> None:
+    `why` says what is wrong with the values `given` under `key`; `instead` is what the visitor is offered.
+    """
+
+    def __init__(self, label: str, given: Sequence[str], why: str, key: str, instead: Any) -> None:
         super().__init__(label)
-        self.label, self.gone, self.key, self.instead = label, gone, key, instead
+        self.label, self.given, self.why, self.key, self.instead = label, given, why, key, instead
 
     def show(self) -> None:
         """Say it, and offer what is there."""
-        st.error(plain(f"{self.label} {', '.join(self.gone)}: not there (any more)."), icon=":material/error:")
-        others = [self.instead] if isinstance(self.instead, str) else self.instead
-        label = f"Use {', '.join(map(plain, others))}" if any(others) else "Use all"
-        st.button(label, key=f"instead-{self.key}", on_click=self._use)
+        st.error(plain(f"{self.label} {', '.join(self.given) or 'without a value'}: {self.why}."), icon=":material/error:")
+        st.button(f"Use {plain(_said(self.instead))}", key=f"instead-{self.key}", on_click=self._use)
 
     def _use(self) -> None:
-        st.query_params.pop(self.key, None)
+        with suppress(StreamlitAPIException):  # a widget that was drawn takes its value out of the address itself
+            st.query_params.pop(self.key, None)
         st.session_state[self.key] = self.instead
 
 
-def check_there(label: str, options: Sequence[str], key: str, instead: str | list[str]) -> None:
-    """Raise NotThere when what the address or an earlier visit names under `key` is not an option.
-
-    Streamlit would take another one without a word, and answers would come from something that nobody chose.
-    """
-    wanted = st.query_params.get_all(key) or st.session_state.get(key) or []
-    gone = [one for one in ([wanted] if isinstance(wanted, str) else wanted) if one not in options]
-    if gone:
-        raise NotThere(label, gone, key, instead)
-
-
-def choose(label: str, options: Sequence[str], key: str, first: str = "", **about: Any) -> str:
-    """A select box of names that is kept in the address. Raises NotThere when the address names something else."""
-    default = first if first in options else options[0]
-    check_there(label, options, key, default)
-    return str(st.selectbox(label, options, index=list(options).index(default), key=key, bind="query-params", **about))
+def _said(value: Any) -> str:
+    """A value as a button offers it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "all" if value == "" else str(value)
 
 
 def shortened(text: str, limit: int, what: str) -> str:

@@ -48,6 +48,8 @@ WATCH = """passages => {
 }"""
 PASSAGE, FOUND = ".stMain [data-testid=stExpander] .readable", ".stMain .readable"
 """Of an answer, whose own text is readable too, and of a search."""
+SHOWN = 5
+"""Answers that a page shows of a long conversation."""
 
 
 @contextmanager
@@ -111,9 +113,9 @@ def at_rest(server: psutil.Process, seconds: float) -> float:
 
 
 def answered(page: Any, count: int) -> None:
-    if count > 10:  # the page shows the newest ten
+    if count > SHOWN:
         page.get_by_text(f"to {count} of {count}").wait_for(timeout=120_000)
-        count = 10
+        count = SHOWN
     page.get_by_test_id("stFeedback").nth(count - 1).wait_for(timeout=120_000)
 
 
@@ -166,13 +168,13 @@ def main() -> None:
         print(f"at rest with two pages open: {at_rest(server, arguments.rest):.1%} of a core")
         id = long_conversation(home)
         long, ready = open_page(browser, f"{url}/{query}&c={id}")
-        long.get_by_text("Questions 191 to 200 of 200").wait_for()
+        long.get_by_text(f"Questions {201 - SHOWN} to 200 of 200").wait_for()
         started = time.perf_counter()
         long.get_by_role("button", name="Earlier").click()
-        long.get_by_text("Questions 181 to 190 of 200").wait_for()
+        long.get_by_text(f"Questions {201 - 2 * SHOWN} to {200 - SHOWN} of 200").wait_for()
         turned = time.perf_counter() - started
         send(long, questions[1])
-        long.get_by_text("Questions 192 to 201 of 201").wait_for(timeout=120_000)
+        long.get_by_text(f"Questions {202 - SHOWN} to 201 of 201").wait_for(timeout=120_000)
         marks = long.evaluate("window.marks")
         passage = marks["passage"] - marks["enter"]
         print(
@@ -183,7 +185,7 @@ def main() -> None:
         waits = []
         for number, question in enumerate(questions[1:-2], start=1):
             send(search, question)
-            search.get_by_role("button", name="Ask again").nth(min(number, 10) - 1).wait_for()
+            search.get_by_role("button", name="Ask again").nth(min(number, SHOWN) - 1).wait_for()
             marks = search.evaluate("window.marks")
             waits.append(marks["passage"] - marks["enter"])
         print(f"search only: median {np.median(waits):.0f} ms, longest {max(waits):.0f} ms")

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import streamlit as st
+from addressed import KEPT, choose, choose_view, slide, switch, write
 from answering import Answering, begin, live, stop
 from background import shared
 from first_start import index_names
@@ -17,8 +18,6 @@ from progress_panel import offer_model
 from readable import CUT_OFF, EMPTY, cut_off, is_degenerate, show_readable
 from resources import (
     NotThere,
-    check_there,
-    choose,
     home,
     load_model,
     model_names,
@@ -46,6 +45,8 @@ SEARCH_PATIENCE = 2.0
 """Seconds that a page waits for a search: its results then need no second run of the page."""
 PASSAGES_PATIENCE = 0.3
 """Seconds that a page waits for the passages of an answer: drawn with the question, they cost the browser no second drawing."""
+FIRST_DRAWN = 0.15
+"""Seconds that the passages of an answer are ahead of the rest of the page."""
 LOAD_AFTER = 1.0
 """Seconds until a model is loaded ahead: importing torch would take the interpreter from the page while it is sent."""
 SHOW_TURN = """<script>{
@@ -62,69 +63,67 @@ SHOW_TURN = """<script>{
 }</script>"""
 """Brings a question and its answer into view when the answer has ended, where Streamlit shows the end of the last passage; it
 scrolls again as long as the page grows, so this does too until the page rests, or the visitor acts."""
-SHOWN_TURNS = 10
+SHOWN_TURNS = 5
 MAX_NOTE = 2_000
-_BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
-
 
 MODEL_HELP = "A model from the list. Or type the address of a server (http://127.0.0.1:8080/v1#NAME) or the path of a GGUF file."
 
 
 def choose_settings(indexes: list[str], models: list[str]) -> dict[str, Any]:
     """The settings; their values are in the address, so that it can be kept or shared."""
-    mode = st.segmented_control("Mode", MODES, default=MODES[0], required=True, key="mode", bind="query-params")
+    mode = choose_view("Mode", MODES, "mode")
     searching = mode == SEARCH or not models
-    passages = searching or st.toggle("Answer from passages", value=True, key="passages", help="Off: the bare model.", **_BOUND)
+    passages = searching or switch("Answer from passages", "passages", on=True, help="Off: the bare model.", **KEPT)
     chosen: dict[str, Any] = {"mode": "search" if searching else "answer", "passages": passages}
     if searching:
         chosen["model"] = ""
     else:
         # Others can be typed: the address of a server, as in http://127.0.0.1:8080/v1#NAME, or the path of a GGUF file.
         known = with_typed_model(models, "model")
-        chosen["model"] = choose("Model", known, "model", help=MODEL_HELP, accept_new_options=True, persist_state="session")
+        chosen["model"] = choose("Model", known, "model", help=MODEL_HELP, accept_new_options=True, **KEPT)
     off = not passages
-    chosen["index"] = choose("Index", indexes, "index", settings.SAMPLE, disabled=off, persist_state="session")
+    chosen["index"] = choose("Index", indexes, "index", settings.SAMPLE, disabled=off, **KEPT)
     with st.expander("Search", icon=":material/search:"):
-        chosen["k"] = st.slider("Passages", 1, 10, settings.ASK_K, key="k", disabled=off, **_BOUND)
+        chosen["k"] = slide("Passages", 1, 10, settings.ASK_K, 1, "k", disabled=off, **KEPT)
         chosen["retriever"] = choose(
             "Retriever",
             RETRIEVERS,
             "retriever",
             disabled=off,
             help="bm25 finds words, dense finds meaning, hybrid joins both.",
-            persist_state="session",
+            **KEPT,
         )
         chosen |= choose_filters(chosen["index"], off=off)
-        chosen["rerank"] = st.text_input(
+        chosen["rerank"] = write(
             "Reranker",
-            key="rerank",
+            "rerank",
             disabled=off,
             placeholder="none",
             help="Orders the passages again: lm (the language model itself; takes seconds), or the name of a cross-encoder.",
-            **_BOUND,
+            **KEPT,
         ).strip()
     if searching:
         return chosen | {"temperature": 0.0, "max_new_tokens": 0, "show_prompt": False}
     with st.expander("Writing", icon=":material/edit:"):
-        chosen["temperature"] = st.slider(
-            "Temperature", 0.0, 1.5, 0.0, 0.1, key="temperature", help="0 gives the same answer each time.", **_BOUND
+        chosen["temperature"] = slide(
+            "Temperature", 0.0, 1.5, 0.0, 0.1, "temperature", help="0 gives the same answer each time.", **KEPT
         )
-        chosen["max_new_tokens"] = st.slider(
-            "Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, key="max_new_tokens", **_BOUND
+        chosen["max_new_tokens"] = slide(
+            "Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, "max_new_tokens", **KEPT
         )
-        chosen["cite"] = st.toggle(
+        chosen["cite"] = switch(
             "Ask for citations",
-            key="cite",
+            "cite",
             help="The model is asked to write [1] after what it takes from a passage. Small models rarely can.",
-            **_BOUND,
+            **KEPT,
         )
-        chosen["rewrite"] = st.toggle(
+        chosen["rewrite"] = switch(
             "Let the model rewrite follow-ups",
-            key="rewrite",
+            "rewrite",
             help="Off: a question that refers to an earlier one is read together with it, which small models do better.",
-            **_BOUND,
+            **KEPT,
         )
-        chosen["show_prompt"] = st.toggle("Show the prompt", key="show_prompt", **_BOUND)
+        chosen["show_prompt"] = switch("Show the prompt", "show_prompt", **KEPT)
     return chosen
 
 
@@ -134,19 +133,16 @@ def choose_filters(index: str, *, off: bool) -> dict[str, str]:
     with shown_errors("Opening the index"):
         services = open_index(index).services()
     service = ""
-    check_there("Service", ["", *services], "service", "")
-    if services:
-        service = choose(
-            "Service", ["", *services], "service", format_func=lambda name: name or "all", disabled=off, persist_state="session"
-        )
-    path = st.text_input("Documents below", key="path", disabled=off, placeholder="all, or a folder: aks/", **_BOUND).strip()
-    since = st.text_input("Documents since", key="since", disabled=off, placeholder="YYYY-MM-DD", **_BOUND).strip()
+    wanted = st.query_params.get("service") or st.session_state.get("service")
+    if services or wanted:  # one that is not there is said, also where an index has no services
+        service = choose("Service", ["", *services], "service", format_func=lambda name: name or "all", disabled=off, **KEPT)
+    path = write("Documents below", "path", disabled=off, placeholder="all, or a folder: aks/", **KEPT).strip()
+    since = write("Documents since", "since", disabled=off, placeholder="YYYY-MM-DD", **KEPT).strip()
     if since:
         try:
             since = date.fromisoformat(since).isoformat()
         except ValueError:
-            st.warning(plain(f"{since} is not a date: write it as YYYY-MM-DD. All dates are searched."))
-            since = ""
+            raise NotThere("Documents since", [since], "no date, which is written as YYYY-MM-DD", "since", "") from None
     return {"service": service, "path": path, "since": since}
 
 
@@ -399,9 +395,10 @@ def show_live(answering: Answering, show_rest: Callable[[], None]) -> NoReturn:
             if turn.hits and not shown and turn.chosen["mode"] != "search":  # whose results follow at once
                 shown = True
                 with below.container():
-                    show_passages(turn.hits, matched=turn.matched, opened=1, index=turn.chosen["index"], key=f"live-{turn.id}")
+                    show_passages(turn.hits, matched=turn.matched, index=turn.chosen["index"], key=f"live-{turn.id}")
             if patience and (shown or answering.seconds > patience):
                 patience = 0.0
+                answering.wait(FIRST_DRAWN)  # the browser draws the passages before it looks at anything else
                 show_rest()
             answering.wait(0.03 if patience else 0.1)
     st.rerun()

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from addressed import choose
 from first_start import offer_documents
 from progress_panel import duration, show_job, start_job
-from resources import choose, home, page_title, plain, shown_errors
+from resources import home, page_title, plain, shown_errors
 
 from rag_vs_ft import files
 from rag_vs_ft.choose import CHOSEN, PLAN, BudgetPlan, read_plan

@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
+from addressed import KEPT, choose, choose_several, slide, write
 from arms import LIMIT, ArmAnswer, choose_arms_of, usual_arms
 from comparing import QuestionToArms, SideBySide, begin, comparisons
 from first_start import index_names
 from passages import show_passages
 from progress_panel import offer_model
 from readable import CUT_OFF, EMPTY, cut_off, is_degenerate, show_readable
-from resources import check_there, choose, page_title, plain, shortened, show_error
+from resources import page_title, plain, shortened, show_error
 
 from rag_vs_ft import settings
 
 MAX_REFERENCE = 1_000
 
 
-def show_answer(found: ArmAnswer, index: str) -> None:
+def show_answer(found: ArmAnswer, asked: QuestionToArms, name: str) -> None:
     """Under the answer: its cost, the passages, and the likelihood of the reference."""
     answer = found.answer
     if is_degenerate(answer.answer):
@@ -38,7 +39,7 @@ def show_answer(found: ArmAnswer, index: str) -> None:
     # Of an answer that is empty because it began to repeat itself, one notice says all.
     for notice in answer.notices[:1] if not answer.answer else answer.notices:
         st.caption(plain(notice))
-    show_passages(answer.hits, answer.citations, answer=answer.answer, index=index)
+    show_passages(answer.hits, answer.citations, answer=answer.answer, index=asked.index, key=f"{name} {asked.question}")
 
 
 def show_result(compared: SideBySide, name: str) -> None:
@@ -47,7 +48,7 @@ def show_result(compared: SideBySide, name: str) -> None:
     if isinstance(found, Exception):
         show_error(found, f"Asking {name}")
     elif found is not None:
-        show_answer(found, compared.asked.index)
+        show_answer(found, compared.asked, name)
     elif text := compared.texts.get(name):
         show_readable(text)
         st.caption("Stopped.")
@@ -84,18 +85,14 @@ def main() -> None:
     if not arms:
         offer_model(settings.LANGUAGE_MODEL, "There is no language model on this machine yet.")
         return
-    bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     with st.sidebar:
-        index = choose("Index", indexes, "index", settings.SAMPLE, persist_state="session")
-        k = st.slider("Passages", 1, 10, settings.ASK_K, key="k", **bound)
-        room = st.slider("Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, key="max_new_tokens", **bound)
-    check_there("Arm", arms, "arms", usual_arms(arms))
-    chosen = st.multiselect("Arms", arms, default=usual_arms(arms), max_selections=LIMIT, key="arms", **bound)
+        index = choose("Index", indexes, "index", settings.SAMPLE, **KEPT)
+        k = slide("Passages", 1, 10, settings.ASK_K, 1, "k", **KEPT)
+        room = slide("Longest answer (tokens)", 16, 512, settings.MAX_NEW_TOKENS, 16, "max_new_tokens", **KEPT)
+    chosen = choose_several("Arms", arms, "arms", usual_arms(arms), LIMIT, **KEPT)
     limit = settings.MAX_QUESTION_CHARACTERS
-    question = shortened(st.text_input("Question", key="q", **bound), limit, "The question")
-    reference = st.text_input(
-        "Reference answer (optional)", key="reference", help="Each arm says how likely it finds it.", **bound
-    )
+    question = shortened(write("Question", "q", **KEPT), limit, "The question")
+    reference = write("Reference answer (optional)", "reference", help="Each arm says how likely it finds it.", **KEPT)
     reference = shortened(reference, MAX_REFERENCE, "The reference answer")
     asked = QuestionToArms(tuple(chosen), question.strip(), reference.strip(), index, k, room)
     with st.container(horizontal=True):

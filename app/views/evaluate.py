@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
+from addressed import choose
 from progress_panel import show_job, start_job
-from resources import choose, home, open_index, page_title, plain, shown_errors
+from resources import home, open_index, page_title, plain, shown_errors
 
 from rag_vs_ft.corpus import store
 from rag_vs_ft.evaluation import plots, ratings
 from rag_vs_ft.evaluation.compare import compare_runs
 from rag_vs_ft.evaluation.experiments import ChoiceScore, Experiment, load_experiment
-from rag_vs_ft.evaluation.figures import SUMMARY, UPDATES, Summary, read_answers, read_summary
+from rag_vs_ft.evaluation.figures import SUMMARY, UPDATES, ArmFigures, Summary, read_answers, read_summary
 from rag_vs_ft.evaluation.harness import DEMO
 from rag_vs_ft.evaluation.manifest import FinishedManifest, read_finished
 from rag_vs_ft.evaluation.measures import ACCURACY, chosen
@@ -220,11 +221,6 @@ def show_disagreements(folder: Path, summary: Summary, manifest: FinishedManifes
     st.caption("Where two arms disagree: right by one, wrong by the other.")
     ranked = sorted(summary.scored, key=lambda arm: -arm.right)
     names = [arm.name for arm in ranked]
-    best = next((arm.name for arm in ranked if can_be_given(arm)), names[0])
-    before = summary.baseline if summary.baseline in names and summary.baseline != best else names[-1]
-    with st.container(horizontal=True):
-        right = st.selectbox("Right", names, index=names.index(best), key=f"right-{folder.name}")
-        wrong = st.selectbox("Wrong", names, index=names.index(before), key=f"wrong-{folder.name}")
     questions = run_questions(manifest)
     predictions: dict[str, dict[str, Prediction]] = {}
     values: dict[tuple[str, str], float] = {}
@@ -232,12 +228,25 @@ def show_disagreements(folder: Path, summary: Summary, manifest: FinishedManifes
         if prediction.question_id in questions:
             predictions.setdefault(prediction.question_id, {})[prediction.arm] = prediction
             values[prediction.arm, prediction.question_id] = score.of(ACCURACY) or 0.0
-    found = [key for key in predictions if values.get((right, key), 0.0) > values.get((wrong, key), 0.0)]
+
+    def differ(right: str, wrong: str) -> list[str]:
+        return [key for key in predictions if values.get((right, key), 0.0) > values.get((wrong, key), 0.0)]
+
+    first = usual_pair(summary, ranked, differ)
+    with st.container(horizontal=True):
+        right = st.selectbox("Right", names, index=names.index(first[0]), key=f"right-{folder.name}")
+        wrong = st.selectbox("Wrong", names, index=names.index(first[1]), key=f"wrong-{folder.name}")
+    found = differ(right, wrong)
     st.caption(f"{len(found)} of {len(predictions)} questions are answered rightly by the first and not by the second.")
     if not found:
+        some = [plain(f"{one} right, {other} wrong") for one in names for other in names if differ(one, other)]
+        st.caption(
+            f"Choose another pair: {'; '.join(some[:3])}." if some else "No two arms disagree on any question of this run."
+        )
         return
+    models = {arm.name: arm.model for arm in ranked}
     # "the search missed: ..." and its like: the text before the colon is the kind.
-    reasons = {key: why_wrong(predictions[key][wrong]) for key in found}
+    reasons = {key: why_wrong(predictions[key][wrong], models[wrong]) for key in found}
     kinds = Counter(reason.partition(":")[0] for reason in reasons.values())
     st.caption(plain(f"Why {wrong} was wrong: {', '.join(f'{kind} ({count})' for kind, count in kinds.most_common())}."))
     chosen_key = f"question {folder.name} {right} {wrong}"
@@ -255,6 +264,18 @@ def show_disagreements(folder: Path, summary: Summary, manifest: FinishedManifes
         key = st.selectbox(label, found, format_func=lambda key: questions[key].question, key=chosen_key)
     st.warning(plain(f"{wrong} was wrong: {reasons[key]}."))
     show_question(questions[key], predictions[key], summary.primary_score)
+
+
+def usual_pair(summary: Summary, ranked: Sequence[ArmFigures], differ: Callable[[str, str], Sequence[str]]) -> tuple[str, str]:
+    """Of arms in the order of their scores, the best that a user can be given and the baseline, if they disagree anywhere; else
+    the first two that do."""
+    names = [arm.name for arm in ranked]
+    best = next((arm.name for arm in ranked if can_be_given(arm)), names[0])
+    before = [summary.baseline] if summary.baseline in names else []
+    pairs = [(best, other) for other in [*before, *reversed(names)]] + [
+        (one, other) for one in names for other in reversed(names)
+    ]
+    return next((pair for pair in pairs if differ(*pair)), (best, next(name for name in reversed(names) if name != best)))
 
 
 def run_questions(manifest: FinishedManifest) -> dict[str, Question]:

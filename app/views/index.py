@@ -10,11 +10,12 @@ from typing import Any
 
 import streamlit as st
 from add_documents import add_documents_form
+from addressed import KEPT, choose, choose_view, write
 from first_start import index_names
 from passages import show_found
 from progress_panel import forget_ended, show_job, start_job
 from readable import show_readable
-from resources import choose, home, moment, open_index, page_title, plain, said_generation, shortened, shown_errors
+from resources import home, moment, open_index, page_title, plain, said_generation, shortened, shown_errors
 
 from rag_vs_ft import schedules, settings
 from rag_vs_ft.corpus import store
@@ -97,6 +98,8 @@ def show_document(index: Index, document_id: str, chunk_id: str) -> None:
         st.warning(f"There is no passage of {plain(document_id)} in this generation.")
         return
     st.subheader(plain(chunks[0].title))
+    if chunk_id and all(chunk.id != chunk_id for chunk in chunks):
+        st.warning("The passage of this link is not in this generation any more. These are the passages of its document now.")
     for chunk in chunks:
         if chunk.id == chunk_id and chunk.place:
             st.html(HERE, unsafe_allow_javascript=True)
@@ -132,17 +135,17 @@ def show_pages(index: Index, chunk: Chunk) -> None:
 def show_search(index: Index) -> None:
     """What a search finds, without a model."""
     left, right = st.columns([3, 1], vertical_alignment="bottom")
-    query = left.text_input("Search", key="search", bind="query-params", placeholder="words or a question")
+    query = write("Search", "search", left, placeholder="words or a question")
     query = shortened(query, settings.MAX_QUESTION_CHARACTERS, "The question")
     with right:
-        retriever = choose("Retriever", RETRIEVERS, "retriever", persist_state="session")
+        retriever = choose("Retriever", RETRIEVERS, "retriever", **KEPT)
     if query.strip():
         with shown_errors("Searching"):
             hits = index.search(query, 10, retriever=retriever)
             st.caption(
                 f"{len(hits)} passages" if hits else "Nothing matches. Try other words, or search by meaning (retriever dense)."
             )
-            matched = {hit.chunk.id: index.explain(query, hit)["matched_terms"] for hit in hits}
+            matched = {hit.chunk.id: index.matched_terms(query, hit) for hit in hits}
             show_found(hits, matched, opener=open_document)
 
 
@@ -283,7 +286,7 @@ def main() -> None:
     with title:
         page_title("Index")  # stays where there is none of the name
     with st.sidebar:
-        name = choose("Index", names, "index", settings.SAMPLE, persist_state="session")
+        name = choose("Index", names, "index", settings.SAMPLE, **KEPT)
     index = open_index(name)
     counts, corpus = index.manifest.counts, index.manifest.inputs.corpus
     with title:
@@ -298,11 +301,9 @@ def main() -> None:
         st.info("This index is on a server: it can be searched here. Documents and generations are where it was built.")
         show_search(index)
         return
-    view = st.segmented_control(
-        "View", VIEWS, default=VIEWS[0], required=True, key="view", label_visibility="collapsed", bind="query-params"
-    )
+    view = choose_view("View", VIEWS, "view", label_visibility="collapsed")
     shown = dict(zip(VIEWS, (show_documents, show_search, show_generations, lambda _: add_documents_form()), strict=True))
-    shown[view or VIEWS[0]](index)
+    shown[view](index)
 
 
 main()

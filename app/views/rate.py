@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
+from addressed import KEPT, choose, choose_several
 from arms import LIMIT, choose_arms_of
 from background import Background
 from first_start import index_names
 from progress_panel import offer_model
 from readable import EMPTY, show_readable
-from resources import check_there, choose, home, page_title, plain, shortened, shown_errors
+from resources import home, page_title, plain, shortened, shown_errors
 from rounds import Round, Wanted, prepare, question_files
 
 from rag_vs_ft import settings
@@ -135,17 +134,15 @@ def main() -> None:
     if not names:
         offer_model(settings.LANGUAGE_MODEL, "There is no language model on this machine yet.")
         return
-    bound: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     with st.sidebar:
-        index = choose("Index", indexes, "index", settings.SAMPLE, persist_state="session")
+        index = choose("Index", indexes, "index", settings.SAMPLE, **KEPT)
         typed = st.text_input("Your name", key="rater", placeholder="for ratings of your own", persist_state="session")
         rater = rater_of(shortened(typed, MAX_NAME, "The name"))
     st.caption("Two answers to one question, from two of the arms, without their names. Keys 1, 2, 3 and 0 rate; N goes on.")
-    check_there("Arm", names, "rated", names[:2])
-    chosen = st.multiselect("Arms", names, default=names[:2], max_selections=LIMIT, key="rated", **bound)
+    chosen = choose_several("Arms", names, "rated", names[:2], LIMIT, **KEPT)
     left, right = st.columns([1, 2])
     with left:
-        questions = choose("Questions", list(question_files()), "questions", persist_state="session")
+        questions = choose("Questions", list(question_files()), "questions", **KEPT)
     right.text_input("Or a question of your own", key="own", placeholder="leave empty for the set")
 
     def wanted(own: str = "") -> Wanted:

@@ -6,8 +6,9 @@ import html
 from typing import Any
 
 import streamlit as st
+from addressed import KEPT, choose, switch
 from progress_panel import offer_model
-from resources import choose, home, load_model, model_names, page_title, plain, shortened, shown_errors
+from resources import home, load_model, model_names, page_title, plain, shortened, shown_errors
 
 from rag_vs_ft import catalogue
 from rag_vs_ft.models.probe import next_tokens
@@ -57,8 +58,8 @@ def _visible(piece: str) -> str:
 def show_next(text: str, models: list[str]) -> None:
     """The likeliest next tokens."""
     st.subheader("What would come next?")
-    name = choose("Model", models, "model", persist_state="session")
-    if not st.toggle("Ask the model", key="next", help="Loads the model when it is not loaded yet.", bind="query-params"):
+    name = choose("Model", models, "model", **KEPT)
+    if not switch("Ask the model", "next", help="Loads the model when it is not loaded yet."):
         return
     shared = load_model(name)
     with shared.taken():

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from addressed import choose
 from first_start import offer_documents
 from progress_panel import show_job, start_job
-from resources import choose, home, load_model, page_title, plain, shortened, shown_errors
+from resources import home, load_model, page_title, plain, shortened, shown_errors
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store

@@ -84,7 +84,8 @@ def accuracies(arms: Sequence[ArmFigures], chance: float | None) -> Any:
         if interval := arm.accuracy.interval:
             axes.plot([bound * _POINTS for bound in interval], [row, row], color=_INK, linewidth=1.6)
         face = _COLOURS[0] if can_be_given(arm) else "none"
-        axes.plot(arm.right * _POINTS, row, "o", markersize=9, color=_COLOURS[0], markerfacecolor=face, markeredgewidth=1.6)
+        look = {"markersize": 9, "color": _COLOURS[0], "markerfacecolor": face, "markeredgewidth": 1.6}
+        axes.plot(arm.right * _POINTS, row, "o", clip_on=False, **look)
     if chance:
         axes.axvline(chance * _POINTS, color=_INK, alpha=0.6, linewidth=1.2, linestyle="--")
     axes.set_yticks(range(len(arms)), [named(arm) for arm in reversed(arms)])
@@ -187,7 +188,7 @@ def by_size(curves: Sequence[Curve]) -> Any:
             if interval:
                 axes.plot([size] * 2, [bound * _POINTS for bound in interval], color=colour, linewidth=1.2)
         shares = [share * _POINTS for _, share, _ in curve.points]
-        axes.plot(sizes, shares, f"{_MARKERS[number % 7]}-", color=colour, markersize=7, label=curve.name)
+        axes.plot(sizes, shares, f"{_MARKERS[number % 7]}-", color=colour, markersize=7, clip_on=False, label=curve.name)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -223,7 +224,7 @@ def reliability(arms: Sequence[ArmFigures]) -> Any:
         sizes = [4 * one.questions for one in bins]
         axes.plot(sure, right, color=colour, linewidth=0.8, alpha=0.6)
         label = f"{arm.name} (error {arm.calibration.error or 0.0:.2f})"
-        axes.scatter(sure, right, s=sizes, marker=_MARKERS[number % 7], color=colour, label=label)
+        axes.scatter(sure, right, s=sizes, marker=_MARKERS[number % 7], color=colour, clip_on=False, label=label)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_xlabel("confidence in the chosen answer")

@@ -448,7 +448,7 @@ def _fold(question: Question, table: Table) -> Fold:
         choice = chosen(prediction, question, table.score) or NONE
         gold = (question.choices or ())[question.answer_index or 0]
         right = choice == gold
-        why = NONE if right else why_wrong(prediction)
+        why = NONE if right else why_wrong(prediction, arm.model)
         answer = prediction.outcome.answer or NONE
         rows.append((arm.name, choice, "yes" if right else "no", why, answer, ", ".join(passages) or NONE))
         texts.append((f"prompt of {arm.name} ({prediction.prompt_tokens} tokens)", prediction.prompt or prediction.error))

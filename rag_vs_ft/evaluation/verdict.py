@@ -63,15 +63,20 @@ def verdict(
     return "\n".join(" ".join(filter(None, sentences)) for sentences in (decision, details)).strip()
 
 
-def why_wrong(prediction: Prediction) -> str:
-    """Why an answer may have been wrong, as far as passages and prompt tell."""
+def why_wrong(prediction: Prediction, model: str) -> str:
+    """Why an answer of this model (or rule) may have been wrong, as far as passages and prompt tell."""
+    who = "the rule" if model in HEURISTICS else "the model"
     if prediction.error:
         return "the question did not fit into the window"
     if not prediction.passages:
-        return "asked without passages, the model did not know"
+        return (
+            "a rule that looks at no passage was wrong"
+            if model in HEURISTICS
+            else "asked without passages, the model did not know"
+        )
     holding = [passage for passage in prediction.passages if passage.holds_answer]
     if shown := [passage for passage in holding if passage.in_prompt]:
-        return f"the model misread: passage [{shown[0].rank}] holds the answer"
+        return f"{who} misread: passage [{shown[0].rank}] holds the answer"
     if holding:
         return f"the window had no room for passage [{holding[0].rank}], which holds the answer"
     return "the search missed: no passage holds the answer"

@@ -150,6 +150,18 @@ def current(folder: Path) -> Generation:
     raise CheckFailed(f"no generation of index {folder.name!r} is whole: {'; '.join(faults)}", build)
 
 
+def answers(generation: Generation) -> bool:
+    """Whether this generation, which was read before, is the one that answers now.
+
+    Of one that is pointed to and has all its files in their sizes the manifest is not read again: a page asks several times
+    each time that it is drawn.
+    """
+    folder = generation.folder
+    if _pointed(folder.parent) == generation.name and _damaged_file(folder, generation.manifest) is None:
+        return True
+    return current(folder.parent).name == generation.name
+
+
 def all_generations(folder: Path) -> list[Generation]:
     """Every readable generation, oldest first."""
     return [generation for generation, _ in _opened(folder) if generation is not None]
@@ -224,15 +236,21 @@ def rollback(folder: Path) -> Generation:
 
 def _read(folder: Path) -> Generation:
     manifest = IndexManifest.read(folder / "manifest.json")
-    hint = f"rag-vs-ft index rollback {folder.parent.name}, or build the index again"
+    if fault := _damaged_file(folder, manifest):
+        raise CheckFailed(fault, f"rag-vs-ft index rollback {folder.parent.name}, or build the index again")
+    return Generation(folder, manifest)
+
+
+def _damaged_file(folder: Path, manifest: IndexManifest) -> str | None:
+    """What is wrong with the first file that is missing or has another size; None when there is none."""
     for name, expected in manifest.files.items():
         try:
             size = (folder / name).stat().st_size
         except OSError as error:
-            raise CheckFailed(f"cannot read {folder / name}: {error.strerror}", hint) from error
+            return f"cannot read {folder / name}: {error.strerror}"
         if size != expected.bytes:
-            raise CheckFailed(f"{folder / name} has {size} bytes, expected {expected.bytes}", hint)
-    return Generation(folder, manifest)
+            return f"{folder / name} has {size} bytes, expected {expected.bytes}"
+    return None
 
 
 def _names(folder: Path) -> list[str]:

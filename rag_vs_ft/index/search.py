@@ -162,7 +162,7 @@ class Index:
 
     def answers_now(self) -> bool:
         """Whether this is the generation that answers now."""
-        return generations.current(self.generation.folder.parent).name == self.generation.name
+        return generations.answers(self.generation)
 
     @property
     def bytes(self) -> int:
@@ -310,6 +310,14 @@ class Index:
         order = np.lexsort((found, -scores))
         return list(zip(found[order].tolist(), scores[order].tolist(), strict=True))
 
+    def matched_terms(self, query: str, hit: Hit) -> list[str]:
+        """The query's terms that a passage has; no search is made for it."""
+        return self._matched(self.bm25.terms(checked_query(query)[0]), hit)
+
+    def _matched(self, terms: Sequence[str], hit: Hit) -> list[str]:
+        held = set(self.bm25.terms_of(lexical.searchable_text(hit.chunk), hit.chunk.language))
+        return [term for term in dict.fromkeys(terms) if term in held]
+
     def explain(
         self,
         query: str,
@@ -324,8 +332,7 @@ class Index:
         score came about."""
         query, _ = checked_query(query)
         terms = self.bm25.terms(query)
-        held = set(self.bm25.terms_of(lexical.searchable_text(hit.chunk), hit.chunk.language))
-        explained = {"query_terms": terms, "matched_terms": [term for term in dict.fromkeys(terms) if term in held]}
+        explained: dict[str, Any] = {"query_terms": terms, "matched_terms": self._matched(terms, hit)}
         if retriever != "hybrid":
             return explained | {"score": f"{'BM25' if retriever == 'bm25' else 'cosine'} = {hit.score:.6f}"}
         row = self._row(hit.chunk)

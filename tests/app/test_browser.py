@@ -74,9 +74,9 @@ def ask(page, question: str, answers: int) -> None:
     box = page.get_by_test_id("stChatInputTextArea")
     box.fill(question)
     box.press("Enter")
-    if answers > 10:  # the page shows the newest ten
+    if answers > 5:  # the page shows the newest five
         page.get_by_text(f"to {answers} of {answers}").wait_for()
-    page.get_by_test_id("stFeedback").nth(min(answers, 10) - 1).wait_for()
+    page.get_by_test_id("stFeedback").nth(min(answers, 5) - 1).wait_for()
 
 
 def wait_until(found, seconds: float = 20):

@@ -11,6 +11,7 @@ import sqlite3
 import pytest
 
 from rag_vs_ft import conversations, settings
+from rag_vs_ft.cli.app import find_main
 from rag_vs_ft.corpus import store
 from rag_vs_ft.feedback import database_path, read_feedback
 from rag_vs_ft.index import build
@@ -58,9 +59,10 @@ def test_answer_has_passages_scores_and_figures(built, open_page) -> None:
 
 
 def test_settings_come_from_the_url(built, open_page) -> None:
-    at = open_page(k="5", retriever="bm25", temperature="hot")
+    at = open_page(k="5", retriever="bm25", temperature="0.5", cite="True")
     assert at.slider(key="k").value == 5 and at.selectbox(key="retriever").value == "bm25"
-    assert at.selectbox(key="index").value == "docs" and at.slider(key="temperature").value == 0.0
+    assert at.selectbox(key="index").value == "docs" and at.slider(key="temperature").value == 0.5
+    assert at.toggle(key="cite").value and not at.toggle(key="rewrite").value
 
 
 @pytest.mark.parametrize("named", [{"index": "gone"}, {"model": "nope"}, {"retriever": "magic"}, {"service": "none"}])
@@ -70,6 +72,42 @@ def test_what_the_address_names_and_is_not_there_is_said_and_nothing_answers_ins
     assert name in at.error[0].value and "not there" in at.error[0].value and not at.chat_input
     at.button[0].click().run()
     assert not at.error and at.chat_input
+
+
+@pytest.mark.parametrize(
+    ("page", "named", "why"),
+    [
+        ("", {"mode": "foo"}, "must be Answer or Search only"),
+        ("", {"passages": "maybe"}, "must be true or false"),
+        ("", {"cite": "1"}, "must be true or false"),
+        ("", {"rewrite": "yes"}, "must be true or false"),
+        ("", {"show_prompt": ""}, "without a value: must be true or false"),
+        ("", {"k": "99"}, "must be a whole number from 1 to 10"),
+        ("", {"k": "2.5"}, "must be a whole number from 1 to 10"),
+        ("", {"temperature": "nan"}, "must be from 0.0 to 1.5"),
+        ("", {"max_new_tokens": "many"}, "must be a whole number from 16 to 512"),
+        ("", {"since": "yesterday"}, "no date, which is written as YYYY-MM-DD"),
+        ("compare", {"k": "0"}, "must be a whole number from 1 to 10"),
+        ("compare", {"max_new_tokens": "-1"}, "must be a whole number from 16 to 512"),
+        ("compare", {"arms": "nobody"}, "not there (any more)"),
+        ("rate", {"rated": "nobody"}, "not there (any more)"),
+        ("index", {"view": "Attic"}, "must be Documents or Search or Generations or"),
+        ("index", {"index": "gone"}, "not there (any more)"),
+        ("tokens", {"next": "1"}, "must be true or false"),
+    ],
+)
+def test_a_value_of_the_address_that_cannot_be_is_said_and_can_be_left(built, open_page, page, named, why) -> None:
+    at = open_page(page, **named)
+    ((key, value),) = named.items()
+    said = at.error[0].value.replace("\\", "")
+    assert value in said and why in said
+    at.button(key=f"instead-{key}").click().run()
+    assert not at.error and not at.exception
+
+
+def test_every_widget_of_the_address_is_made_where_its_value_is_looked_at() -> None:
+    app = find_main().parent
+    assert [path.name for path in app.rglob("*.py") if "query-params" in path.read_text("utf-8")] == ["addressed.py"]
 
 
 def test_an_index_that_was_removed_under_a_conversation_is_said(built, documents, open_page) -> None:
@@ -253,11 +291,6 @@ def test_a_search_needs_no_model_and_shows_what_matches(built, open_page) -> Non
     assert turn.state == "found" and {hit.chunk.document_id for hit in turn.hits} == {"aks/pools.md"}
 
 
-def test_a_date_that_is_none_is_said(built, open_page) -> None:
-    at = open_page(since="yesterday")
-    assert "yesterday" in at.warning[0].value and "All dates" in at.warning[0].value
-
-
 def conversation_of(home):
     (summary,) = conversations.summaries(home)
     return conversations.load(home, summary.id)
@@ -286,13 +319,13 @@ def test_a_long_conversation_is_shown_in_parts(built, open_page) -> None:
         turn.state, turn.time = "found", f"2026-01-01T00:00:{number:02}.000+00:00"
         conversations.save(built, "c1", turn)
     at = open_page(c="c1", mode="Search only")
-    assert [text.value for text in at.text] == [f"Question {number}?" for number in range(15, 25)]
-    assert "Questions 16 to 25 of 25" in [caption.value for caption in at.caption] and button(at, "Later").disabled
-    button(at, "Earlier").click().run()
-    button(at, "Earlier").click().run()
+    assert [text.value for text in at.text] == [f"Question {number}?" for number in range(20, 25)]
+    assert "Questions 21 to 25 of 25" in [caption.value for caption in at.caption] and button(at, "Later").disabled
+    for _ in range(4):
+        button(at, "Earlier").click().run()
     assert at.text[0].value == "Question 0?" and len(at.chat_message) == 10 and button(at, "Earlier").disabled
     ask(at, "Which port?")
-    assert "Questions 17 to 26 of 26" in [caption.value for caption in at.caption]
+    assert "Questions 22 to 26 of 26" in [caption.value for caption in at.caption]
     assert conversations.load(built, "c1").turns[-1].earlier[-1] == "Question 24?"
 
 

@@ -203,6 +203,22 @@ def test_disagreements_are_read_one_after_the_other_with_the_reason(old_run, ope
     assert "the model misread" in at.warning[0].value
 
 
+def test_a_pair_that_disagrees_is_shown_first_and_one_is_named_where_the_chosen_does_not(old_run, open_page) -> None:
+    credit(old_run, alone="11", retrieval="11", oracle="01")
+    at = open_page("evaluate")
+    at.session_state["shown"] = "Questions"
+    at.run()
+    choose = {one.label: one for one in at.selectbox}
+    assert choose["Wrong"].value == "oracle" and any("1 of 2 questions" in caption.value for caption in at.caption)
+    choose["Right"].set_value("retrieval")
+    choose["Wrong"].set_value("alone").run()
+    said = " ".join(caption.value for caption in at.caption)
+    assert "0 of 2 questions" in said and "Choose another pair: " in said and "oracle wrong" in said
+    credit(old_run, alone="11", retrieval="11", oracle="11")
+    at.run()
+    assert any("No two arms disagree" in caption.value for caption in at.caption)
+
+
 @pytest.mark.parametrize(
     ("figures", "heading", "sure"),
     [

@@ -72,6 +72,11 @@ def test_linked_document_that_is_gone_is_told(built, open_page) -> None:
     assert "There is no passage" in at.warning[0].value and "<b>" not in at.warning[0].value
 
 
+def test_linked_passage_that_is_gone_is_told_beside_those_of_its_document(built, open_page) -> None:
+    at = open_page("index", document="vault/keys.md", chunk="nothing")
+    assert "not in this generation any more" in at.warning[0].value and at.expander
+
+
 def test_search_shows_hits_with_their_legs(built, open_page) -> None:
     at = open_page("index", view="Search", search="port 443")
     assert len(at.expander) > 3

@@ -105,6 +105,52 @@ def test_the_sentence_that_supports_an_answer(readable, answer, sentence) -> Non
         assert "<mark>" in html_of(readable.blocks(TEXT, found))
 
 
+WRAPPED = """# Limits
+
+A node pool holds at most
+1,000 nodes. Another sentence about
+something else.
+
+1. Stop the cluster with
+   `az aks stop`, which keeps disks.
+2. Start it again.
+
+> A vault keeps deleted keys
+> for 90 days.
+
+```bash
+az lock list --resource-group rg-orders-prod
+```
+
+ノードは最大1000台で
+す。次の文。
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ("It holds 1,000 nodes at most.", "A node pool holds at most\n1,000 nodes."),
+        ("az aks stop keeps the disks", "Stop the cluster with\n   `az aks stop`, which keeps disks."),
+        ("Deleted keys: 90 days", "A vault keeps deleted keys\n> for 90 days."),
+        ("az lock list --resource-group rg-orders-prod", None),
+        ("limits", "Limits"),
+    ],
+)
+def test_a_sentence_goes_on_after_the_end_of_its_line(readable, answer, sentence) -> None:
+    found = readable.supporting_sentence(answer, WRAPPED)
+    assert (WRAPPED[slice(*found)] if found else None) == sentence
+    if found:
+        drawn = html_of(readable.blocks(WRAPPED, found))
+        assert drawn.count("<mark>") == drawn.count("</mark>") == 1 and "\ue000" not in drawn
+
+
+def test_sentences_are_places_of_the_text_in_order(readable) -> None:
+    found = [WRAPPED[start:end] for start, end in readable._sentences(WRAPPED)]
+    assert found[-2:] == ["ノードは最大1000台で\nす。", "次の文。"], found
+    assert found[:3] == ["Limits", "A node pool holds at most\n1,000 nodes.", "Another sentence about\nsomething else."]
+
+
 def test_a_snippet_shows_the_place_with_most_matches(readable) -> None:
     text = "Nothing here. " * 60 + "The surge of a node pool is ten nodes. " + "Nothing there. " * 60
     drawn = readable.snippet(text, ["surg", "node", "pool"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
@@ -12,9 +13,12 @@ from stub_server import serving as endpoint
 from test_browser import ask, own_address_only, wait_until
 from test_browser import visit as visit
 
-from rag_vs_ft import conversations, schedules
+from rag_vs_ft import conversations, jobs, schedules
+from rag_vs_ft.corpus import store
 from rag_vs_ft.feedback import agreements
-from rag_vs_ft.index import opening
+from rag_vs_ft.index import build, opening
+from rag_vs_ft.training import runs
+from rag_vs_ft.training.record import read_record
 
 PASSWORD = "correct horse"
 GIT = ("git", "-c", "user.name=me", "-c", "user.email=me@example.org", "-c", "init.defaultBranch=main")
@@ -161,3 +165,121 @@ def test_answers_of_a_server_are_compared_and_two_raters_agree(built, tiny_cache
         visit.get_by_text("Agreement between raters").wait_for()
         (agreed,) = agreements(built)
         assert (agreed.rated, agreed.share) == (1, 1.0) and {agreed.rater, agreed.other} == {"Ann", "Ben"}
+
+
+@pytest.mark.slow
+def test_training_is_stopped_kept_and_resumed_from_the_page_and_does_not_need_its_tab(built, tiny_cache, visit) -> None:
+    sizes = {"steps": "100000", "eval_every": "50000", "save_every": "50000", "layers": "1", "heads": "2", "width": "16"}
+    sizes |= {"window": "16", "vocab_size": "300", "rows_per_step": "2", "batch_size": "2", "validation_fraction": "0.3"}
+    sizes |= {"log_every": "1"}
+    training = {"arm": "scratch", "corpus": "docs", "preset": "nano", "run": "first", "overrides": sizes}
+    folder = built.runs / "first"
+    url_of = "http://localhost:{}/training".format
+    job = jobs.start(built, "train", "Training first", training)
+    try:
+        with serving(built, tiny_cache) as port:
+            visit.goto(url_of(port))
+            visit.get_by_role("button", name="Stop and keep").wait_for()
+            visit.get_by_text("Loss (nats per token)").wait_for()
+            visit.get_by_role("button", name="Stop and keep").click()
+            visit.get_by_text("Its last checkpoint is step").wait_for()
+            visit.get_by_test_id("stMetric").filter(has_text="stopped").wait_for()
+            kept = runs.read_step(folder / "last")
+            assert (
+                kept > 0
+                and read_record(folder).state != "finished"
+                and "--home" in visit.get_by_test_id("stCode").last.inner_text()
+            )
+            visit.get_by_text("What it writes").wait_for()  # what was kept can be asked
+            visit.get_by_role("button", name="Resume").click()
+            visit.get_by_role("button", name="Stop and keep").wait_for()
+            other = visit.context.new_page()
+            visit.close()
+            wait_until(lambda: any(row["step"] > kept + 5 for row in runs.read_metrics(folder)), 60)
+            other.goto(url_of(port))
+            other.get_by_role("button", name="Stop and keep").click()
+            other.get_by_test_id("stMetric").filter(has_text="stopped").wait_for()
+            assert runs.read_step(folder / "last") > kept
+            other.goto(f"http://localhost:{port}/work")
+            other.get_by_text("Training first").first.wait_for()
+    finally:
+        for one in jobs.list_jobs(built):
+            if one.running:
+                jobs.cancel(built, one.id)
+                jobs.wait(built, one.id, 60)
+        assert not jobs.find(built, job.id).running
+
+
+@pytest.mark.slow
+def test_a_comparison_is_begun_cancelled_and_gone_on_with_and_a_finished_one_is_a_decision(
+    built, comparison, tiny_cache, visit
+) -> None:
+    comparison()
+    try:
+        with serving(built, tiny_cache) as port:
+            url = f"http://localhost:{port}/choose"
+            visit.goto(url)
+            visit.get_by_text("is not finished.").wait_for()
+            visit.get_by_text("Compare again").click()
+            visit.get_by_label("Hours").fill("0.1")
+            visit.get_by_label("Hours").press("Enter")
+            visit.get_by_role("button", name="Start", exact=True).click()
+            visit.get_by_text("Comparing the ways for docs").first.wait_for()
+            visit.goto(f"http://localhost:{port}/work")
+            visit.get_by_text("Comparing the ways for docs").first.wait_for()
+            wait_until(lambda: not jobs.latest(built, "choose").running, 100)
+            assert jobs.latest(built, "choose").state == "failed", "three short documents have no questions"
+            visit.goto(url)
+            visit.get_by_role("button", name="Go on").wait_for()
+            comparison(retrieval=0.8, low=0.6, holm_p=0.01)
+            visit.goto(url)
+            visit.get_by_role("heading", name="Retrieval answers best").wait_for()
+            visit.get_by_text("is larger than chance explains").wait_for()
+            visit.locator("[data-testid=stVegaLiteChart] svg, [data-testid=stVegaLiteChart] canvas").first.wait_for()
+            visit.get_by_text("What more time would buy").wait_for()
+            visit.get_by_text("Ask in this way").click()
+            visit.get_by_role("heading", name="Ask the documents").wait_for()
+    finally:
+        for one in jobs.list_jobs(built):
+            if one.running:
+                jobs.cancel(built, one.id)
+                jobs.wait(built, one.id, 60)
+
+
+@pytest.mark.slow
+def test_a_search_is_narrowed_to_a_service_and_to_newer_documents(place, tmp_path, tiny_cache, visit) -> None:
+    about = (("aks", "2026-01-05"), ("aks", "2026-08-01"), ("storage", "2026-08-01"))
+    records = [
+        {
+            "id": f"{service}/{date}.md",
+            "title": service,
+            "text": f"The port of {service} is 443.",
+            "service": service,
+            "date": date,
+        }
+        for service, date in about
+    ]
+    (tmp_path / "ports.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    store.add("ports", f"jsonl:{tmp_path / 'ports.jsonl'}", home=place)
+    build.build("ports", "ports", build.Recipe(precision="fp32"), place)
+    with serving(place, tiny_cache) as port:
+        visit.goto(f"http://localhost:{port}/?mode=Search+only&index=ports")
+        found = search(visit, "Which port?", 1)
+        assert all(f"{service}/{date}.md" in found for service, date in about)
+        visit.get_by_test_id("stSidebar").get_by_text("Search", exact=True).last.click()
+        visit.get_by_label("Service").click()
+        visit.get_by_role("option", name="aks").click()
+        visit.wait_for_url("**service=aks*")
+        found = search(visit, "Which port of it?", 2)
+        assert "aks/2026-01-05.md" in found and "aks/2026-08-01.md" in found and "storage/" not in found
+        visit.get_by_label("Documents since").fill("2026-06-01")
+        visit.get_by_label("Documents since").press("Enter")
+        visit.wait_for_url("**since=2026-06-01*")
+        found = search(visit, "And which newer one?", 3)
+        assert "aks/2026-08-01.md" in found and "2026-01-05" not in found and "storage/" not in found
+        visit.get_by_label("Documents since").fill("last week")
+        visit.get_by_label("Documents since").press("Enter")
+        visit.get_by_text("Documents since last week: no date, which is written as YYYY-MM-DD.").wait_for()
+        assert not visit.get_by_test_id("stChatInputTextArea").count()
+        visit.get_by_role("button", name="Use all").click()
+        visit.get_by_test_id("stChatInputTextArea").wait_for()

@@ -31,7 +31,7 @@ from rag_vs_ft.evaluation.measures import (
 )
 from rag_vs_ft.evaluation.predictions import Outcome, Passage, Prediction
 from rag_vs_ft.evaluation.summary import Table, summarise
-from rag_vs_ft.evaluation.verdict import verdict
+from rag_vs_ft.evaluation.verdict import verdict, why_wrong
 from rag_vs_ft.records import Question
 
 
@@ -340,3 +340,18 @@ def test_an_entry_alone_is_a_measure_or_a_context(monkeypatch):
     assert "characters" in result.table[0] and "10.000" in result.table[2]
     pairs = [pair for pair in found.pairs if pair.measure == "choice_accuracy"]
     assert "characters" in report._pairs(found, pairs, ACCURACY).table[0][-1]
+
+
+@pytest.mark.parametrize(
+    ("model", "shown", "why"),
+    [
+        ("smollm2", None, "asked without passages, the model did not know"),
+        ("majority", None, "a rule that looks at no passage was wrong"),
+        ("smollm2", True, "the model misread: passage [2] holds the answer"),
+        ("word-overlap", True, "the rule misread: passage [2] holds the answer"),
+        ("smollm2", False, "the search missed: no passage holds the answer"),
+    ],
+)
+def test_why_an_answer_was_wrong_speaks_of_a_model_only_where_there_is_one(model, shown, why) -> None:
+    passages = () if shown is None else (Passage(1, "a", "a", 1.0, True, False), Passage(2, "b", "b", 1.0, True, shown))
+    assert why_wrong(row("q", passages=passages), model) == why
