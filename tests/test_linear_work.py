@@ -11,7 +11,11 @@ SETUP = """
 from collections import Counter
 from rag_vs_ft.corpus.front_matter import split_front_matter
 from rag_vs_ft.corpus.readers import BY_KIND, FileContext
+from rag_vs_ft.corpus.asciidoc.lines import _TAG
+from rag_vs_ft.corpus.readers.pdf import _LEADERS
+from rag_vs_ft.corpus.readers.rst import _MARKUP, _menu
 from rag_vs_ft.corpus.text import escape_block_start
+from rag_vs_ft.evaluation.refusals import is_refusal
 from rag_vs_ft.language import detect, language, split_sentences
 from rag_vs_ft.training.self_instruct import _NAME
 N = 200_000
@@ -30,6 +34,10 @@ CASES = {
     "attributes": 'asciidoc("{a}-[")',
     "references": 'asciidoc("<<a,   ")',
     "anchors": 'asciidoc("[[a")',
+    "lines that begin something": """for line in ("== a" + " " * (N - 5) + "x", "+" * (N - 1) + "!", "```" + "a" * (N - 4) + "!"):
+    asciidoc(line)""",
+    "markup of a title": '_MARKUP.sub("", ":a:`" + " " * N + ":" * N), _menu(" " * N)',
+    "leaders, tags, an answer in a loop": '_LEADERS.search(". " * N), _TAG.search("end::" * N), is_refusal("the " * 50_000)',
     "marks": 'asciidoc("*a `b ")',
     "footnotes": 'asciidoc("footnote:[")',
     "callouts": 'asciidoc("----\\n" + " " * 1_000 + "x\\n----\\n\\n")',

@@ -84,13 +84,17 @@ _GOES_ON = re.compile(
 _PATTERNS = (_REFUSAL, *(found for spoken in languages().values() if (found := spoken.refusals)))
 
 
+MAX_SENTENCE = 1_000
+"""Characters of a sentence that are looked at: the phrases take time with the square of it, and a loop of words has no end."""
+
+
 def is_refusal(answer: str) -> bool:
     """Whether an answer declines: a sentence of it says that its author, or what was given to read, does not tell.
 
     An empty answer declines. A sentence that goes on ("I am not sure, but it is 90 days") answers.
     """
     text = " ".join(answer.replace("’", "'").split())
-    return not text or any(map(_declines, split_sentences(text, language())))
+    return not text or any(_declines(sentence[:MAX_SENTENCE]) for sentence in split_sentences(text, language()))
 
 
 def _declines(sentence: str) -> bool:

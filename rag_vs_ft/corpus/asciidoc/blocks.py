@@ -23,9 +23,9 @@ ADMONITIONS = ("NOTE", "TIP", "IMPORTANT", "WARNING", "CAUTION")
 MAX_HEADER_LINE = 500
 """Characters of a line of authors or of a revision; a longer one is text."""
 
-HEADING = re.compile(r"(={1,6}|#{1,6})[ \t]+(\S.*?)(?:[ \t]+\1)?$")
+HEADING = re.compile(r"(={1,6}|#{1,6})[ \t]+(\S.*?)(?:(?<![ \t])[ \t]++\1)?$")
 _UNDERLINES = "=-~^+"
-_DELIMITER = re.compile(r"(?:-{4,}|={4,}|\.{4,}|\*{4,}|_{4,}|\+{4,}|/{4,}|--|[|,:!]={3,})$|(`{3,})([\w+#-]*)[\w,+ -]*$")
+_DELIMITER = re.compile(r"(?:-{4,}|={4,}|\.{4,}|\*{4,}|_{4,}|\+{4,}|/{4,}|--|[|,:!]={3,})$|(`{3,})([\w+#-]*+)[\w,+ -]*$")
 ATTRIBUTE_LINE = re.compile(r"\[(|[\w.#%{,\"'].*)\]$")
 ANCHOR_LINE = re.compile(r"\[\[([\w:][^\[\],]*)(?:, *([^\[\]]+))?\]\]$")
 TITLE = re.compile(r"\.(\.?[^\s.].*)$")

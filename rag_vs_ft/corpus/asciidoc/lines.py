@@ -18,9 +18,9 @@ _INCLUDE = re.compile(r"include::([^\[\]]*[^\[\]\s])\[(.*)\]$")
 _CONDITION = re.compile(r"(ifdef|ifndef|ifeval|endif)::([^\[\s]*)\[(.*)\]$")
 _ESCAPED = re.compile(r"\\(?=(?:include|ifdef|ifndef|ifeval|endif)::[^\[]*\[.*\]$)")
 _COMPARISON = re.compile(r"\s(==|!=|<=|>=|<|>)\s")
-VERBATIM = re.compile(r"(-{4,}|\.{4,}|\+{4,}|/{4,}|`{3,})[\w,+-]*$")
+VERBATIM = re.compile(r"(-{4,}+|\.{4,}|\+{4,}+|/{4,}|`{3,})[\w,+-]*$")
 """The first line of a block in which no attribute is set; its last line is what stands in the group."""
-_TAG = re.compile(r"(?:^|(?<=\s)|(?<=\W))(tag|end)::(\S+?)\[\](?=$|\s|-->|\*/)")
+_TAG = re.compile(r"(?:^|(?<=\s)|(?<=\W))(tag|end)::(\S{1,200}?)\[\](?=$|\s|-->|\*/)")
 
 
 class Lines:

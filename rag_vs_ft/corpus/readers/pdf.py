@@ -42,7 +42,9 @@ _LABEL = re.compile(rf"[{_BULLETS}]|\(?(?:\d{{1,2}}|[a-zA-Z]|[ivx]{{1,4}})[.)]|\
 """What stands before the text of an item, often behind a wide gap."""
 _ITEM = re.compile(r"\(?(\d{1,2})[.)]\s+(?=\S)")
 _ORNAMENT = re.compile(r"([=_~*#.·–—-])(?:\s?\1){4,}")
-_LEADERS = re.compile(r"(?:\s?[.·…_]){4,}\s*\d{1,4}$")
+_LEADERS = re.compile(r"(?<![.·…_])(?<![.·…_]\s)(?:\s?[.·…_]){4,}+\s*\d{1,4}$")
+_PAGE = re.compile(r"\d{1,9}")
+"""The page in a line of contents: digits that make a number, and not as many as `int` refuses."""
 _CONTENTS = re.compile(
     r"(?:table of )?contents|inhalt(?:sverzeichnis)?|sommaire|table des matières|índice|contenido|indice|sumário|"
     r"目次|目录|目錄|содержание|оглавление",
@@ -469,9 +471,9 @@ def _drop_contents(pages: list[_Page], notes: Counter[str]) -> None:
             entries: list[int] = []
             while end < len(page.lines) and not page.lines[end].rows:
                 line = page.lines[end]
-                if not (_LEADERS.search(line.text) or (titled and line.ends_in_number and line.cells[-1][2].isdigit())):
+                if not (_LEADERS.search(line.text) or (titled and line.ends_in_number and _PAGE.fullmatch(line.cells[-1][2]))):
                     break
-                number = int(re.findall(r"\d+$", line.text)[0])
+                number = int(re.findall(r"(?<!\d)\d++$", line.text)[0])
                 if entries and number < entries[-1]:
                     break
                 entries.append(number)

@@ -130,7 +130,7 @@ def _register() -> None:
         elif name == "guilabel":
             shown = re.sub(r"&(?=\S)", "", shown)
         elif name == "menuselection":
-            shown = re.sub(r"\s*-->\s*", " > ", re.sub(r"&(?=\S)", "", shown))
+            shown = _menu(re.sub(r"&(?=\S)", "", shown))
         else:
             shown = shown.lstrip("!")
             shown = shown[1:].rpartition(".")[2] if shown.startswith("~") else shown.lstrip(".")
@@ -415,10 +415,20 @@ def _words(name: str) -> str:
     return re.sub(r"[-_]+", " ", name).strip()
 
 
+def _menu(text: str) -> str:
+    """The steps of a selection between single marks; what stands around the whole stays."""
+    steps = text.split("-->")
+    steps[1:] = [step.lstrip() for step in steps[1:]]
+    return " > ".join([step.rstrip() for step in steps[:-1]] + steps[-1:])
+
+
 _UNDERLINE = re.compile(r"([!-/:-@\[-`{-~])\1{2,}\s*$")
 _LABEL = re.compile(r"\.\. _(`[^`]+`|[^:`]+):\s*$")
 _TITLED = re.compile(r"\.\. (?:table|list-table|csv-table|topic|sidebar|admonition|rubric):: (\S.*)$")
-_MARKUP = re.compile(r":[\w:+.-]+:`~?([^`<]*?)(?:\s*<[^`]*>)?`|``(.+?)``|`([^`<]+?)(?:\s*<[^`]*>)?`_{0,2}|\*{1,2}([^*]+)\*{1,2}")
+_MARKUP = re.compile(
+    r":[\w:+.-]{1,100}:`~?([^`<]*?)(?:(?<!\s)\s*+<[^`]*>)?`|``(.+?)``|"
+    r"`([^`<]+?)(?:(?:(?<!\s)|(?<=`\s))\s*+<[^`]*>)?`_{0,2}|\*{1,2}([^*]+)\*{1,2}"
+)
 
 
 def _title_at(lines: list[str], place: int) -> str:
