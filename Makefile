@@ -31,7 +31,7 @@ lint: $(STAMP)
 test: setup lint
 	$(BIN)/pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist loadfile
 
-# The tests over 20 seconds, which CI runs too.
+# The tests over 20 seconds, which CI runs too; two at once, since each computes with one thread.
 slow: setup
 	$(BIN)/pytest -m "slow and not long" -rs --numprocesses auto --maxprocesses 2 --dist loadfile
 

@@ -3,7 +3,7 @@
     python benchmarks/threads.py --home HOME --index NAME --questions FILE [--threads 8] [--rounds 3]
 
 Every query is asked once a round, with nothing remembered of it; both ways alternate and the best round of each counts. Without
---home and --index the packaged sample is indexed on the spot and its questions are asked.
+--index the packaged sample is asked its own questions, and indexed first where it is not yet.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
     print(describe())
     with tempfile.TemporaryDirectory() as folder:
         home = settings.home(arguments.home or folder)
-        if arguments.index is None:
+        if arguments.index is None and not (home.indexes / "sample").exists():
             store.add("sample", "sample", home=home)
             build.build("sample", "sample", build.Recipe(), home)
         index = Index.open(arguments.index or "sample", home)
