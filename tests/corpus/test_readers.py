@@ -7,6 +7,7 @@ import json
 import random
 import re
 import zipfile
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from made_files import deck, epub, notebook, pdf, places, read, word_xml, workbo
 
 from rag_vs_ft.corpus import child
 from rag_vs_ft.corpus.readers import BY_KIND, Content, FileContext, LeftOut
+from rag_vs_ft.corpus.readers import pdf as reader
 
 # --- CSV ----------------------------------------------------------------------------------------------------------------
 
@@ -308,3 +310,12 @@ def test_random_cut_and_changed_files_are_text_or_a_reason(kind: str) -> None:
         else:
             assert all(0 <= place.offset < len(content.text) for place in content.places)
             assert all(content.text[heading.offset :] for heading in content.headings)
+
+
+def test_thousands_of_digits_are_no_page_number_in_a_table_of_contents() -> None:
+    notes: Counter[str] = Counter()
+    texts = [["Contents"], *([f"Part {number}", "9" * 5_000] for number in range(4))]
+    lines = [reader._Line([(0.0, 1.0, text) for text in cells], 0.0, 1.0, 10.0, False) for cells in texts]
+    whole = reader._Page(1, 100.0, lines)
+    reader._drop_contents([whole], notes)
+    assert len(whole.lines) == 5 and not notes
