@@ -34,7 +34,7 @@ CASES = {
     "attributes": 'asciidoc("{a}-[")',
     "references": 'asciidoc("<<a,   ")',
     "anchors": 'asciidoc("[[a")',
-    "lines that begin something": """for line in ("== a" + " " * (N - 5) + "x", "+" * (N - 1) + "!", "```" + "a" * (N - 4) + "!"):
+    "lines that begin something": """for line in ("== a" + " " * (N - 5) + "x", "+" * (N - 1) + "!", "```" + "a" * (N - 4) + "!", "toc::a[" * (N // 7)):
     asciidoc(line)""",
     "markup of a title": '_MARKUP.sub("", ":a:`" + " " * N + ":" * N), _menu(" " * N)',
     "leaders, tags, an answer in a loop": '_LEADERS.search(". " * N), _TAG.search("end::" * N), is_refusal("the " * 50_000)',
