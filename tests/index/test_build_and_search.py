@@ -14,7 +14,7 @@ from rag_vs_ft import catalogue, settings
 from rag_vs_ft import files as kept
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import CheckFailed, UserError
-from rag_vs_ft.index import build, chunking, dense, generations
+from rag_vs_ft.index import build, chunking, dense, documents, generations
 from rag_vs_ft.index.build import Recipe
 from rag_vs_ft.index.search import Filters, Index, Leg, checked_query, fuse, passage_leg, top_rows
 
@@ -111,11 +111,13 @@ def test_documents_are_ranked_by_all_their_words_and_their_mean_vector(index) ->
     assert [rank for _, rank, _ in found] == [int((cosines > cosines[n]).sum()) + 1 for n in number]
     # "kept" and "port" stand in two passages of one document, and nowhere else.
     words = legs.bm25("kept port", None)
-    assert words.ranks.tolist() == [0, 0, 1] and {row for row, _, _ in words.of(range(len(ids)))} == set(
+    every = np.arange(3)
+    assert words.ranks(every).tolist() == [0, 0, 1] and {row for row, _, _ in words.of(range(len(ids)))} == set(
         np.flatnonzero(number == 2)
     )
     upgrade = np.flatnonzero(number == 1)
-    assert legs.bm25("default limit", upgrade).ranks.tolist() == [0, 1, 0] == legs.dense(query, upgrade).ranks.tolist()
+    assert legs.bm25("default limit", upgrade).ranks(every).tolist() == [0, 1, 0]
+    assert legs.dense(query, upgrade).ranks(every).tolist() == [0, 1, 0]
 
 
 def worked_out(part: str) -> float:
@@ -187,6 +189,30 @@ def test_fusions_and_ties() -> None:
     scores = np.array([1, 3, 2, 3, 2, 0, 2], dtype=np.float32)
     assert top_rows(scores, 4) == [(1, 3.0), (3, 3.0), (2, 2.0), (4, 2.0)]
     assert [row for row, _ in top_rows(scores, 10)] == [1, 3, 2, 4, 6, 0]
+
+
+@pytest.mark.parametrize("values", [2, 20, 10_000])
+@pytest.mark.parametrize("held", [0.0, 0.01, 0.5, 1.0])
+def test_the_best_of_many_rows_are_those_of_sorting_them_all(values, held) -> None:
+    draw = np.random.default_rng(0)
+    for count in (300, 5_000):
+        scores = draw.integers(1, values, count).astype(np.float32) * (draw.random(count) < held)
+        expected = np.lexsort((np.arange(count), -scores))[:10]
+        assert top_rows(scores, 10) == [(row, scores[row]) for row in expected.tolist() if scores[row] > 0]
+
+
+@pytest.mark.parametrize("values", [1, 5, 10_000])
+def test_ranks_of_some_documents_are_those_of_sorting_them_all(values) -> None:
+    draw = np.random.default_rng(0)
+    scores, found = draw.integers(0, values, 200).astype(np.float32), draw.random(200) < 0.7
+    places = np.flatnonzero(found)
+    expected = np.zeros(200, dtype=np.int64)
+    expected[places[np.lexsort((places, -scores[places]))]] = np.arange(1, len(places) + 1)
+    leg = documents.DocumentLeg(draw.permutation(200), found, scores)
+    some = draw.choice(200, 50)
+    assert leg.ranks(some).tolist() == expected[some].tolist() and leg.ranks(np.arange(200)).tolist() == expected.tolist()
+    of_rows = [(row, expected[leg.number[row]], scores[leg.number[row]]) for row in range(200) if found[leg.number[row]]]
+    assert leg.of(range(200)) == of_rows
 
 
 def test_filters_are_applied_before_ranking(index) -> None:
