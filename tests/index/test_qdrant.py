@@ -223,7 +223,7 @@ def test_weights_times_idf_are_the_scores_of_bm25(small):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["memory", "edge"])
+@pytest.mark.parametrize("kind", ["memory", "edge", "live"])
 def test_the_sample_is_searched_alike(kind, tmp_path, home, tiny_embedder):
     """300 questions: the ten nearest are the same up to ties, and recall of hybrid search differs by less than 0.01."""
     store.add("docs", "sample", home=home)
