@@ -34,8 +34,9 @@ CASES = {
     "attributes": 'asciidoc("{a}-[")',
     "references": 'asciidoc("<<a,   ")',
     "anchors": 'asciidoc("[[a")',
-    "lines that begin something": """for line in ("== a" + " " * (N - 5) + "x", "+" * (N - 1) + "!", "```" + "a" * (N - 4) + "!", "toc::a[" * (N // 7)):
-    asciidoc(line)""",
+    "a heading": 'asciidoc("== a" + " " * (N - 5) + "x")',
+    "a delimiter": 'asciidoc("+" * (N - 1) + "!"), asciidoc("```" + "a" * (N - 4) + "!")',
+    "macros": 'asciidoc("toc::a[" * (N // 7))',
     "markup of a title": '_MARKUP.sub("", ":a:`" + " " * N + ":" * N), _menu(" " * N)',
     "leaders, tags, an answer in a loop": '_LEADERS.search(". " * N), _TAG.search("end::" * N), is_refusal("the " * 50_000)',
     "marks": 'asciidoc("*a `b ")',

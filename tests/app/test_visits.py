@@ -169,7 +169,7 @@ def test_answers_of_a_server_are_compared_and_two_raters_agree(built, tiny_cache
 
 @pytest.mark.slow
 def test_training_is_stopped_kept_and_resumed_from_the_page_and_does_not_need_its_tab(built, tiny_cache, visit) -> None:
-    sizes = {"steps": "100000", "eval_every": "50000", "save_every": "50000", "layers": "1", "heads": "2", "width": "16"}
+    sizes = {"steps": "100000", "eval_every": "50000", "layers": "1", "heads": "2", "width": "16"}
     sizes |= {"window": "16", "vocab_size": "300", "rows_per_step": "2", "batch_size": "2", "validation_fraction": "0.3"}
     sizes |= {"log_every": "1"}
     training = {"arm": "scratch", "corpus": "docs", "preset": "nano", "run": "first", "overrides": sizes}
@@ -221,8 +221,8 @@ def test_a_comparison_is_begun_cancelled_and_gone_on_with_and_a_finished_one_is_
             visit.goto(url)
             visit.get_by_text("is not finished.").wait_for()
             visit.get_by_text("Compare again").click()
-            visit.get_by_label("Hours").fill("0.1")
-            visit.get_by_label("Hours").press("Enter")
+            visit.get_by_label("Hours", exact=True).fill("0.1")
+            visit.get_by_label("Hours", exact=True).press("Enter")
             visit.get_by_role("button", name="Start", exact=True).click()
             visit.get_by_text("Comparing the ways for docs").first.wait_for()
             visit.goto(f"http://localhost:{port}/work")
@@ -267,7 +267,7 @@ def test_a_search_is_narrowed_to_a_service_and_to_newer_documents(place, tmp_pat
         found = search(visit, "Which port?", 1)
         assert all(f"{service}/{date}.md" in found for service, date in about)
         visit.get_by_test_id("stSidebar").get_by_text("Search", exact=True).last.click()
-        visit.get_by_label("Service").click()
+        visit.get_by_label("Service").press("ArrowDown")
         visit.get_by_role("option", name="aks").click()
         visit.wait_for_url("**service=aks*")
         found = search(visit, "Which port of it?", 2)
