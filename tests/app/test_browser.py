@@ -506,6 +506,13 @@ def test_too_much_text_is_cut_and_said_and_an_index_that_is_gone_answers_nothing
         visit.get_by_role("button", name=f"Use {settings.LANGUAGE_MODEL}").click()
         visit.get_by_text("Index gone: not there (any more).").wait_for()
         assert not box.count()
+        visit.goto(f"{url}/?k=99&mode=foo&c=")
+        visit.get_by_text("Mode foo: must be Answer or Search only.").wait_for()
+        visit.get_by_role("button", name="Use Answer").click()
+        visit.get_by_text("Passages 99: must be a whole number from 1 to 10.").wait_for()
+        assert not box.count()
+        visit.get_by_role("button", name=f"Use {settings.ASK_K}").click()
+        box.wait_for()
 
 
 @pytest.mark.slow
