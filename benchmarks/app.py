@@ -36,14 +36,17 @@ from rag_vs_ft.evaluation.questions import load_questions, sample_questions_path
 
 # Times in the page: of the last Enter, and when the text of one more passage can be read.
 WATCH = """passages => {
-  const read = () => [...document.querySelectorAll(passages)].filter(text => text.checkVisibility() && text.innerText).length;
+  const shown = () => [...document.querySelectorAll(passages)].filter(text => text.checkVisibility() && text.innerText);
+  const read = () => ({count: shown().length, last: shown().at(-1)?.innerText});  // an old one may leave as a new one comes
   window.marks = {};
   document.addEventListener('keydown', event => {
     if (event.key === 'Enter') window.marks = {enter: performance.now(), read: read()};
   }, true);
   new MutationObserver(() => {
     const marks = window.marks;
-    if (marks.enter && !marks.passage && read() > marks.read) marks.passage = performance.now();
+    if (!marks.enter || marks.passage) return;
+    const {count, last} = read();
+    if (count > marks.read.count || (count && last !== marks.read.last)) marks.passage = performance.now();
   }).observe(document.body, {childList: true, subtree: true, attributes: true});
 }"""
 PASSAGE, FOUND = ".stMain [data-testid=stExpander] .readable", ".stMain .readable"
