@@ -189,6 +189,7 @@ def main() -> None:
         for number, question in enumerate(questions[1:-2], start=1):
             send(search, question)
             search.get_by_role("button", name="Ask again").nth(min(number, SHOWN) - 1).wait_for()
+            search.wait_for_function("window.marks.passage")
             marks = search.evaluate("window.marks")
             waits.append(marks["passage"] - marks["enter"])
         print(f"search only: median {np.median(waits):.0f} ms, longest {max(waits):.0f} ms")
