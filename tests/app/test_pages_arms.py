@@ -187,3 +187,11 @@ def test_arm_that_cannot_be_loaded_is_told(built, trained, open_page) -> None:
     at.multiselect(key="rated").set_value([MODEL, "small"])
     button(at, "Next question").click().run()
     assert not at.exception and "is damaged" in at.error[0].value
+
+
+def test_an_arm_that_the_address_names_twice_is_said(built, open_page) -> None:
+    twice = [settings.LANGUAGE_MODEL] * 2
+    at = open_page("compare", arms=twice)
+    assert "must be 4 different ones at most" in at.error[0].value
+    at.button(key="instead-arms").click().run()
+    assert not at.error and at.multiselect(key="arms").value
