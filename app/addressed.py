@@ -16,7 +16,6 @@ from resources import NotThere
 _BOUND: dict[str, Any] = {"bind": "query-params"}
 KEPT: dict[str, Any] = {"persist_state": "session"}
 """For what a visitor finds again after a look at another page."""
-_GONE = "not there (any more)"
 Number = TypeVar("Number", int, float)
 
 
@@ -67,7 +66,6 @@ def switch(label: str, key: str, *, on: bool = False, **about: Any) -> bool:
 
 def slide(label: str, low: Number, high: Number, default: Number, step: Number, key: str, **about: Any) -> Number:
     """A number from `low` to `high`. Raises NotThere when the address has another, or a fraction where they are whole."""
-
     whole = not isinstance(default, float)
 
     def is_one(given: str) -> bool:

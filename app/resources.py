@@ -18,7 +18,7 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from rag_vs_ft import files, settings
+from rag_vs_ft import catalogue, files, settings
 from rag_vs_ft.catalogue import GGUF
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.index import opening
@@ -115,12 +115,16 @@ class SharedModel:
 
 def model_names() -> list[str]:
     """Models that can be loaded now: those pulled, then our runs; the default first."""
-    return list(_model_names(str(home().root), (*_changed(settings.cache_folder() / "models"), *_changed(home().runs))))
+    changed = (*_changed(settings.cache_folder() / "models"), *_changed(home().runs))
+    return list(_model_names(str(home().root), changed, tuple(catalogue.converted_files())))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _model_names(root: str, changed: tuple[tuple[str, int], ...]) -> list[str]:
-    """What `model_names` says until a folder of a model or a run changes: each page asks, each time that it is drawn."""
+def _model_names(root: str, changed: tuple[tuple[str, int], ...], converted: tuple[str, ...]) -> list[str]:
+    """What `model_names` says until a folder of a model or a run changes, or a GGUF file comes or goes.
+
+    Each page asks, each time that it is drawn.
+    """
     return sorted(naming.available(settings.home(root)), key=lambda name: name != settings.LANGUAGE_MODEL)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 
 import pytest
 import tiny
 from stub_server import says, serving
 
-from rag_vs_ft import settings
+from rag_vs_ft import catalogue, settings
 from rag_vs_ft.feedback import database_path, preferences, rated_questions, store_rating
 
 MODEL = settings.LANGUAGE_MODEL
@@ -195,3 +196,23 @@ def test_an_arm_that_the_address_names_twice_is_said(built, open_page) -> None:
     assert "must be 4 different ones at most" in at.error[0].value
     at.button(key="instead-arms").click().run()
     assert not at.error and at.multiselect(key="arms").value
+
+
+def test_models_that_come_and_go_are_listed_so_at_once(built, tmp_path, tiny_cache) -> None:
+    model_names = importlib.import_module("resources").model_names
+    before = model_names()
+    (built.runs / "new" / "last").mkdir(parents=True)
+    (built.runs / "new" / "run.json").write_text("{}", encoding="utf-8")
+    assert model_names() == [*before, "new"]
+    file, place = tmp_path / "x.gguf", tiny_cache / "gguf" / "x"
+    file.write_bytes(b"")
+    place.mkdir(parents=True)
+    try:
+        (place / catalogue.MANIFEST).write_text(json.dumps({"format": 1, "name": str(file), "files": {}}), encoding="utf-8")
+        assert str(file) in model_names()
+        file.unlink()
+        assert str(file) not in model_names()
+    finally:
+        shutil.rmtree(place.parent)
+    shutil.rmtree(built.runs / "new")
+    assert model_names() == before
