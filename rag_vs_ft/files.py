@@ -25,6 +25,8 @@ from rag_vs_ft.errors import Busy, CheckFailed, UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+LOOK_SECONDS = 0.25
+"""How long a lock is waited for: `locked` takes it for a moment, which must not make another process Busy."""
 # Python's own JSON reader recurses; nothing that is written here is nested deeper.
 MAX_DEPTH = 100
 SEAL = "content_sha256"
@@ -332,7 +334,7 @@ def lock(path: Path, busy: str, hint: str = "wait for it, or stop it") -> Iterat
     held = FileLock(path, is_singleton=False, thread_local=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        held.acquire(timeout=0)
+        held.acquire(timeout=LOOK_SECONDS, poll_interval=0.01)
     except Timeout:
         raise Busy(f"{busy}{_holder(holder)}", hint) from None
     except OSError as error:
@@ -346,6 +348,23 @@ def lock(path: Path, busy: str, hint: str = "wait for it, or stop it") -> Iterat
     finally:
         discard(holder)
         held.release()
+
+
+def locked(path: Path) -> bool:
+    """Whether a process or thread holds the lock file `path`; False where no lock can be made."""
+    from filelock import FileLock, Timeout
+
+    if not path.exists():
+        return False
+    held = FileLock(path, is_singleton=False, thread_local=False)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:  # a folder that is gone or cannot be written
+        return False
+    held.release()
+    return False
 
 
 def _holder(path: Path) -> str:

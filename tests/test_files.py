@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,31 @@ def test_json_of_another_shape_is_named(tmp_path: Path, text: str | bytes, reaso
     with pytest.raises(CheckFailed, match=reason) as raised:
         files.read_json(path, "build it again")
     assert str(path) in raised.value.message and raised.value.hint == "build it again"
+
+
+def test_who_only_looks_at_a_lock_makes_nobody_busy(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not files.locked(path) and not path.exists()
+    with files.lock(path, "busy"):
+        assert files.locked(path)
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            files.locked(path)
+
+    looking = [threading.Thread(target=look) for _ in range(3)]
+    for thread in looking:
+        thread.start()
+    try:
+        for _ in range(100):
+            with files.lock(path, "busy"):
+                pass
+    finally:
+        done.set()
+        for thread in looking:
+            thread.join()
+    assert not files.locked(path)
 
 
 def test_a_write_that_the_system_refuses_names_file_and_next_step() -> None:

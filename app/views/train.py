@@ -14,7 +14,6 @@ from resources import home, load_model, page_title, plain, shortened, shown_erro
 
 from rag_vs_ft import settings
 from rag_vs_ft.corpus import store
-from rag_vs_ft.errors import Busy, UserError
 from rag_vs_ft.jobs import Job
 from rag_vs_ft.models import naming
 from rag_vs_ft.models.generation import Sampling, generate
@@ -135,17 +134,6 @@ def usable_corpora() -> list[str]:
     return found
 
 
-def being_trained(folder: Path) -> bool:
-    """Whether a process holds the run."""
-    try:
-        with runs.lock(folder):
-            return False
-    except Busy:
-        return True
-    except (UserError, OSError):  # a folder that cannot be written: no run of this home trains there
-        return False
-
-
 def kept_so_far(folder: Path) -> str:
     """What is there of a run that was stopped."""
     steps = sorted(runs.read_step(place) for place in (folder / "checkpoints").glob("step-*"))
@@ -155,8 +143,8 @@ def kept_so_far(folder: Path) -> str:
 def show_run(folder: Path, *, has_job: bool) -> None:
     """What the run is, how it goes, and what it writes. `has_job`: one runs for it, which holds the run soon."""
     record = read_record(folder)
-    going = record.state != "finished" and (has_job or being_trained(folder))
-    st.fragment(_show_state, run_every=POLL_SECONDS if going else None)(folder, going=going)
+    going = record.state != "finished" and (has_job or runs.being_trained(folder))
+    st.fragment(_show_state, run_every=POLL_SECONDS if going else None)(folder, going=going, has_job=has_job)
     if record.state != "finished" and not going:
         offer_resume(folder)
     with st.expander("Settings", icon=":material/tune:"):
@@ -165,11 +153,11 @@ def show_run(folder: Path, *, has_job: bool) -> None:
         show_sample(folder.name)
 
 
-def _show_state(folder: Path, *, going: bool) -> None:
+def _show_state(folder: Path, *, going: bool, has_job: bool) -> None:
     """State, figures and curves; drawn again every few seconds while the run is being trained."""
     record = read_record(folder)
-    if going and (record.state == "finished" or not being_trained(folder)):
-        st.rerun()  # in a process that no job of this page watches
+    if going and not has_job and (record.state == "finished" or not runs.being_trained(folder)):
+        st.rerun()  # of a job, the page is drawn again by the progress above
     plan, result = record.plan, record.result
     with st.container(horizontal=True):
         st.metric("State", record.state if going or record.state == "finished" else "stopped")

@@ -75,10 +75,19 @@ def list_runs(home: Home) -> RunList:
 def lock(folder: Path) -> AbstractContextManager[None]:
     """Hold the run for writing; raises Busy when another process trains it."""
     return files.lock(
-        folder.parent / f".{folder.name}.lock",
+        _lock_file(folder),
         f"another process is training the run {folder.name!r}",
         "wait for it to end, or use another name",
     )
+
+
+def being_trained(folder: Path) -> bool:
+    """Whether a process holds the run."""
+    return files.locked(_lock_file(folder))
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.lock"
 
 
 def ask_to_stop(folder: Path) -> None:

@@ -599,7 +599,8 @@ def test_every_page_fits_a_phone_twice_the_size_and_paper(built, comparison, tin
             assert not overflows(visit), path
             visit.set_viewport_size({"width": 1280, "height": 900})
             visit.emulate_media(media="print", color_scheme="dark")
-            assert not visit.get_by_test_id("stSidebar").is_visible() and not visit.get_by_test_id("stHeader").is_visible(), path
+            for around in ("stSidebar", "stHeader"):
+                visit.get_by_test_id(around).wait_for(state="hidden", timeout=20_000)
             with pdfplumber.open(io.BytesIO(visit.pdf())) as printed:
                 texts = [page.extract_text() for page in printed.pages]
             assert heading in texts[0] and all(len(text) > 40 for text in texts), (path, texts)

@@ -331,7 +331,7 @@ def test_a_run_is_trained_from_the_page_and_a_failure_is_told(built, open_page, 
 
 
 @pytest.mark.slow
-def test_a_run_with_changed_settings_is_stopped_and_resumed_from_the_page(built, open_page, ended_job) -> None:
+def test_a_run_with_changed_settings_is_stopped_and_resumed_from_the_page(built, open_page, ended_job, monkeypatch) -> None:
     train("scratch", "docs", "nano", "old", overrides=SIZES, home=built.root)
     sizes = {**SIZES, "steps": "100000", "eval_every": "5", "patience": "0"}
     job = work_jobs.start(built, "train", "Training first", {**SCRATCH, "run": "first", "overrides": sizes})
@@ -356,8 +356,11 @@ def test_a_run_with_changed_settings_is_stopped_and_resumed_from_the_page(built,
     assert (
         shlex.split(at.code[-1].value) == command and work_jobs.find(built, job.id).hint == f"go on with: {shlex.join(command)}"
     )
+    looks = []
+    monkeypatch.setattr(runs, "being_trained", lambda folder, look=runs.being_trained: looks.append(folder) or look(folder))
     first = button(at, "Resume").click().run()
     assert not first.exception and not first.error
+    assert len(looks) <= 2, "drawn once or twice, and not until the process holds the run"
     assert "Resume" not in [one.label for one in at.button], "though its process has hardly begun"
     reached = last_step(built)
     resumed = work_jobs.latest(built, "resume")
