@@ -106,7 +106,7 @@ def take(page: Any, address: str, out: Path, home: Path) -> None:
     box.press("Enter")
     page.locator("mark").first.wait_for()
     shot("search-only")
-    page.goto(f"{address}/compare?q={urllib.request.quote(QUESTION)}&reference=14+days&max_new_tokens=64")
+    page.goto(f"{address}/compare?q={urllib.request.quote(QUESTION)}&reference=90+days&max_new_tokens=64")
     page.get_by_role("button", name="Compare", exact=True).click()
     page.get_by_text("bits/byte").nth(1).wait_for()
     shot("compare")

@@ -196,3 +196,10 @@ def test_scores_made_by_parts_are_the_files_of_bm25s(tmp_path, monkeypatch, text
     theirs.save(tmp_path / "theirs", show_progress=False)
     made = {path.name: path.read_bytes() for path in (tmp_path / "ours").iterdir() if path.name != "analyzer.json"}
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
+    ours, theirs = lexical.load(tmp_path / "ours"), bm25s.BM25.load(tmp_path / "ours", mmap=True, show_progress=False)
+    for query in texts:
+        words, pairs = ours.scores_of(query)
+        for scores, kept in ((words, False), (pairs, True)):
+            terms = [term for term in ours.terms(query) if (" " in term) == kept and term in theirs.vocab_dict]
+            expected = theirs.get_scores(terms) if terms else np.zeros(len(texts), np.float32)
+            assert scores.dtype == np.float32 and np.array_equal(scores, expected)
