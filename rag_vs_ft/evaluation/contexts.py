@@ -7,6 +7,7 @@ question's id, so it does not change with the order or number of questions.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,9 @@ from rag_vs_ft.evaluation.metrics import holds
 from rag_vs_ft.evaluation.questions import gold_answer, word_overlap
 from rag_vs_ft.index.search import Filters, Index
 from rag_vs_ft.records import Chunk, Hit, Question
+
+ALTERED = "~altered"
+"""Ends the id of a passage that the context `conflicting` has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,28 @@ def _among_distractors(source: PassageSource) -> Sequence[Hit]:
     return hits
 
 
+def _conflicting(source: PassageSource) -> Sequence[Hit]:
+    hits = _oracle(source)
+    question = source.question
+    if question.choices is not None and question.answer_index is not None:
+        wrong = source.draw.choice([text for number, text in enumerate(question.choices) if number != question.answer_index])
+        hits += contradicting(hits, question.choices[question.answer_index], wrong)
+        source.draw.shuffle(hits)
+    return hits
+
+
+def contradicting(hits: Sequence[Hit], right: str, wrong: str) -> list[Hit]:
+    """Copies of the passages that have the words `right`, with `wrong` in their place; none where they stand in no passage."""
+    # Whole words and numbers: "5" is neither in "15" nor in "1.5".
+    words = re.compile(r"(?<!\w)(?<!\d[.,])" + r"\s+".join(map(re.escape, right.split())) + r"(?!\w|[.,]\d)", re.IGNORECASE)
+    found = []
+    for hit in hits:
+        text = words.sub(lambda _: wrong, hit.chunk.text) if right.split() else hit.chunk.text
+        if text != hit.chunk.text:
+            found.append(replace(hit, chunk=replace(hit.chunk, id=hit.chunk.id + ALTERED, text=text)))
+    return found
+
+
 def _gold_removed(source: PassageSource) -> list[Hit]:
     gold = source.question.gold_documents
     chunks = sum(1 for _ in source.index.chunks_of(gold))
@@ -136,6 +162,16 @@ CONTEXTS = {
             passages=_gold_removed,
             shows="shown what a search finds without the right documents",
         ),
+        # The oracle's and, in random order, a copy of each that has the right choice's words, with a wrong choice in their place.
+        # A question whose passages do not have them is shown the oracle's alone; `holds_answer` tells the copies apart.
+        Context(
+            "conflicting",
+            uses_k=False,
+            uses_retriever=True,
+            is_probe=True,
+            passages=_conflicting,
+            shows="shown the right passage beside one that says otherwise",
+        ),
     )
 }
 """Every context by its name, in the order in which they are listed to a user."""
@@ -153,6 +189,8 @@ def evidence_share(evidence: str, text: str) -> float:
 
 def holds_answer(question: Question, chunk: Chunk) -> bool:
     """Whether a passage proves the answer: it holds evidence, or, for questions without, the answer in a gold document."""
+    if chunk.id.endswith(ALTERED):
+        return False
     if question.evidence:
         return any(evidence_share(evidence, chunk.text) >= 0.8 for evidence in question.evidence)
     return chunk.document_id in question.gold_documents and holds(chunk.text, gold_answer(question) or "")

@@ -7,14 +7,15 @@ import torch
 from rag_vs_ft import settings
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.evaluation.arms import begin_alike, find_passages, predict, prepare, room_for, run_batch
-from rag_vs_ft.evaluation.contexts import CONTEXTS, Context, evidence_share, holds_answer
+from rag_vs_ft.evaluation.contexts import ALTERED, CONTEXTS, Context, contradicting, evidence_share, holds_answer
 from rag_vs_ft.evaluation.experiments import Arm
+from rag_vs_ft.evaluation.metrics import holds
 from rag_vs_ft.evaluation.predictions import Prediction
 from rag_vs_ft.evaluation.questions import gold_answer, load_questions
 from rag_vs_ft.index.search import Index
 from rag_vs_ft.models.loading import load
 from rag_vs_ft.models.prompting import build_prompt, encode
-from rag_vs_ft.records import Chunk, Question
+from rag_vs_ft.records import Chunk, Hit, Question
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,39 @@ def test_gold_removed_is_the_retrieved_list_without_gold(questions, index):
     full = index.search(question.question, 10, retriever="bm25")
     expected = [hit.chunk.id for hit in full if hit.chunk.document_id != "alpha.md"][:2]
     assert [hit.chunk.id for hit in passages("gold-removed", question, index).hits] == expected
+
+
+def test_a_conflict_is_the_oracles_passage_and_a_copy_with_a_wrong_choice(questions, index):
+    places = set()
+    for question in questions[:6]:
+        right = passages("oracle", question, index).hits
+        told = question.choices[question.answer_index]
+        found = passages("conflicting", question, index).hits
+        altered = [hit for hit in found if hit.chunk.id.endswith(ALTERED)]
+        kept = [hit.chunk for hit in found if hit not in altered]
+        assert {chunk.id for chunk in kept} == {hit.chunk.id for hit in right} and len(altered) == len(right)
+        assert any(holds(hit.chunk.text, choice) for hit in altered for choice in question.choices if choice != told)
+        assert not any(holds(hit.chunk.text, told) or holds_answer(question, hit.chunk) for hit in altered)
+        assert passages("conflicting", question, index).hits == found, "the seed and the question decide"
+        places.add(altered[0].rank)
+    assert places == {1, 2}
+    free = replace(questions[0], choices=None, answer_index=None)
+    assert passages("conflicting", free, index).hits == passages("oracle", free, index).hits
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "told"),
+    [
+        ("It is 5 GB, or 5.", "5", "It is 90 GB, or 90."),
+        ("15 days, 1.5 or 5.5, 5,000", "5", None),
+        ("Blob  storage; blob\nstorage", "blob storage", "90; 90"),
+        ("A (b) c", "(b)", "A 90 c"),
+        ("anything", " ", None),
+    ],
+)
+def test_a_wrong_choice_takes_the_place_of_whole_words(text, right, told):
+    hit = Hit(1, Chunk("a#1", "a", "", "", text, 0, len(text), 1), 1.0)
+    assert [copy.chunk.text for copy in contradicting([hit], right, "90")] == ([told] if told else [])
 
 
 def test_random_passages_are_not_gold_and_depend_on_seed_and_question_alone(questions, index):
