@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
-from progress_panel import show_job, start_job
-from resources import home, shown_errors
+from progress_panel import just_finished, show_job, start_job
+from resources import home, plain, shown_errors
 
 from rag_vs_ft import files
 from rag_vs_ft.errors import UserError
@@ -21,6 +21,12 @@ _HINTS = {WAYS[0]: "/home/me/documents", WAYS[1]: "https://github.com/owner/repo
 def add_documents_form() -> None:
     """Add documents and index them under a name; what was left out, and why, is told at the end and on the page Work."""
     running = show_job("index") is not None
+    if done := just_finished("index"):
+        made = str(done.arguments["name"])
+        with st.container(horizontal=True):
+            where = {"index": made}
+            st.page_link("views/ask.py", label=f"Ask {plain(made)}", icon=":material/chat:", query_params=where)
+            st.page_link("views/index.py", label=f"Look at {plain(made)}", icon=":material/description:", query_params=where)
     way = st.segmented_control("Where are they?", WAYS, default=WAYS[0], required=True, key="way")
     source, dropped = "", []
     if way == WAYS[2]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from textwrap import shorten
 from typing import Any
 
 import streamlit as st
@@ -26,6 +27,11 @@ STAGES = {
     "step": "Training, steps",
     "pull": "Downloading",
     "verify": "Comparing every file with its checksum",
+    "index": "Looking at the index",
+    "questions": "Making questions from the documents",
+    "time a question": "Finding out how long a question takes",
+    "time a step of lora": "Finding out how long a step of LoRA takes",
+    "time a step of scratch": "Finding out how long a step of training from scratch takes",
 }
 """What a stage is called on the page; others are shown by their own names."""
 _STATES = {
@@ -33,7 +39,7 @@ _STATES = {
     "stopping": ("hourglass_bottom", "is stopping"),
     "finished": ("check_circle", "finished"),
     "failed": ("error", "failed"),
-    "cancelled": ("cancel", "was cancelled"),
+    "cancelled": ("cancel", "was stopped"),
     "died": ("error", "ended without a result"),
 }
 
@@ -45,8 +51,9 @@ def start_job(work: str, title: str, **arguments: Any) -> Job:
     return job
 
 
-def show_job(*work: str, title: str = "") -> Job | None:
-    """Show the newest job of this kind: its progress, or how it ended to a visitor who saw it run. Gives it while it runs."""
+def show_job(*work: str, title: str = "", failures: bool = False) -> Job | None:
+    """Show the newest job of this kind: its progress, or how it ended to a visitor who saw it run; with `failures`, a failure to
+    everyone. Gives it while it runs."""
     job = jobs.latest(home(), *work, title=title)
     if job is None:
         return None
@@ -54,9 +61,15 @@ def show_job(*work: str, title: str = "") -> Job | None:
         _watched().add(job.id)
         show_progress(job.id)
         return job
-    if job.id in _watched():
+    if job.id in _watched() or (failures and job.state in ("failed", "died")):
         show_end(job)
     return None
+
+
+def just_finished(*work: str) -> Job | None:
+    """The newest job of this kind, when it has finished and this visitor saw it run."""
+    job = jobs.latest(home(), *work)
+    return job if job is not None and job.state == "finished" and job.id in _watched() else None
 
 
 def offer_model(name: str, says: str) -> None:
@@ -90,7 +103,7 @@ def show_progress(id: str) -> None:
         share = job.done / job.total if job.total else 0.0
         st.progress(min(share, 1.0), plain(progress_line(job)))
         if job.detail:
-            st.caption(plain(job.detail[:300]))
+            st.caption(plain(shorten(job.detail, 300, placeholder=" …")))
         if job.state == "stopping":
             st.caption("It stops as soon as it can.")
         label = "End it now" if job.state == "stopping" else "Cancel"

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 from rag_vs_ft import database, files
@@ -140,7 +141,7 @@ def save(home: Home, conversation: str, turn: Turn) -> None:
     record = json.dumps(files.sealed(turn.to_json()), ensure_ascii=False)
     said = f"{turn.question}\n{turn.answer.answer if turn.answer else turn.text}"
     with database.transaction(database_path(home), _SCHEMA) as opened:
-        name = " ".join(turn.question.split())[:MAX_NAME]
+        name = shorten(turn.question, MAX_NAME, placeholder=" …") if " " in turn.question[:MAX_NAME] else turn.question[:MAX_NAME]
         opened.execute("INSERT OR IGNORE INTO conversations VALUES (?, ?, ?)", (conversation, name, turn.time))
         opened.execute(
             "INSERT INTO turns VALUES (?, ?, ?, ?, ?) "

@@ -13,7 +13,11 @@ from rag_vs_ft.progress import Progress
 from rag_vs_ft.settings import Home
 
 if TYPE_CHECKING:
+    from rag_vs_ft.corpus.manifest import CorpusManifest
     from rag_vs_ft.training.train import RunResult
+
+NAMED_FILES = 3
+"""Files that are named of those that were left out for a reason; the page Index has more."""
 
 
 def build_sample(home: Home, progress: Progress) -> list[str]:
@@ -43,7 +47,17 @@ def build_index(home: Home, progress: Progress, name: str, source: str, chunk_si
     documents = "1 document is" if counts.documents == 1 else f"{counts.documents:,} documents are"
     passages = "1 passage" if result.counts.chunks == 1 else f"{result.counts.chunks:,} passages"
     made = f"{documents} indexed in {passages}."
-    return [made, *(f"Left out: {count:,} {reason}." for reason, count in info.manifest.skipped.items())]
+    return [
+        made,
+        *(f"Left out: {count:,} {reason}{_named(info.manifest, reason)}." for reason, count in info.manifest.skipped.items()),
+    ]
+
+
+def _named(manifest: CorpusManifest, reason: str) -> str:
+    """The first files that were left out for a reason, unless not everyone may read these documents."""
+    examples = () if manifest.restricted else manifest.skipped_examples.get(reason, ())
+    more = ", …" if manifest.skipped[reason] > NAMED_FILES else ""
+    return f" ({', '.join(examples[:NAMED_FILES])}{more})" if examples else ""
 
 
 def update_index(home: Home, progress: Progress, name: str, corpus: str, source: str | None = None) -> list[str]:
@@ -57,7 +71,8 @@ def update_index(home: Home, progress: Progress, name: str, corpus: str, source:
     counts = result.counts
     if not result.published:
         return ["Nothing has changed."]
-    return [f"The index was updated: {counts.chunks_added:,} passages added, {counts.chunks_removed:,} removed."]
+    added = "1 passage" if counts.chunks_added == 1 else f"{counts.chunks_added:,} passages"
+    return [f"The index was updated: {added} added, {counts.chunks_removed:,} removed."]
 
 
 def verify_index(home: Home, progress: Progress, name: str) -> list[str]:

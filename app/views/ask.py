@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -207,7 +208,7 @@ def show_conversations(current: Conversation | None, actions: Any) -> None:
         actions.download_button(
             "Export",
             lambda: conversations.as_markdown(current.turns, current.name),
-            "conversation.md",
+            "-".join(re.findall(r"\w+", current.name) or ["conversation"]) + ".md",
             "text/markdown",
             icon=":material/download:",
             on_click="ignore",
@@ -235,6 +236,8 @@ def show_conversations(current: Conversation | None, actions: Any) -> None:
             if current is None or one.id != current.id:
                 label = f"{plain(one.name)} ({one.questions})"
                 st.button(label, key=f"open-{one.id}", type="tertiary", on_click=_open_listed, args=(one.id,))
+        if words and not found:
+            st.caption("No conversation has all of these words.")
         if len(found) > 15:
             st.caption(f"The newest 15 of {len(found)}: search for older ones.")
 

@@ -12,7 +12,7 @@ from first_start import offer_documents
 from progress_panel import duration, show_job, start_job
 from resources import home, page_title, plain, shown_errors
 
-from rag_vs_ft import files
+from rag_vs_ft import files, jobs
 from rag_vs_ft.choose import CHOSEN, PLAN, BudgetPlan, read_plan
 from rag_vs_ft.corpus import store
 from rag_vs_ft.evaluation.figures import ArmFigures, Summary, read_summary
@@ -250,7 +250,7 @@ def main() -> None:
     if not names:
         offer_documents()
         return
-    running = show_job("choose")
+    running = show_job("choose", failures=True)
     if running is not None and (folder := home().results / str(running.arguments.get("run"))) and (folder / PLAN).is_file():
         with shown_errors("Reading the plan"):
             show_plan(read_plan(folder))
@@ -268,6 +268,9 @@ def main() -> None:
                 show_plan(plan)
                 if st.button("Go on", type="primary", icon=":material/resume:", disabled=running is not None):
                     start(corpus, plan.hours, run)
+    last = jobs.latest(home(), "choose")
+    if last is not None and last.state == "cancelled" and last.arguments.get("corpus") == corpus and not known:
+        st.caption("It was stopped before it had asked anything, so Start begins from the beginning.")
     start_form(corpus, known, running=running is not None)
 
 

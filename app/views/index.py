@@ -241,7 +241,7 @@ def _row(generation: Generation, answers: bool) -> dict[str, Any]:
         "built": moment(manifest.created),
         "documents": manifest.counts.documents,
         "passages": manifest.counts.chunks,
-        "MB": round(manifest.bytes / 1e6, 1),
+        "MB": round(manifest.bytes / 1e6, 2),
         "embedder": f"{manifest.inputs.embedder.name} ({manifest.inputs.embedder.precision})",
         "vectors": manifest.dense.kind,
     }
@@ -259,7 +259,7 @@ def show_changes(old: Generation, new: Generation, reader: frozenset[str]) -> No
         "removed": sorted(before.keys() - after.keys()),
     }
     counts = ", ".join(f"{len(names):,} {kind}" for kind, names in changes.items())
-    passages = f"{come.total():,} passages added, {gone.total():,} removed"
+    passages = f"{come.total():,} {'passage' if come.total() == 1 else 'passages'} added, {gone.total():,} removed"
     with st.expander(f"Since {plain(old.name)}: documents {counts}; {passages}", icon=":material/difference:"):
         st.dataframe(
             [

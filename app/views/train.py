@@ -254,7 +254,7 @@ def _lines(points: list[dict[str, Any]], numbers: str, *, several: bool) -> Any:
         "tooltip": ["step:Q", "value:Q", "curve:N"],
     }
     if several:
-        encoded["color"] = alt.Color("curve:N", legend=alt.Legend(orient="top-right", title=None))
+        encoded["color"] = alt.Color("curve:N", legend=alt.Legend(orient="top", title=None))
     return alt.Chart(alt.Data(values=points)).mark_line(point=True).encode(**encoded).properties(height=220)
 
 

@@ -551,7 +551,7 @@ def test_what_a_page_says_of_work_is_true_when_the_work_is_undone_or_cancelled(b
         visit.goto(f"{url}/training")
         visit.get_by_role("button", name="Stop and keep").wait_for()
         visit.get_by_role("button", name="Cancel").click()
-        visit.get_by_text("Training first was cancelled.").wait_for()
+        visit.get_by_text("Training first was stopped.").wait_for()
         visit.get_by_text("No checkpoint was written yet").wait_for()
         visit.get_by_test_id("stMetric").filter(has_text="stopped").wait_for()
         at_rest(visit)
@@ -560,10 +560,10 @@ def test_what_a_page_says_of_work_is_true_when_the_work_is_undone_or_cancelled(b
         visit.wait_for_timeout(6000)  # longer than a page waits between two looks at a run
         assert not frames, "nothing is asked for when nothing goes on"
         visit.goto(f"{url}/work")
-        visit.get_by_text("Training first was cancelled").wait_for()
+        visit.get_by_text("Training first was stopped").wait_for()
         visit.goto(f"{url}/training")
         visit.get_by_role("button", name="Resume").wait_for()
-        assert not visit.get_by_text("Training first was cancelled.").count(), "it was read"
+        assert not visit.get_by_text("Training first was stopped.").count(), "it was read"
 
 
 PAGES = {

@@ -252,6 +252,19 @@ def test_a_comparison_that_was_stopped_goes_on_and_changed_documents_are_said(co
     assert "plan\\.json" in at.error[0].value and button(at, "Start"), "one damaged folder does not hide the page"
 
 
+def test_a_comparison_that_failed_or_was_stopped_is_told_to_who_comes_later(built, open_page) -> None:
+    wanted = {"corpus": "docs", "hours": 0.1, "run": "choose-docs"}
+    for ends, cancelled in (("failed", False), ("cancelled", True)):
+        job = work_jobs.start(built, "choose", "Comparing the ways for docs", wanted)
+        if cancelled:
+            work_jobs.cancel(built, job.id)
+        assert work_jobs.wait(built, job.id, 200).state == ends
+        at = open_page("choose")
+        assert button(at, "Start").disabled is False
+        assert bool(at.error) is not cancelled and (cancelled or "Comparing the ways for docs failed" in at.error[0].value)
+        assert any("Start begins from the beginning" in caption.value for caption in at.caption) is cancelled
+
+
 def test_choosing_begins_with_documents(place, open_page) -> None:
     at = open_page("choose")
     assert "no documents yet" in at.info[0].value and not at.button

@@ -174,7 +174,7 @@ def test_cancelled_build_leaves_the_old_generation(built, documents, open_page, 
     button(at, "Cancel").click().run()
     ended_job("update", "cancelled")
     at.run()
-    assert "was cancelled" in at.info[0].value
+    assert "was stopped" in at.info[0].value
     assert generations.current(built.indexes / "docs").name == "gen-000001"
     store.update("docs", home=built)
     assert build.update("docs", built).published, "the lock is free and nothing is in the way"
@@ -218,6 +218,8 @@ def test_no_tokenizer(place, tmp_path, monkeypatch, open_page) -> None:
 
 
 def test_documents_of_ones_own_are_added_from_the_page(built, documents, open_page, ended_job) -> None:
+    (documents / "nothing.md").write_text("", encoding="utf-8")
+    (documents / "torn.pdf").write_bytes(b"%PDF-1.7 no pages")
     at = open_page("index", view="Add documents")
     at.text_input(key="corpus-name").set_value("docs")
     at.text_input(key="source").set_value(str(documents)).run()
@@ -225,9 +227,14 @@ def test_documents_of_ones_own_are_added_from_the_page(built, documents, open_pa
     assert "called 'docs' already" in at.error[0].value.replace("\\", "")
     at.text_input(key="corpus-name").set_value("mine").run()
     button(at, "Read and index them").click().run()
-    assert ended_job("index").notes[0].startswith("3 documents are indexed")
+    made, *left_out = ended_job("index").notes
+    assert made.startswith("3 documents are indexed")
+    assert [note for note in left_out if "empty (nothing.md)" in note] and len(left_out) == 2
+    assert [note for note in left_out if "torn.pdf: PDFSyntaxError: No /Root" in note], left_out
     at.run()
     assert "3 documents are indexed" in at.success[0].value and "mine" in at.selectbox(key="index").options
+    links = {link.proto.label: link.proto.query_string for link in at.get("page_link")}
+    assert links["Ask mine"] == links["Look at mine"] == "index=mine"
 
 
 def test_a_folder_that_is_not_there_is_told(built, tmp_path, open_page, ended_job) -> None:

@@ -106,6 +106,11 @@ class _Page:
     lines: list[_Line]
 
 
+def _damaged(error: Exception) -> Damaged:
+    cause = next((found for found in error.args if isinstance(found, Exception)), error)  # pdfplumber wraps pdfminer's
+    return Damaged("PDF", f"{type(cause).__name__}: {cause}"[:200])
+
+
 def read(data: bytes, context: FileContext) -> Content:
     """The pages in order, each a place."""
     import pdfplumber
@@ -119,7 +124,7 @@ def read(data: bytes, context: FileContext) -> Content:
     except PdfminerException as error:
         if any(isinstance(found, PDFPasswordIncorrect) for found in error.args) or "PasswordIncorrect" in repr(error):
             raise LeftOut("encrypted PDF (save it without a password)") from error
-        raise Damaged("PDF", repr(error)[:200]) from error
+        raise _damaged(error) from error
     pages: list[_Page] = []
     pictures = 0  # pages that are one
     for number, page in enumerate(book.pages, start=1):
@@ -128,7 +133,7 @@ def read(data: bytes, context: FileContext) -> Content:
         except Exception as error:  # one bad page costs that page
             notes["pages that cannot be read"] += 1
             if number == len(book.pages) and not pages:
-                raise Damaged("PDF", repr(error)[:200]) from error
+                raise _damaged(error) from error
             continue
         if len(found.lines) < 3 and sum(len(line.text) for line in found.lines) < 20 and page.images:
             pictures += 1
