@@ -1,4 +1,4 @@
-"""Which passages an answer rests on, and whether the numbers that it gives itself are right."""
+"""Which passages an answer rests on, and whether the numbers and the commands that it gives are those of the passages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from rag_vs_ft.records import Hit
 
 CITED_SHARE = 0.5
 """Share of an answer's content words that a passage must hold for the answer to rest on it."""
+MOST_SHOWN = 200
+"""Characters of a command that a note repeats."""
+_FLAG = re.compile(r"(?<!\S)--?[a-zA-Z][\w-]*")
+_CONTINUED = re.compile(r"[\\`^][ \t]*\n\s*")
+"""The end of a line that goes on, in Bash, PowerShell and the command prompt of Windows."""
+_COMMAND = re.compile(r"(?:[$>#] )?([a-z][\w.-]*(?: [a-z][\w-]*){0,2})(?= )")
+"""A program and the first two words after it, at the beginning of a line."""
 _CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 
 
@@ -34,7 +41,8 @@ def citations(answer: str, hits: Sequence[Hit], question: str = "") -> tuple[int
 
 
 def faults(answer: str, hits: Sequence[Hit]) -> list[str]:
-    """What is wrong with the [n] of an answer: numbers of no passage, and passages that do not hold the sentence before them.
+    """What is wrong with the [n] of an answer: numbers of no passage, and passages that do not hold the sentence before them;
+    and commands that are in no passage.
 
     A passage holds a sentence when it has `CITED_SHARE` of its content words: a sign of where to look, and no proof.
     """
@@ -57,7 +65,37 @@ def faults(answer: str, hits: Sequence[Hit]) -> list[str]:
         told.append(f"the answer cites {_listed(unknown)}: the model was shown no such passage")
     if unheld:
         told.append(f"the answer cites {_listed(unheld)} for words that are not there")
+    told += [
+        f"no passage has this command with these options: {command[:MOST_SHOWN]}" for command in unknown_commands(answer, hits)
+    ]
     return told
+
+
+def unknown_commands(answer: str, hits: Sequence[Hit]) -> list[str]:
+    """The commands of an answer whose options no command of the passages has together: joined from several, or made up.
+
+    A command is a line of a passage that begins with a word in small letters and has an option ("az lock list --output table").
+    One of the answer is compared with those of the same program and first words. Programs that no passage uses are not judged.
+    """
+    known = []
+    for hit in hits:
+        for line in _CONTINUED.sub(" ", hit.chunk.text).splitlines():
+            if (start := _COMMAND.match(line.strip())) and (flags := set(_FLAG.findall(line))):
+                known.append((start[1].split(), flags))
+    if not known:
+        return []
+    programs = sorted({words[0] for words, _ in known})
+    begins = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, programs))}) [^`\n]*")
+    found = []
+    for said in begins.findall(_CONTINUED.sub(" ", answer)):
+        command = " ".join(re.split(r"[.;:] ", said)[0].rstrip(".").split())
+        flags, start = set(_FLAG.findall(command)), _COMMAND.match(command)
+        if flags and start:
+            words = start[1].split()
+            alike = (others for beginning, others in known if all(a == b for a, b in zip(words, beginning, strict=False)))
+            if not any(flags <= others for others in alike):
+                found.append(command)
+    return found
 
 
 def _listed(numbers: set[int]) -> str:

@@ -33,6 +33,38 @@ def test_the_numbers_of_an_answer_are_checked(answer, said):
     assert citing.faults(answer, HITS) == said
 
 
+COMMANDS = tiny.make_hits(
+    "```bash\naz lock create --name keep --lock-type CanNotDelete \\\n  --resource-group rg-orders-prod\n"
+    "az lock list --resource-group rg-orders-prod --output table\n```\nUse kubectl.",
+    "Run it so:\n\n$ kubectl get pods -n shop --watch\n\nThe option --force is not for this.",
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "unknown"),
+    [
+        ("az lock list --resource-group rg-orders-prod --output table", []),
+        ("Run `az lock list --resource-group mine` [1].", []),
+        ("Run az lock create --resource-group mine --name a \\\n --lock-type ReadOnly. Then --force it.", []),
+        (
+            "az lock list --resource-group rg --output table --name keep --lock-type CanNotDelete --resource-group rg",
+            ["az lock list --resource-group rg --output table --name keep --lock-type CanNotDelete --resource-group rg"],
+        ),
+        ("Use `az lock list --all`, or\n`az lock delete --name keep`.", ["az lock list --all", "az lock delete --name keep"]),
+        ("kubectl get pods -n mine", []),
+        ("kubectl get pods --all-namespaces", ["kubectl get pods --all-namespaces"]),
+        ("helm install --wait", []),  # of a program that no passage uses
+        ("The option --force stops it; az has none.", []),
+        ("", []),
+    ],
+)
+def test_a_command_that_no_passage_has_is_told(answer, unknown):
+    assert citing.unknown_commands(answer, COMMANDS) == unknown
+    told = [f"no passage has this command with these options: {command}" for command in unknown]
+    assert [fault for fault in citing.faults(answer, COMMANDS) if "command" in fault] == told
+    assert citing.unknown_commands(answer, HITS) == []
+
+
 def test_the_numbers_are_asked_for_in_the_language_of_the_passages(tmp_path):
     from rag_vs_ft import settings
     from rag_vs_ft.models.loading import load
