@@ -36,6 +36,7 @@ from rag_vs_ft import conversations, settings
 from rag_vs_ft.conversations import Conversation, Turn
 from rag_vs_ft.feedback import given, store_feedback
 from rag_vs_ft.index.search import RETRIEVERS
+from rag_vs_ft.models.citing import unknown_commands
 from rag_vs_ft.records import Answer
 
 SEARCH = "Search only"
@@ -293,8 +294,11 @@ def show_answer(turn: Turn, answer: Answer) -> None:
     if not turn.chosen["passages"] or answer.finish == "not relevant" or not answer.answer:
         return
     if answer.citations:
-        cited = ", ".join(f"[{rank}]" for rank in answer.citations)
-        st.markdown(f":green-badge[:material/check: rests on {plain(cited)}]")
+        cited = plain(", ".join(f"[{rank}]" for rank in answer.citations))
+        if unknown_commands(answer.answer, turn.hits):
+            st.markdown(f":orange-badge[:material/warning: words of {cited}, but no passage has this command: check it]")
+        else:
+            st.markdown(f":green-badge[:material/check: rests on {cited}]")
     else:
         st.markdown(":orange-badge[:material/warning: no passage supports this answer: check it]")
 

@@ -9,12 +9,14 @@ import shutil
 import sqlite3
 
 import pytest
+import tiny
 
 from rag_vs_ft import conversations, settings
 from rag_vs_ft.cli.app import find_main
 from rag_vs_ft.corpus import store
 from rag_vs_ft.feedback import database_path, read_feedback
 from rag_vs_ft.index import build
+from rag_vs_ft.records import Answer
 
 
 def texts(at) -> str:
@@ -389,6 +391,18 @@ def test_an_answer_says_whether_the_passages_hold_it(built, place, open_page, sa
     assert len(opened) == 1 and "cited" in opened[0].label
     at = ask(open_page(model="invents"), "How long are deleted things kept?")
     assert any("no passage supports" in one.value for one in at.markdown)
+
+
+@pytest.mark.parametrize(("options", "held"), [("--name keep", True), ("--name keep --force", False)])
+def test_a_command_that_no_passage_has_does_not_pass_for_one_that_is_held(built, open_page, options, held) -> None:
+    hits = tiny.make_hits("```bash\naz lock delete --name keep --resource-group rg\n```")
+    answer = Answer(f"az lock delete {options}", (1,), tuple(hits), 9, 9, 1.0, "m")
+    chosen = {"mode": "answer", "passages": True, "index": "docs", "show_prompt": False}
+    turn = conversations.Turn("How?", chosen, state="answered", answer=answer, hits=hits)
+    conversations.save(built, "c1", turn)
+    at = open_page(c="c1")
+    badges = [one.value for one in at.markdown if "-badge" in one.value and "[1]" in one.value.replace("\\", "")]
+    assert len(badges) == 1 and ("rests on" in badges[0]) is held and ("no passage has this command" in badges[0]) is not held
 
 
 def test_too_long_a_question_is_cut_and_said(built, open_page) -> None:
