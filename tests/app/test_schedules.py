@@ -55,5 +55,5 @@ def test_what_is_due_is_updated_once(built, documents, ended_job) -> None:
     (documents / "new.md").write_text("# New\n\nA new article.\n", encoding="utf-8")
     begun_long_ago(built, "docs")
     (job,) = schedules.start_due(built)
-    assert job.title == "Updating docs" and ended_job("update").notes[0].startswith("The index was updated: 1 passages added")
+    assert job.title == "Updating docs" and ended_job("update").notes[0].startswith("The index was updated: 1 passage added")
     assert schedules.start_due(built) == [], "the next one is due tomorrow"

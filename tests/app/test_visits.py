@@ -92,7 +92,7 @@ def test_documents_of_a_folder_a_repository_and_dropped_files_are_searched_side_
             visit.get_by_text("Show in the document").first.click()
         for page in ("p. 1", "p. 2"):
             opened.value.get_by_text(page, exact=False).first.wait_for()
-        assert opened.value.locator("mark").count() == 2
+        wait_until(lambda: opened.value.locator("mark").count() == 2)
         opened.value.close()
 
         visit.goto(f"{url}/index?index=handbook&view=Generations")
