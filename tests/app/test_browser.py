@@ -206,7 +206,8 @@ def test_what_was_there_is_there_again_after_a_reload_by_its_link_and_when_the_s
         assert note.input_value() == "it is 443"
         visit.locator(pressed).wait_for()
         visit.emulate_media(media="print")
-        assert not visit.get_by_test_id("stSidebar").is_visible() and not visit.get_by_test_id("stChatInput").is_visible()
+        for around in ("stSidebar", "stChatInput"):
+            visit.get_by_test_id(around).wait_for(state="hidden", timeout=20_000)
         with pdfplumber.open(io.BytesIO(visit.pdf())) as printed:
             assert all(len(page.extract_text()) > 100 for page in printed.pages), "no page that is nearly empty"
         visit.emulate_media(media="print", color_scheme="dark")
@@ -226,7 +227,8 @@ def test_what_was_there_is_there_again_after_a_reload_by_its_link_and_when_the_s
         other.goto(link)
         other.get_by_test_id("stFeedback").wait_for()
         assert "What is the port of the vault?" in other.get_by_test_id("stChatMessage").first.inner_text()
-        assert other.get_by_test_id("stChatMessage").count() == 2 and not other.get_by_test_id("stChatInputTextArea").count()
+        wait_until(lambda: other.get_by_test_id("stChatMessage").count() == 2)
+        assert not other.get_by_test_id("stChatInputTextArea").count()
         other.close()
     visit.get_by_text("does not answer").first.wait_for()
     with serving(built, tiny_cache, port=port):
@@ -382,7 +384,7 @@ def test_a_whole_visit(place, tiny_cache, visit) -> None:
             visit.evaluate("address => window.open(address)", link.get_attribute("href"))
         shown = "text => [...document.querySelectorAll('.readable')].some(part => part.innerText === text)"
         opened.value.wait_for_function(shown, arg=text)
-        assert opened.value.get_by_text("this passage").count() == 1
+        wait_until(lambda: opened.value.get_by_text("this passage").count() == 1)
         seen = "() => { const {top} = document.getElementById('linked').getBoundingClientRect(); return top >= 0 && top < 450 }"
         opened.value.wait_for_function(seen)
         opened.value.close()
