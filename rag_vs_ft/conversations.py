@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, Literal
 
 from rag_vs_ft import database, files
@@ -141,7 +140,10 @@ def save(home: Home, conversation: str, turn: Turn) -> None:
     record = json.dumps(files.sealed(turn.to_json()), ensure_ascii=False)
     said = f"{turn.question}\n{turn.answer.answer if turn.answer else turn.text}"
     with database.transaction(database_path(home), _SCHEMA) as opened:
-        name = shorten(turn.question, MAX_NAME, placeholder=" …") if " " in turn.question[:MAX_NAME] else turn.question[:MAX_NAME]
+        name = " ".join(turn.question.split())
+        if len(name) > MAX_NAME:
+            begins = name[: MAX_NAME - 2]
+            name = f"{begins.rpartition(' ')[0] or begins} …"
         opened.execute("INSERT OR IGNORE INTO conversations VALUES (?, ?, ?)", (conversation, name, turn.time))
         opened.execute(
             "INSERT INTO turns VALUES (?, ?, ?, ?, ?) "

@@ -50,6 +50,16 @@ def test_search_needs_every_word_in_question_or_answer_and_no_pattern(home) -> N
 
 
 def test_names_and_deletion(home) -> None:
+    named = {
+        "One\n line": "One line",
+        "x" * 300: "x" * 78 + " …",
+        "x" * 77 + " and more": "x" * 77 + " …",
+        "how " * 30: ("how " * 19).strip() + " …",
+    }
+    for number, (question, name) in enumerate(named.items()):
+        conversations.save(home, str(number), turn_of(question))
+        assert conversations.load(home, str(number)).name == name and len(name) <= conversations.MAX_NAME
+        conversations.delete(home, str(number))
     conversations.save(home, "one", turn_of("q " * 200))
     assert len(conversations.load(home, "one").name) <= conversations.MAX_NAME
     conversations.rename(home, "one", "  Vaults\n and keys ")

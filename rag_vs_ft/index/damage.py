@@ -17,7 +17,8 @@ def reading(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:  # FAISS raises the first; numpy, Arrow and JSON the others
+    # FAISS raises the first; numpy, Arrow, JSON of another shape and places beyond an array the others.
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckFailed(
             f"{path} is damaged: {error}", "see `rag-vs-ft index verify NAME`, then roll back or build again"
         ) from error

@@ -232,7 +232,9 @@ class Lexical:
         """BM25 scores of every row for the words of `query`, and for its pairs of neighbouring words."""
         terms = self.terms(query)
         words, pairs = [term for term in terms if " " not in term], [term for term in terms if " " in term]
-        return self._scorer.scores(words), self._scorer.scores(pairs)
+        scorer = self._scorer
+        with reading(self.folder):
+            return scorer.scores(words), scorer.scores(pairs)
 
 
 def build(

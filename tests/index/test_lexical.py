@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
-from rag_vs_ft.errors import UserError
+from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.index import lexical, postings
 from rag_vs_ft.index.lexical import Analyzer, Bm25Settings
 
@@ -55,6 +55,26 @@ def test_a_corpus_of_empty_texts_can_be_indexed(tmp_path) -> None:
     for backend in lexical.BACKENDS:
         index = lexical.build(tmp_path / backend, ["", ""], Analyzer(), Bm25Settings(backend=backend))
         assert index.scores("anything").tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("params.index.json", "{}"),
+        ("params.index.json", "[]"),
+        ("params.index.json", '{"num_docs": 1}'),
+        ("params.index.json", "{"),
+        ("vocab.index.json", "[]"),
+        ("vocab.index.json", '{"polici": 1000}'),
+        ("indices.csc.index.npy", "no array"),
+    ],
+)
+def test_files_that_are_damaged_inside_are_named(tmp_path, file, text) -> None:
+    lexical.build(tmp_path, TEXTS, Analyzer(), Bm25Settings())
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    with pytest.raises(CheckFailed, match="is damaged"):
+        for query in TEXTS:
+            lexical.load(tmp_path).scores(query)
 
 
 def test_rank_bm25_scores_as_the_library_does(tmp_path) -> None:
