@@ -66,7 +66,7 @@ def main() -> None:
     for question in questions:
         words, pairs = index.bm25.scores_of(question.question)
         for weight in WEIGHTS:
-            first = distinct(names[row] for row, _ in top_rows(words + weight * pairs, ROWS))[:10]
+            first = distinct(names[row] for row in top_rows(words + weight * pairs, ROWS).rows.tolist())[:10]
             places = (place for place, name in enumerate(first, start=1) if name in gold[question.id])
             gains[weight].append(next((1 / np.log2(place + 1) for place in places), 0.0))
     drawn = np.random.default_rng(settings.SEED).integers(0, len(questions), (RESAMPLES, len(questions)))

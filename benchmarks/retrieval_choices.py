@@ -37,6 +37,7 @@ from rag_vs_ft.evaluation.questions import load_questions
 from rag_vs_ft.evaluation.statistics import clustered_interval
 from rag_vs_ft.index import documents, lexical
 from rag_vs_ft.index.lexical import Analyzer, Bm25Settings
+from rag_vs_ft.index.ranking import Ranking
 from rag_vs_ft.index.search import DEPTH, WEIGHTS, Index, Leg, Weights, fuse, passage_leg, top_rows
 from rag_vs_ft.records import Chunk, Question
 
@@ -220,21 +221,22 @@ class Bench:
         words = self.words(variant.fields, variant.analyzer, variant.bm25)[at]
         dense = self.dense[at]
         if variant.expand:
-            words = self._expanded(at, top_rows(words, variant.expand))
+            words = self._expanded(at, top_rows(words, variant.expand).pairs())
         if variant.feedback:
-            first = [row for row, _ in top_rows(dense + 1, variant.feedback)]
+            first = top_rows(dense + 1, variant.feedback).rows
             moved = self.queries[at] + self.passages.vectors[first].mean(axis=0)
             dense = self.passages.vectors @ (moved / np.linalg.norm(moved))
-        found = [top_rows(words, variant.depth), [(row, score - 1) for row, score in top_rows(dense + 1, variant.depth)]]
+        near = top_rows(dense + 1, variant.depth)
+        found = [top_rows(words, variant.depth), Ranking.in_order(near.rows, near.scores - 1)]
         if variant.legs != "both":
-            return [row for row, _ in found[variant.legs == "dense"]]
+            return [row for row, _ in found[variant.legs == "dense"].pairs()]
         weights = variant.weights or WEIGHTS[variant.fusion]
         legs = [passage_leg(weight, leg, variant.depth) for leg, weight in zip(found, (weights.bm25, weights.dense), strict=True)]
-        candidates = sorted({row for leg in found for row, _ in leg})
+        candidates = np.union1d(*(leg.rows for leg in found))
         for whole, weight in zip(self.whole[at], (weights.document_bm25, weights.document_dense), strict=True):
             if weight:
                 legs.append(Leg(weight, whole.of(candidates)))
-        total = dict(fuse(legs, variant.fusion))
+        total = dict(fuse(legs, variant.fusion).pairs())
         numbers = self.passages.numbers
         if variant.second:
             two: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])

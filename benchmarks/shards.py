@@ -72,7 +72,8 @@ def ranked(
         held = np.bincount(shard[rows], minlength=len(sizes))
         idf = np.log(1 + (sizes - held + 0.5) / (held + 0.5))
         scores[rows] += weights * idf[shard[rows]]
-    return [row for row, _ in top_rows(scores.astype(np.float32), DEPTH)]
+    found: list[int] = top_rows(scores.astype(np.float32), DEPTH).rows.tolist()
+    return found
 
 
 def quality(lists: dict[str, list[int]], questions: list[Question], documents: list[str]) -> tuple[float, float]:

@@ -6,7 +6,7 @@ document as well. Documents are in order of id.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby, tee
 from pathlib import Path
@@ -16,6 +16,7 @@ from rag_vs_ft import files
 from rag_vs_ft.index import lexical
 from rag_vs_ft.index.damage import reading
 from rag_vs_ft.index.lazy import loaded_once
+from rag_vs_ft.index.ranking import Ranking
 from rag_vs_ft.records import Chunk
 
 if TYPE_CHECKING:
@@ -98,11 +99,14 @@ class DocumentLeg:
     found: NDArray[np.bool_]
     scores: NDArray[np.float32]
 
-    def of(self, rows: Sequence[int]) -> list[tuple[int, int, float]]:
-        """(row, rank, score) of the documents of passages, without those whose document was not found."""
-        numbers = self.number[list(rows)]
-        placed = zip(rows, self.ranks(numbers).tolist(), self.scores[numbers].tolist(), strict=True)
-        return [(row, rank, score) for row, rank, score in placed if rank]
+    def of(self, rows: NDArray[np.uint64]) -> Ranking:
+        """Passages with the rank and score of their document, without those whose document was not found."""
+        import numpy as np
+
+        numbers = self.number[rows]
+        ranks = self.ranks(numbers)
+        kept = ranks > 0
+        return Ranking(rows[kept], ranks[kept], self.scores[numbers[kept]].astype(np.float64))
 
     def ranks(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """The ranks of these documents among all that were found, best first, ties by number; 0: not found.

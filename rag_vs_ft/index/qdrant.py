@@ -15,7 +15,7 @@ import json
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from random import Random
@@ -30,6 +30,7 @@ from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.lazy import loaded_once
 from rag_vs_ft.index.manifest import IndexManifest
+from rag_vs_ft.index.ranking import Ranking
 from rag_vs_ft.index.search import WEIGHTS, Filters, Index, Leg, check_way, passage_leg
 from rag_vs_ft.records import Chunk, Hit, Reranker
 from rag_vs_ft.remote import ServerUrl
@@ -388,6 +389,9 @@ class QdrantIndex(Index):
         self._require_unchanged()
         return hits
 
+    def _run(self, search: Callable[[], list[Hit]]) -> list[Hit]:
+        return search()  # it waits for a server, not for a core
+
     def _require_unchanged(self) -> None:
         # Publishing says so before it writes: what is still as it was has been so all the while.
         if read_state(self.server, self.state.collection) != self.state:
@@ -434,7 +438,7 @@ class QdrantIndex(Index):
             )
         weights = WEIGHTS[fusion]
         legs = [
-            passage_leg(weight, [(point, score) for point, _, score in leg], depth)
+            passage_leg(weight, Ranking.of([(point, rank, score) for rank, (point, _, score) in enumerate(leg, start=1)]), depth)
             for weight, leg in ((weights.bm25, bm25), (weights.dense, dense))
         ]
         if retriever == "hybrid":
@@ -446,7 +450,7 @@ class QdrantIndex(Index):
                 ordered = sorted(leg, key=lambda hit: (-hit[2], hit[1]))
                 ranks = {document: (rank, score) for rank, (_, document, score) in enumerate(ordered, start=1)}
                 places = [(point, *ranks[document]) for point, document in sorted(of_passage.items()) if document in ranks]
-                legs.append(Leg(weight, places, ordered[-1][2] if len(ordered) >= DOCUMENT_DEPTH else 0.0))
+                legs.append(Leg(weight, Ranking.of(places), ordered[-1][2] if len(ordered) >= DOCUMENT_DEPTH else 0.0))
         return legs
 
     def _asked(

@@ -6,7 +6,7 @@ Ties are broken by chunk id (rows are in that order), so the same query on the s
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -20,7 +20,9 @@ from rag_vs_ft.index.dense import Dense
 from rag_vs_ft.index.embedding import Embedder
 from rag_vs_ft.index.generations import Generation
 from rag_vs_ft.index.lazy import loaded_once
+from rag_vs_ft.index.ranking import Ranking
 from rag_vs_ft.index.table import ChunkTable
+from rag_vs_ft.index.turns import take_turn
 from rag_vs_ft.records import Chunk, Hit, Reranker
 from rag_vs_ft.settings import Home
 
@@ -68,7 +70,8 @@ class Filters:
 
 def checked_query(text: str) -> tuple[str, tuple[str, ...]]:
     """The query as it is searched, and notices about what was done to it. Raises UserError when nothing is left of it."""
-    query = " ".join("".join(letter if letter.isprintable() else " " for letter in normalise(text)).split())
+    text = normalise(text)
+    query = " ".join((text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)).split())
     if not query:
         raise UserError("the question is empty", 'ask something: rag-vs-ft ask "How do I upgrade a node pool?"')
     limit = settings.MAX_QUESTION_CHARACTERS
@@ -222,23 +225,23 @@ class Index:
         Raises UserError for an empty query, k or rerank_depth out of range or an unknown retriever.
         """
         query, _ = checked_query(query)
-        checked_k(k)
-        legs = self._legs(query, depth_for(k), retriever, fusion, filters)
-        ranked = fuse(legs, fusion) if retriever == "hybrid" else [(row, score) for leg in legs for row, _, score in leg.found]
-        none = (None, None)
+        count, depth = max(checked_k(k), checked_rerank_depth(rerank_depth) if rerank else 0), depth_for(k)
+        hits = self._run(lambda: self._hits(self._legs(query, depth, retriever, fusion, filters), count, retriever, fusion))
+        return reranked(query, hits, rerank, rerank_depth)[:k] if rerank else hits
 
-        def hits(count: int) -> list[Hit]:
-            shown = {row for row, _ in ranked[:count]}
-            places = [{row: (rank, score) for row, rank, score in leg.found if row in shown} for leg in legs]
-            found = []
-            chunks = self._chunks([row for row, _ in ranked[:count]])
-            for rank, ((row, score), chunk) in enumerate(zip(ranked, chunks, strict=False), start=1):
-                bm25, dense, *documents = (place.get(row, none) for place in places)
-                ranks = tuple(document_rank for document_rank, _ in documents)
-                found.append(Hit(rank, chunk, score, *bm25, *dense, *ranks))
-            return found
+    def _run(self, search: Callable[[], list[Hit]]) -> list[Hit]:
+        return take_turn(search)
 
-        return reranked(query, hits(max(k, rerank_depth)), rerank, rerank_depth)[:k] if rerank else hits(k)
+    def _hits(self, legs: Sequence[Leg], count: int, retriever: str, fusion: str) -> list[Hit]:
+        """The first `count` hits of what the legs found."""
+        ranked = fuse(legs, fusion) if retriever == "hybrid" else max((leg.found for leg in legs), key=len)
+        first, none = ranked.first(count), (None, None)
+        places = [leg.found.places(first.rows) for leg in legs]
+        rows, scores, hits = first.rows.tolist(), first.scores.tolist(), []
+        for rank, (row, score, chunk) in enumerate(zip(rows, scores, self._chunks(rows), strict=True), start=1):
+            bm25, dense, *documents = (place.get(row, none) for place in places)
+            hits.append(Hit(rank, chunk, score, *bm25, *dense, *(document_rank for document_rank, _ in documents)))
+        return hits
 
     def document_ids(self, filters: Filters | None = None) -> set[str]:
         """Ids of the documents that a search with these filters looks at."""
@@ -274,15 +277,17 @@ class Index:
 
     def _legs(self, query: str, depth: int, retriever: str, fusion: str, filters: Filters | None) -> list[Leg]:
         """BM25 and vectors of passages (the one that `retriever` does not use is empty); for hybrid also those of documents."""
+        import numpy as np
+
         check_way(retriever, fusion)
         rows = self.rows(filters)
-        bm25 = self._bm25_leg(query, depth, rows) if retriever != "dense" else []
-        dense = self._dense_leg(query, depth, rows) if retriever != "bm25" else []
+        bm25 = self._bm25_leg(query, depth, rows) if retriever != "dense" else Ranking.of([])
+        dense = self._dense_leg(query, depth, rows) if retriever != "bm25" else Ranking.of([])
         weights = WEIGHTS[fusion]
         legs = [passage_leg(weights.bm25, bm25, depth), passage_leg(weights.dense, dense, depth)]
         if retriever == "hybrid":
-            candidates = sorted({row for row, _ in (*bm25, *dense)})
-            words = self.documents_legs.bm25(query, rows).of(candidates) if weights.document_bm25 else []
+            candidates = np.union1d(bm25.rows, dense.rows)
+            words = self.documents_legs.bm25(query, rows).of(candidates) if weights.document_bm25 else Ranking.of([])
             vectors = self.documents_legs.dense(self.embedder.encode_query(query), rows).of(candidates)
             legs += [Leg(weights.document_bm25, words), Leg(weights.document_dense, vectors)]
         return legs
@@ -295,7 +300,7 @@ class Index:
         """The row of a passage."""
         return self.table.row(chunk.id)
 
-    def _bm25_leg(self, query: str, depth: int, rows: NDArray[np.int64] | None) -> list[tuple[int, float]]:
+    def _bm25_leg(self, query: str, depth: int, rows: NDArray[np.int64] | None) -> Ranking:
         import numpy as np
 
         scores = self.bm25.scores(query)
@@ -305,12 +310,12 @@ class Index:
             scores = masked
         return top_rows(scores, depth)
 
-    def _dense_leg(self, query: str, depth: int, rows: NDArray[np.int64] | None) -> list[tuple[int, float]]:
+    def _dense_leg(self, query: str, depth: int, rows: NDArray[np.int64] | None) -> Ranking:
         import numpy as np
 
         found, scores = self.dense.search(self.embedder.encode_query(query), depth, rows)
         order = np.lexsort((found, -scores))
-        return list(zip(found[order].tolist(), scores[order].tolist(), strict=True))
+        return Ranking.in_order(found[order], scores[order])
 
     def matched_terms(self, query: str, hit: Hit) -> list[str]:
         """The query's terms that a passage has; no search is made for it."""
@@ -360,7 +365,7 @@ def reranked(query: str, hits: Sequence[Hit], rerank: Reranker, depth: int) -> l
     return [replace(hit, rank=rank) for rank, hit in enumerate(ordered, start=1)]
 
 
-def top_rows(scores: NDArray[np.float32], depth: int) -> list[tuple[int, float]]:
+def top_rows(scores: NDArray[np.float32], depth: int) -> Ranking:
     """The `depth` best rows with a score over 0, best first, ties by row."""
     import numpy as np
 
@@ -372,28 +377,26 @@ def top_rows(scores: NDArray[np.float32], depth: int) -> list[tuple[int, float]]
         # Every row that ties with the last one stays in, so that which of them are cut is decided by row and not by chance.
         least = np.partition(scores[rows], len(rows) - depth)[len(rows) - depth]
         rows = rows[scores[rows] >= least]
-    order = np.lexsort((rows, -scores[rows]))[:depth]
-    return list(zip(rows[order].tolist(), scores[rows[order]].tolist(), strict=True))
+    best = rows[np.lexsort((rows, -scores[rows]))[:depth]]
+    return Ranking.in_order(best, scores[best])
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One ranking that is fused: its weight, (row, rank, score) of what it found, and the score that a row it did not find may
-    have at most."""
+    """One ranking that is fused: its weight, what it found, and the score that a row it did not find may have at most."""
 
     weight: float
-    found: list[tuple[int, int, float]]
+    found: Ranking
     least: float = 0.0
 
 
-def passage_leg(weight: float, found: Sequence[tuple[int, float]], depth: int) -> Leg:
-    """The leg of passages that found these (row, score), best first, when it looks for `depth`."""
-    ranked = [(row, rank, score) for rank, (row, score) in enumerate(found, start=1)]
-    return Leg(weight, ranked, found[-1][1] if len(found) >= depth else 0.0)
+def passage_leg(weight: float, found: Ranking, depth: int) -> Leg:
+    """The leg of passages that found these, best first, when it looks for `depth`."""
+    return Leg(weight, found, float(found.scores[-1]) if len(found) >= depth else 0.0)
 
 
-def fuse(legs: Sequence[Leg], fusion: str = settings.FUSION) -> list[tuple[int, float]]:
-    """Fuse legs into one list of (row, score), best first, ties by row.
+def fuse(legs: Sequence[Leg], fusion: str = settings.FUSION) -> Ranking:
+    """Fuse legs into one ranking, best first, ties by row.
 
     "sum" is the weighted mean of scores, each divided by the best of its leg: 0 is the least that BM25 and a useful cosine can
     be (a convex combination with the theoretical minimum: Bruch, Gai and Ingber, ACM TOIS 2023). "rrf" adds up reciprocal ranks
@@ -401,23 +404,25 @@ def fuse(legs: Sequence[Leg], fusion: str = settings.FUSION) -> list[tuple[int, 
     """
     import numpy as np
 
-    rows = sorted({row for leg in legs for row, _, _ in leg.found})  # a server's may be over 64 bits with sign: no array
-    place = {row: at for at, row in enumerate(rows)}
+    found = [leg.found.rows for leg in legs if len(leg.found)]
+    if not found:
+        return Ranking.of([])
+    rows = np.unique(np.concatenate(found))
     total = np.zeros(len(rows))
     for leg in _scaled(legs, fusion):
         parts = np.full(len(rows), leg.missing)
-        parts[[place[row] for row in leg.rows]] = leg.parts
+        parts[np.searchsorted(rows, leg.rows)] = leg.parts
         total += leg.weight * parts
-    order = np.argsort(-total, kind="stable").tolist()
-    return [(rows[at], float(total[at])) for at in order]
+    order = np.argsort(-total, kind="stable")
+    return Ranking.in_order(rows[order], total[order])
 
 
 def parts_of(legs: Sequence[Leg], row: int, fusion: str) -> list[str]:
     """What each leg adds to the score of `row`, as arithmetic; a leg that adds nothing is left out."""
     written = []
     for leg, scaled in zip(legs, _scaled(legs, fusion), strict=True):
-        parts = dict(zip(scaled.rows, scaled.parts.tolist(), strict=True))
-        rank = {found: rank for found, rank, _ in leg.found}
+        parts = dict(zip(scaled.rows.tolist(), scaled.parts.tolist(), strict=True))
+        rank = dict(zip(scaled.rows.tolist(), leg.found.ranks.tolist(), strict=True))
         if part := parts.get(row, scaled.missing):
             written.append(
                 f"{scaled.weight:g}/({settings.RRF_K}+{rank[row]})" if fusion == "rrf" else f"{scaled.weight:.4f}*{part:.4f}"
@@ -430,7 +435,7 @@ class _Scaled:
     """What a leg adds to a fusion: its weight, its part of each row that it found, and of any other row."""
 
     weight: float
-    rows: list[int]
+    rows: NDArray[np.uint64]
     parts: NDArray[np.float64]
     missing: float
 
@@ -438,15 +443,14 @@ class _Scaled:
 def _scaled(legs: Sequence[Leg], fusion: str) -> list[_Scaled]:
     import numpy as np
 
-    weights = sum(leg.weight for leg in legs if leg.found) or 1.0
+    weights = sum(leg.weight for leg in legs if len(leg.found)) or 1.0
     scaled = []
     for leg in legs:
-        rows = [row for row, _, _ in leg.found]
+        rows = leg.found.rows
         if fusion == "rrf":
-            ranks = np.array([rank for _, rank, _ in leg.found], dtype=np.int64)
-            scaled.append(_Scaled(leg.weight, rows, 1 / (settings.RRF_K + ranks), 0.0))
+            scaled.append(_Scaled(leg.weight, rows, 1 / (settings.RRF_K + leg.found.ranks), 0.0))
             continue
-        scores = np.maximum([score for _, _, score in leg.found], 0.0)
+        scores = np.maximum(leg.found.scores, 0.0)
         best = float(scores.max(initial=0.0)) or 1.0
         scaled.append(_Scaled(leg.weight / weights, rows, scores / best, max(leg.least, 0.0) / best))
     return scaled

@@ -16,6 +16,7 @@ from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import CheckFailed, UserError
 from rag_vs_ft.index import build, chunking, dense, documents, generations
 from rag_vs_ft.index.build import Recipe
+from rag_vs_ft.index.ranking import Ranking
 from rag_vs_ft.index.search import Filters, Index, Leg, checked_query, fuse, passage_leg, top_rows
 
 ARTICLES = {
@@ -107,13 +108,13 @@ def test_documents_are_ranked_by_all_their_words_and_their_mean_vector(index) ->
     vectors, query = np.float32(index.dense.vectors), index.embedder.encode_query("port")
     means = np.stack([vectors[number == n].mean(axis=0) for n in range(3)])
     cosines = (means / np.linalg.norm(means, axis=1, keepdims=True)) @ query
-    found = legs.dense(query, None).of(range(len(ids)))
-    assert [rank for _, rank, _ in found] == [int((cosines > cosines[n]).sum()) + 1 for n in number]
+    found = legs.dense(query, None).of(np.arange(len(ids), dtype=np.uint64))
+    assert found.ranks.tolist() == [int((cosines > cosines[n]).sum()) + 1 for n in number]
     # "kept" and "port" stand in two passages of one document, and nowhere else.
     words = legs.bm25("kept port", None)
     every = np.arange(3)
-    assert words.ranks(every).tolist() == [0, 0, 1] and {row for row, _, _ in words.of(range(len(ids)))} == set(
-        np.flatnonzero(number == 2)
+    assert words.ranks(every).tolist() == [0, 0, 1] and (
+        words.of(np.arange(len(ids), dtype=np.uint64)).rows.tolist() == np.flatnonzero(number == 2).tolist()
     )
     upgrade = np.flatnonzero(number == 1)
     assert legs.bm25("default limit", upgrade).ranks(every).tolist() == [0, 1, 0]
@@ -171,24 +172,34 @@ def test_reranking_orders_the_first_hits_and_leaves_the_rest(index) -> None:
 
 
 def test_fusions_and_ties() -> None:
-    one, other = Leg(1, [(7, 1, 2.0), (3, 2, 1.0)]), Leg(1, [(3, 1, 9.0), (7, 2, 8.0)])
-    assert fuse([one, other], "rrf") == [(3, 1 / 61 + 1 / 62), (7, 1 / 61 + 1 / 62)]
-    assert fuse([one, Leg(0.25, other.found)], "rrf") == [(7, 1 / 61 + 0.25 / 62), (3, 1 / 62 + 0.25 / 61)]
-    one, other = Leg(1, [(1, 1, 4.0), (2, 2, 3.0), (3, 3, 2.0)]), Leg(1, [(3, 1, 0.5)])
-    assert fuse([one, other]) == [(3, 0.75), (1, 0.5), (2, 0.375)]
-    assert fuse([one, Leg(3, other.found)]) == [(3, 0.875), (1, 0.25), (2, 0.1875)]
-    assert fuse([one, Leg(1, [])]) == [(1, 1.0), (2, 0.75), (3, 0.5)]
-    assert fuse([Leg(1, []), Leg(1, [])]) == []
-    assert fuse([Leg(1, [(2**64 - 1, 1, 4.0)]), Leg(1, [(2**63, 1, 8.0)])]) == [(2**63, 0.5), (2**64 - 1, 0.5)]
+    def fused(*legs: Leg, fusion: str = "sum") -> list[tuple[int, float]]:
+        return fuse(legs, fusion).pairs()
+
+    def leg(weight: float, *found: tuple[int, int, float]) -> Leg:
+        return Leg(weight, Ranking.of(found))
+
+    def cut_leg(depth: int, *found: tuple[int, float]) -> Leg:
+        return passage_leg(1, Ranking.of([(row, rank, score) for rank, (row, score) in enumerate(found, start=1)]), depth)
+
+    one, other = leg(1, (7, 1, 2.0), (3, 2, 1.0)), leg(1, (3, 1, 9.0), (7, 2, 8.0))
+    assert fused(one, other, fusion="rrf") == [(3, 1 / 61 + 1 / 62), (7, 1 / 61 + 1 / 62)]
+    assert fused(one, Leg(0.25, other.found), fusion="rrf") == [(7, 1 / 61 + 0.25 / 62), (3, 1 / 62 + 0.25 / 61)]
+    one, other = leg(1, (1, 1, 4.0), (2, 2, 3.0), (3, 3, 2.0)), leg(1, (3, 1, 0.5))
+    assert fused(one, other) == [(3, 0.75), (1, 0.5), (2, 0.375)]
+    assert fused(one, Leg(3, other.found)) == [(3, 0.875), (1, 0.25), (2, 0.1875)]
+    assert fused(one, leg(1)) == [(1, 1.0), (2, 0.75), (3, 0.5)]
+    assert fused(leg(1), leg(1)) == []
+    assert fused(leg(1, (2**64 - 1, 1, 4.0)), leg(1, (3, 1, 8.0)), leg(1)) == [(3, 0.5), (2**64 - 1, 0.5)]
     # A row that a cut leg did not find may have the least of its scores, and no more; below 0 is no worse than 0.
-    cut = passage_leg(1, [(5, 0.8), (6, 0.4)], 2)
-    assert fuse([Leg(1, [(4, 1, 1.0)]), cut]) == [(4, 0.75), (5, 0.5), (6, 0.25)]
-    assert passage_leg(1, [(5, 0.8)], 2).least == 0 and passage_leg(1, [], 2).least == 0
-    assert fuse([passage_leg(1, [(5, 0.5), (6, -0.5)], 2)]) == [(5, 1.0), (6, 0.0)]
-    assert fuse([passage_leg(1, [(5, -0.1), (6, -0.5)], 2)]) == [(5, 0.0), (6, 0.0)]
+    assert fused(leg(1, (4, 1, 1.0)), cut_leg(2, (5, 0.8), (6, 0.4))) == [(4, 0.75), (5, 0.5), (6, 0.25)]
+    assert cut_leg(2, (5, 0.8)).least == 0 and cut_leg(2).least == 0
+    assert fused(cut_leg(2, (5, 0.5), (6, -0.5))) == [(5, 1.0), (6, 0.0)]
+    assert fused(cut_leg(2, (5, -0.1), (6, -0.5))) == [(5, 0.0), (6, 0.0)]
     scores = np.array([1, 3, 2, 3, 2, 0, 2], dtype=np.float32)
-    assert top_rows(scores, 4) == [(1, 3.0), (3, 3.0), (2, 2.0), (4, 2.0)]
-    assert [row for row, _ in top_rows(scores, 10)] == [1, 3, 2, 4, 6, 0]
+    assert top_rows(scores, 4).pairs() == [(1, 3.0), (3, 3.0), (2, 2.0), (4, 2.0)]
+    assert top_rows(scores, 10).rows.tolist() == [1, 3, 2, 4, 6, 0]
+    found = Ranking.in_order(np.array([2**64 - 1, 9, 3], dtype=np.uint64), np.array([3.0, 2.0, 1.0]))
+    assert found.places(np.array([3, 4, 2**64 - 1], dtype=np.uint64)) == {2**64 - 1: (1, 3.0), 3: (3, 1.0)}
 
 
 @pytest.mark.parametrize("values", [2, 20, 10_000])
@@ -198,7 +209,7 @@ def test_the_best_of_many_rows_are_those_of_sorting_them_all(values, held) -> No
     for count in (300, 5_000):
         scores = draw.integers(1, values, count).astype(np.float32) * (draw.random(count) < held)
         expected = np.lexsort((np.arange(count), -scores))[:10]
-        assert top_rows(scores, 10) == [(row, scores[row]) for row in expected.tolist() if scores[row] > 0]
+        assert top_rows(scores, 10).pairs() == [(row, scores[row]) for row in expected.tolist() if scores[row] > 0]
 
 
 @pytest.mark.parametrize("values", [1, 5, 10_000])
@@ -211,8 +222,9 @@ def test_ranks_of_some_documents_are_those_of_sorting_them_all(values) -> None:
     leg = documents.DocumentLeg(draw.permutation(200), found, scores)
     some = draw.choice(200, 50)
     assert leg.ranks(some).tolist() == expected[some].tolist() and leg.ranks(np.arange(200)).tolist() == expected.tolist()
-    of_rows = [(row, expected[leg.number[row]], scores[leg.number[row]]) for row in range(200) if found[leg.number[row]]]
-    assert leg.of(range(200)) == of_rows
+    of_rows = {row: (expected[leg.number[row]], scores[leg.number[row]]) for row in range(200) if found[leg.number[row]]}
+    every = np.arange(200, dtype=np.uint64)
+    assert leg.of(every).places(every) == of_rows
 
 
 def test_filters_are_applied_before_ranking(index) -> None:
