@@ -70,7 +70,9 @@ def convert(source: Path, target: Path, limit: int | None = None) -> None:
             read, loading = AutoModelForCausalLM.from_pretrained(
                 **where, config=config, dtype=torch.float32, output_loading_info=True
             )
-        # A model read from a GGUF refuses to be saved, so its weights go into one that was not.
+        # A model read from a GGUF refuses to be saved, so its weights go into one that was not. Transformers notes the GGUF as a
+        # way to quantise, and would refuse to train the float32 weights that are saved.
+        read.config.__dict__.pop("quantization_config", None)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
     except UserError:

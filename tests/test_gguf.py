@@ -177,12 +177,14 @@ def logits(model: Any) -> Any:
 def test_the_converted_model_is_the_same(architecture: str, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.trainer_utils import validate_quantization_for_training
 
     model = tiny_model(architecture, len(vocabulary()))
     gguf.convert(write_gguf(tmp_path / "tiny.gguf", model, architecture=architecture), tmp_path / "out")
     converted = AutoModelForCausalLM.from_pretrained(tmp_path / "out", use_safetensors=True).eval()
     assert torch.allclose(logits(model), logits(converted), atol=1e-4)
     assert converted.dtype == torch.float32
+    validate_quantization_for_training(converted)
     assert (converted.generation_config.bos_token_id, converted.generation_config.eos_token_id) == (1, [2])
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.convert_ids_to_tokens(range(len(vocabulary()))) == vocabulary()

@@ -39,7 +39,7 @@ def check_config(place: Path, weights: Sequence[Path], bytes_each: float, limit:
     model cannot fit.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     stored = {name: shape for path in weights for name, shape in shapes(path).items()}
     total = sum(math.prod(shape) for shape in stored.values())
@@ -49,7 +49,7 @@ def check_config(place: Path, weights: Sequence[Path], bytes_each: float, limit:
             "use a smaller model",
         )
     try:
-        config = AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+        config = _config(place)
         text = config.get_text_config()
         _check_sizes(text, stored, total)
         with torch.device("meta"):
@@ -68,6 +68,17 @@ def check_config(place: Path, weights: Sequence[Path], bytes_each: float, limit:
             + (f"; {missing[0]} is missing" if missing else ""),
             "take weights and config.json from the same checkpoint",
         )
+
+
+def _config(place: Path) -> Any:
+    """What config.json of a folder says. Float32 weights that an earlier version made from a GGUF are called quantised there."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+    noted = getattr(config, "quantization_config", None)
+    if isinstance(noted, dict) and noted.get("quant_method") == "gguf":
+        del config.quantization_config
+    return config
 
 
 def _check_sizes(config: Any, stored: Mapping[str, tuple[int, ...]], total: int) -> None:
@@ -109,6 +120,7 @@ def load_model(place: Path, where: Device, four_bit: bool) -> Any:
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
             place,
+            config=_config(place),
             dtype=getattr(torch, where.dtype),
             use_safetensors=True,
             local_files_only=True,

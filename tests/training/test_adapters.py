@@ -66,6 +66,22 @@ def test_the_record_names_the_weights_it_began_with_and_others_are_not_resumed_o
         train("lora", "docs", base_preset_file, "copied-lora", overrides=over, home=base_home, resume=True)
 
 
+@pytest.mark.parametrize("arm", ["lora", "finetune"])
+def test_a_base_that_an_earlier_version_converted_from_a_gguf_is_trained(
+    arm: str, base_home: Path, base_preset_file: str, llama: str, tmp_path: Path
+) -> None:
+    """Its float32 weights are called quantised in config.json, and transformers refuses to train such."""
+    copied = Path(shutil.copytree(llama, tmp_path / "converted"))
+    config = json.loads((copied / "config.json").read_text("utf-8"))
+    config["quantization_config"] = {"quant_method": "gguf", "gguf_file": "model.Q4_1.gguf", "dequantize": False}
+    (copied / "config.json").write_text(json.dumps(config), "utf-8")
+    result = train(
+        arm, "docs", base_preset_file, f"{arm}-converted", overrides={"base": str(copied), "steps": "1"}, home=base_home
+    )
+    assert result.outcome.steps == 1
+    assert arm == "lora" or "quantization_config" not in json.loads((result.folder / "best/config.json").read_text("utf-8"))
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_lora_trains_an_adapter_and_nothing_else(
     base_home: Path, base_preset_file: str, plain: RunResult, llama: str, architecture: str
