@@ -6,8 +6,10 @@
 Rates are seconds of one core of the machine in docs/performance.md, and bytes. Building is paid by the core-hour; answering by
 the hour of the memory that an index wants (a server's cores come with it) and by the disk, for a month of 730 hours.
 
-The prices are what two public lists stated in 2025, as far as they are remembered: c7i, r7i and gp3 of AWS in us-east-1 on
-demand; dedicated cores (CCX) and volumes of Hetzner Cloud in Germany. They were not looked up again, so give your own.
+The prices are those of two public lists, second hand: public repositories quote them. AWS in us-east-1 on demand: c7i.large at
+$0.08925 an hour (its price list asked in September 2026), r7i.large at $0.1323, gp3 at $0.08. Hetzner Cloud in Germany, new
+orders since 15 June 2026, without tax: CCX33, 8 dedicated cores and 32 GiB at €138.49 a month, and volumes at €0.0572.
+A list may have changed since, so give your own.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class Prices:
         return Prices(name, currency, core, memory, disk)
 
 
-LISTS = ("AWS,$,0.0446,0.00827,0.08", "Hetzner,€,0.0100,0.0025,0.044")
+LISTS = ("AWS,$,0.0446,0.00827,0.08", "Hetzner,€,0.0237,0.00593,0.0572")
 
 
 def rate(text: str) -> tuple[str, float]:

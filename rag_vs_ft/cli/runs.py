@@ -16,9 +16,10 @@ def runs_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
 
     Example: rag-vs-ft runs list
     """
-    from rag_vs_ft.training.runs import list_runs
+    from rag_vs_ft.training.runs import being_trained, list_runs, run_folder
 
-    found = list_runs(settings.home(home))
+    where = settings.home(home)
+    found = list_runs(where)
     for reason in found.damaged.values():
         say(f"damaged: {reason}")
     if as_json:
@@ -27,7 +28,8 @@ def runs_list(as_json: JsonOption = False, home: HomeOption = None) -> None:
     for run in found.runs:
         result = run.record.result
         said = f"{result.steps:,} steps, {result.best_bits_per_byte:.3f} bits per byte" if result else ""
-        print(f"{run.name:20} {run.record.arm:9} {run.record.state:10} {said}")
+        going = run.record.state == "finished" or being_trained(run_folder(where, run.name))
+        print(f"{run.name:20} {run.record.arm:9} {run.record.state if going else 'stopped':10} {said}")
     if not found.runs and not found.damaged:
         say("no run yet: rag-vs-ft train scratch --corpus sample --preset nano --run nano")
 

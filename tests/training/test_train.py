@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tiny import train
 
 from rag_vs_ft import settings
+from rag_vs_ft.cli.runs import runs_list
 from rag_vs_ft.corpus import store
 from rag_vs_ft.errors import Busy, CheckFailed, Stopped, UserError
 from rag_vs_ft.models.loading import load
@@ -332,6 +333,15 @@ def test_a_damaged_record_is_named_and_hides_no_other(text: str, said: str, tmp_
     listed = runs.list_runs(home)
     assert [info.name for info in listed.runs] == ["good"] and list(listed.damaged) == ["bad"]
     assert listed.runs[0].record == record
+
+
+def test_a_run_whose_process_ended_is_listed_as_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, state in (("done", "finished"), ("died", "training"), ("held", "training")):
+        write_record(tmp_path / "runs" / name, RunRecord(arm="lora", preset="nano", settings={}, versions={}, state=state))
+    with runs.lock(tmp_path / "runs/held"):
+        runs_list(home=tmp_path)
+    told = dict(line.split()[::2] for line in capsys.readouterr().out.splitlines())
+    assert told == {"done": "finished", "died": "stopped", "held": "training"}
 
 
 def test_a_run_is_trained_by_one_process(base_home: Path, preset_file: str) -> None:
