@@ -552,14 +552,14 @@ def terms(arguments: argparse.Namespace) -> None:
             f"{what}: {total:,} chunks, built in {seconds:,.0f} s, CPU {cpu:,.0f} s, {peak.end():,.0f} MB, files {size:,.0f} MB",
             flush=True,
         )
-    asked = MadeText(5, length=8).sentences(200)
+    queries = np.load(arguments.work / "queries.npy")[:200]
+    asked = MadeText(5, length=8).sentences(len(queries))
     numbers = np.arange(total) // PER_DOCUMENT
     peak, start = Peak(), time.perf_counter()
     bm25 = lexical.load(folder / "bm25")
     whole = documents.Documents(folder / "documents", numbers)
     top_rows(bm25.scores("node pool"), DEPTH)
     print(f"opened in {time.perf_counter() - start:.1f} s", flush=True)
-    queries = np.load(arguments.work / "queries.npy")[: len(asked)]
     ways: dict[str, Callable[[str, NDArray[np.float32]], object]] = {
         "BM25 of chunks": lambda line, _: top_rows(bm25.scores(line), DEPTH),
         "documents by words": lambda line, _: whole.bm25(line, None),
