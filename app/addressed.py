@@ -17,11 +17,22 @@ _BOUND: dict[str, Any] = {"bind": "query-params"}
 KEPT: dict[str, Any] = {"persist_state": "session"}
 """For what a visitor finds again after a look at another page."""
 Number = TypeVar("Number", int, float)
+GONE = "not there (any more)"
+ONE = "must be one value"
 
 
-def _check_named(
-    label: str, options: Sequence[str], key: str, instead: str | list[str], why: str = "not there (any more)"
-) -> None:
+def only(label: str, key: str) -> str:
+    """What the address has under `key`, "" where it has nothing. Raises NotThere when it has several values."""
+    _check_written(label, key, None, ONE, lambda _: True)
+    return st.query_params.get(key, "")
+
+
+def say_nothing_is_there(label: str, key: str) -> None:
+    """Raise NotThere when the address names one of a kind of which there is none."""
+    _check_written(label, key, None, GONE, lambda _: False)
+
+
+def _check_named(label: str, options: Sequence[str], key: str, instead: str | list[str], why: str = GONE) -> None:
     """Raise NotThere when what the address or an earlier visit names under `key` is not an option."""
     wanted = st.query_params.get_all(key) or st.session_state.get(key) or []
     gone = [one for one in ([wanted] if isinstance(wanted, str) else wanted) if one not in options]
@@ -33,12 +44,13 @@ def _check_written(label: str, key: str, instead: Any, why: str, is_one: Callabl
     """Raise NotThere when the address has a value under `key` that is none, or several."""
     given = st.query_params.get_all(key)
     if given and (len(given) > 1 or not is_one(given[0])):
-        raise NotThere(label, given, why, key, instead)
+        raise NotThere(label, given, why if len(given) == 1 else ONE, key, instead)
 
 
 def choose(label: str, options: Sequence[str], key: str, first: str = "", **about: Any) -> str:
     """A select box of names. Raises NotThere when the address names something else."""
     default = first if first in options else options[0]
+    _check_written(label, key, default, ONE, lambda _: True)
     _check_named(label, options, key, default)
     return str(st.selectbox(label, options, index=list(options).index(default), key=key, **_BOUND, **about))
 
@@ -54,6 +66,7 @@ def choose_several(label: str, options: Sequence[str], key: str, default: list[s
 
 def choose_view(label: str, options: Sequence[str], key: str, **about: Any) -> str:
     """A row of buttons, one of which is on. Raises NotThere when the address names another."""
+    _check_written(label, key, options[0], ONE, lambda _: True)
     _check_named(label, options, key, options[0], f"must be {' or '.join(options)}")
     return st.segmented_control(label, options, default=options[0], required=True, key=key, **_BOUND, **about) or options[0]
 
@@ -81,5 +94,6 @@ def slide(label: str, low: Number, high: Number, default: Number, step: Number, 
 
 
 def write(label: str, key: str, where: Any = st, **about: Any) -> str:
-    """A line of text; what it may be is for the caller to say."""
+    """A line of text; what it may be is for the caller to say. Raises NotThere when the address has several."""
+    _check_written(label, key, "".join(st.query_params.get_all(key)[:1]), ONE, lambda _: True)
     return str(where.text_input(label, key=key, **_BOUND, **about) or "")

@@ -193,7 +193,7 @@ def page_title(text: str) -> None:
 class NotThere(Exception):
     """The address or an earlier choice names something that is not there or cannot be.
 
-    `why` says what is wrong with the values `given` under `key`; `instead` is what the visitor is offered.
+    `why` says what is wrong with the values `given` under `key`; `instead` is what the visitor is offered, None for nothing.
     """
 
     def __init__(self, label: str, given: Sequence[str], why: str, key: str, instead: Any) -> None:
@@ -203,7 +203,8 @@ class NotThere(Exception):
     def show(self) -> None:
         """Say it, and offer what is there."""
         st.error(plain(f"{self.label} {', '.join(self.given) or 'without a value'}: {self.why}."), icon=":material/error:")
-        st.button(f"Use {plain(_said(self.instead))}", key=f"instead-{self.key}", on_click=self._use)
+        if self.instead is not None:
+            st.button(f"Use {plain(_said(self.instead))}", key=f"instead-{self.key}", on_click=self._use)
 
     def _use(self) -> None:
         with suppress(StreamlitAPIException):  # a widget that was drawn takes its value out of the address itself

@@ -276,7 +276,7 @@ class Peak:
     def __init__(self) -> None:
         self.before = self.most = resident()["RssAnon"]
         self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._watch)
+        self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
 
     def _watch(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import streamlit as st
-from addressed import KEPT, choose, choose_view, slide, switch, write
+from addressed import KEPT, choose, choose_view, only, slide, switch, write
 from answering import Answering, begin, live, stop
 from background import shared
 from first_start import index_names
@@ -67,6 +67,7 @@ SHOW_TURN = """<script>{
 scrolls again as long as the page grows, so this does too until the page rests, or the visitor acts."""
 SHOWN_TURNS = 5
 MAX_NOTE = 2_000
+GONE = "The answer of this link is not there any more."
 
 MODEL_HELP = "A model from the list. Or type the address of a server (http://127.0.0.1:8080/v1#NAME) or the path of a GGUF file."
 
@@ -153,7 +154,7 @@ def choose_filters(index: str, *, off: bool) -> dict[str, str]:
 
 def open_conversation() -> Conversation | None:
     """The conversation of the address, else the one this visitor had open; None before the first question."""
-    id = st.query_params.get("c") or st.session_state.get("conversation")
+    id = only("Conversation", "c") or st.session_state.get("conversation")
     if not id:
         return None
     try:
@@ -420,7 +421,7 @@ def show_turns(current: Conversation, turns: Sequence[Turn]) -> None:
     if wanted := st.query_params.get("answer"):
         turns = [turn for turn in turns if turn.id == wanted]
         if not turns:
-            st.warning("The answer of this link is not there any more.")
+            st.warning(GONE)
         st.button("Show the whole conversation", on_click=_show_all)
     if current.unreadable:
         st.warning(f"{current.unreadable} questions of this conversation cannot be read and are left out.")
@@ -480,9 +481,11 @@ def main() -> None:
     indexes, models = index_names(), model_names()
     sidebar = st.sidebar
     actions = sidebar.container(horizontal=True)
-    current = open_conversation()
-    take_sources(current)
+    current = None
     try:
+        current = open_conversation()
+        wanted = only("Answer", "answer")
+        take_sources(current)
         with sidebar:
             chosen = choose_settings(indexes, models)
     except NotThere:
@@ -521,6 +524,9 @@ def main() -> None:
         with list_place, shown_errors("Reading the conversations"):
             show_conversations(current, actions)
 
+    if wanted and current is None:
+        with notes:
+            st.warning(GONE)
     if linked and current is not None:
         show_list()
         show_turns(current, turns)

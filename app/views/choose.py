@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from addressed import choose
+from addressed import choose, say_nothing_is_there
 from first_start import offer_documents
 from progress_panel import duration, show_job, start_job
 from resources import home, page_title, plain, shown_errors
@@ -258,7 +258,8 @@ def main() -> None:
     known = comparisons(corpus)
     mine = running is not None and running.arguments.get("corpus") == corpus
     if known:
-        run = choose("Comparison", known, "comparison") if len(known) > 1 else known[0]
+        named = len(known) > 1 or "comparison" in st.query_params
+        run = choose("Comparison", known, "comparison") if named else known[0]
         with shown_errors(f"Reading {run}"):
             if (home().results / run / CHOSEN).is_file():
                 show_decision(home().results / run, corpus)
@@ -272,6 +273,8 @@ def main() -> None:
     if last is not None and last.state == "cancelled" and last.arguments.get("corpus") == corpus and not known:
         st.caption("It was stopped before it had asked anything, so Start begins from the beginning.")
     start_form(corpus, known, running=running is not None)
+    if not known:
+        say_nothing_is_there("Comparison", "comparison")
 
 
 main()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
-from addressed import choose
+from addressed import choose, say_nothing_is_there
 from progress_panel import show_job, start_job
 from resources import home, open_index, page_title, plain, shown_errors
 
@@ -326,6 +326,7 @@ def main() -> None:
     runs = finished_runs()
     if not runs:
         st.caption("No run is finished yet. The experiment demo takes a few minutes.")
+        say_nothing_is_there("Run", "run")
         return
     name = choose("Run", runs, "run")
     with shown_errors(f"Reading the run {name}"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 from add_documents import add_documents_form
-from addressed import KEPT, choose, choose_view, write
+from addressed import KEPT, choose, choose_view, only, write
 from first_start import index_names
 from passages import show_found
 from progress_panel import forget_ended, show_job, start_job
@@ -56,7 +56,7 @@ def document_rows(folder: str, reader: frozenset[str]) -> list[dict[str, Any]]:
 def show_documents(index: Index) -> None:
     """All documents, and how the one that is chosen was cut."""
     rows = document_rows(str(index.generation.folder), index.reader)
-    linked = st.query_params.get("document", "")
+    linked, passage = only("Document", "document"), only("Passage", "chunk")
     first = st.container()  # a document that a link leads to stands above the list, one that is chosen from it below
     words = st.text_input("Find a document", placeholder="part of its path or title", key="find").lower().split()
     found = [row for row in rows if all(word in f"{row['document']} {row.get('title', '')}".lower() for word in words)]
@@ -75,7 +75,7 @@ def show_documents(index: Index) -> None:
         show_document(index, found[chosen[0]]["document"], "")
     elif linked:
         with first:
-            show_document(index, linked, st.query_params.get("chunk", ""))
+            show_document(index, linked, passage)
 
 
 def show_left_out(index: Index) -> None:

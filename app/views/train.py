@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from addressed import choose
+from addressed import choose, say_nothing_is_there
 from first_start import offer_documents
 from progress_panel import show_job, start_job
 from resources import home, load_model, page_title, plain, shortened, shown_errors
@@ -279,6 +279,7 @@ def main() -> None:
     if not follow(running, names):
         return
     if not names:
+        say_nothing_is_there("Run", "run")
         return
     name = choose("Run", names, "run")
     with shown_errors(f"Reading the run {name}"):

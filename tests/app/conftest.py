@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -125,6 +126,10 @@ def place(home, tiny_cache, monkeypatch):
     monkeypatch.syspath_prepend(str(find_main().parent))
     st.cache_resource.clear()
     yield home
+    for job in jobs.list_jobs(home):  # of a test that failed before their end
+        if job.running and job.pid != os.getpid():
+            jobs.cancel(home, job.id)
+            jobs.cancel(home, job.id)
     for thread in threading.enumerate():
         if thread.name == "Asking two arms":  # the next round, which no visitor waits for any more
             thread.join(60)

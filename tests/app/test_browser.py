@@ -31,6 +31,9 @@ from rag_vs_ft.index.generations import current
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
+PATIENCE = int(os.environ.get("BROWSER_PATIENCE", "120"))
+"""Seconds that a browser waits for what a test looks for; where it is known not to come, less is enough (tests/guards.py)."""
+
 # What axe-core does not look at: Streamlit draws it so, whatever a page says.
 NOT_OURS = {
     "[data-testid=stSidebarNav]": "its list has headings between the items",
@@ -50,7 +53,7 @@ def visit():
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(120_000)
+        context.set_default_timeout(1000 * PATIENCE)
         requests: list[str] = []
         faults: list[str] = []
         context.on("request", lambda request: requests.append(request.url))
@@ -643,6 +646,13 @@ def test_answers_and_results_are_read_as_what_they_are(built, old_run, save_chai
         visit.get_by_text("answers best").first.wait_for()
         visit.get_by_text("A guess is right in 33").first.wait_for()
         at_rest(visit)
+        toolbar = visit.get_by_test_id("stElementToolbar").first
+        toolbar.wait_for(state="attached")
+        visit.set_viewport_size({"width": 390, "height": 800})
+        toolbar.wait_for(state="hidden")
+        picture = visit.get_by_test_id("stImage").locator("img").first
+        assert picture.bounding_box()["width"] >= 600, "its labels can be read: it is scrolled"
+        visit.set_viewport_size({"width": 1280, "height": 900})
         visit.get_by_test_id("stButtonGroup").get_by_text("Questions", exact=True).click()
         visit.get_by_role("button", name="Next").wait_for()
         assert visit.get_by_role("button", name="Previous").is_disabled()

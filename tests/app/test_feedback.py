@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import sys
 import threading
 
 import pytest
 
+from rag_vs_ft.cli import main
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.feedback import (
     agreements,
@@ -124,6 +127,24 @@ def test_a_file_that_is_no_database_a_lock_and_a_read_only_folder_are_user_error
     database_path(home).mkdir()
     with pytest.raises(UserError, match="unable to open"):
         store_feedback(home, "id", "q", answer)
+
+
+def test_the_verbs_list_and_export_what_people_said(home, answer, tmp_path, monkeypatch, capsys) -> None:
+    store_feedback(home, "id1", "How long?", answer, thumb=0, note="too short")
+
+    def run(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["rag-vs-ft", "feedback", *words, "--home", str(home.root)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert not stopped.value.code
+        return capsys.readouterr().out
+
+    listed = run("list")
+    assert "down" in listed and "How long?" in listed and "answer: 90 days" in listed and "note: too short" in listed
+    out = tmp_path / "feedback.jsonl"
+    assert "1 rows in" in run("export", str(out))
+    row = json.loads(out.read_text(encoding="utf-8"))
+    assert (row["question"], row["thumb"], row["note"], row["chunk_ids"]) == ("How long?", 0, "too short", ["c1"])
 
 
 def test_many_visitors_at_once(home, answer) -> None:

@@ -7,6 +7,7 @@ import importlib
 import re
 import shutil
 import sqlite3
+import time
 
 import pytest
 import tiny
@@ -42,11 +43,14 @@ def ask(at, question: str, max_new_tokens: int = 16):
 def test_first_start_builds_the_sample(place, open_page, ended_job) -> None:
     at = open_page()
     assert "Nothing has been indexed yet" in at.title[0].value
-    assert "nothing is downloaded" in " ".join(element.value for element in at.markdown)
+    said = " ".join(element.value for element in at.markdown)
+    assert "nothing is downloaded" in said
     at.button[0].click().run()
     ended_job("sample")
     at.run()
-    assert any("74 documents" in caption.value for caption in at.caption) and at.chat_input
+    articles = store.open_corpus("sample", place).manifest.counts.documents
+    assert f"in {articles} articles" in said
+    assert any(f"{articles} documents" in caption.value for caption in at.caption) and at.chat_input
     assert [button.label for button in at.main.button] == list(settings.SAMPLE_QUESTIONS)
 
 
@@ -107,6 +111,41 @@ def test_a_value_of_the_address_that_cannot_be_is_said_and_can_be_left(built, op
     assert not at.error and not at.exception
 
 
+@pytest.mark.parametrize(
+    ("page", "key", "given", "again"),
+    [
+        ("", "index", ["docs", "docs"], True),
+        ("", "mode", ["Answer", "Search only"], True),
+        ("", "retriever", ["bm25", "dense"], True),
+        ("", "k", ["3", "5"], True),
+        ("", "cite", ["true", "false"], True),
+        ("", "path", ["aks/", "vault/"], True),
+        ("", "since", ["2026-01-01", "2026-02-01"], True),
+        ("", "c", ["c1", "c2"], False),
+        ("", "answer", ["a1", "a2"], False),
+        ("compare", "q", ["Port?", "Surge?"], True),
+        ("rate", "questions", ["sample", "sample"], True),
+        ("index", "document", ["vault/keys.md", "aks/pools.md"], False),
+        ("index", "chunk", ["c1", "c2"], False),
+        ("tokens", "tokenizer1", [settings.LANGUAGE_MODEL] * 2, True),
+    ],
+)
+def test_of_two_values_in_the_address_none_is_taken(built, open_page, page, key, given, again) -> None:
+    at = open_page(page, **{key: given})
+    said = at.error[0].value.replace("\\", "")
+    assert f"{', '.join(given)}: must be one value" in said and len(at.title) == 1
+    offered = [one for one in at.button if one.key == f"instead-{key}"]
+    assert bool(offered) is again
+    if again:
+        offered[0].click().run()
+        assert not at.error and not at.exception
+
+
+def test_an_answer_that_the_address_names_without_its_conversation_is_said(built, open_page) -> None:
+    at = open_page(answer="nope")
+    assert "not there any more" in at.warning[0].value and at.chat_input
+
+
 def test_every_widget_of_the_address_is_made_where_its_value_is_looked_at() -> None:
     app = find_main().parent
     assert [path.name for path in app.rglob("*.py") if "query-params" in path.read_text("utf-8")] == ["addressed.py"]
@@ -117,8 +156,11 @@ def test_an_index_that_was_removed_under_a_conversation_is_said(built, documents
     build.build("other", "other", build.Recipe(precision="fp32"), built)
     at = ask(open_page(index="other"), "What is the port?")
     shutil.rmtree(built.indexes / "other")
-    at.run()
+    ask(at, "And which surge?")
     assert "other" in at.error[0].value and not at.chat_input and len(at.chat_message) == 0
+    assert [text.value for text in at.text] == ["And which surge?"], "what was typed is not lost"
+    again = open_page(c=conversation_of(built).id)
+    assert "other" in again.error[0].value and not again.chat_input, "the conversation is of that index"
 
 
 def test_bare_model_and_prompt(built, open_page) -> None:
@@ -375,8 +417,65 @@ def test_marks_of_lists_are_not_shown_as_an_answer(built, place, open_page, save
     assert "instead of an answer" in at.warning[0].value and "[4] [5] [6]" in texts(at)
 
 
+def test_a_model_that_writes_marks_of_lists_alone_is_not_waited_for(built, place, open_page, save_chain) -> None:
+    marks = [f"[{number}] " for number in range(4, 45)]
+
+    def follow(tokenizer, asked):
+        said = [tokenizer.convert_tokens_to_ids(mark) for mark in marks]
+        return dict(zip([asked, *said], [*said, tokenizer.eos_token_id], strict=True))
+
+    save_chain(place.runs / "lister", marks, follow)
+    ask(open_page(model="lister"), "How many nodes?", max_new_tokens=128)
+    (turn,) = conversation_of(built).turns
+    assert turn.state == "answered" and "[15]" in turn.answer.answer and "[44]" not in turn.answer.answer
+
+
+def test_an_answer_that_was_cut_off_looks_so_and_its_code_ends(built, open_page) -> None:
+    chosen = {"mode": "answer", "passages": False, "index": "docs", "show_prompt": False}
+    for finish, text in (("length", "Do this:\n```bash\naz lock list --res"), ("loop", "Use `az lock"), ("stop", "It is 443.")):
+        answer = Answer(text, (), (), 9, 9, 1.0, "m", finish=finish)
+        conversations.save(built, "c1", conversations.Turn(f"{finish}?", chosen, state="answered", answer=answer))
+    shown = texts(open_page(c="c1"))
+    assert "az lock list --res\n" in f"{shown}\n" and shown.count("…") == 2 and "It is 443. …" not in shown
+
+
+def test_a_model_is_loaded_before_the_first_question(built, open_page) -> None:
+    open_page()
+    resources = importlib.import_module("resources")
+    deadline = time.monotonic() + 60
+    while not resources.is_loaded(settings.LANGUAGE_MODEL):
+        assert time.monotonic() < deadline, "nobody loads it"
+        time.sleep(0.1)
+
+
+def test_it_is_said_that_a_model_is_loaded_and_the_time_counts(built, open_page, monkeypatch) -> None:
+    at = open_page()
+    answering = importlib.import_module("answering")
+    stages = []
+
+    def slow(name, load=answering.load_model):
+        stages.extend(one.stage for one in answering._running().values())
+        time.sleep(3)
+        return load(name)
+
+    monkeypatch.setattr(answering, "is_loaded", lambda _: False)
+    monkeypatch.setattr(answering, "load_model", slow)
+    ask(at, "How many nodes?")
+    assert stages == [f"Loading the model {settings.LANGUAGE_MODEL}, once"]
+    (turn,) = conversation_of(built).turns
+    assert turn.loading_seconds >= 3 and turn.seconds >= turn.loading_seconds + turn.answer.seconds
+    said = f"{turn.seconds:.1f} s in all, {turn.loading_seconds:.1f} s of them to load the model"
+    assert any(said in caption.value.replace("\\", "") for caption in at.caption)
+
+
+def test_passages_are_ordered_again_by_a_reranker(built, open_page) -> None:
+    at = ask(open_page(mode="Search only", rerank="lm"), "What is the port of the vault?")
+    assert not at.error and sum("before reranking" in caption.value for caption in at.caption) == 3
+
+
 def test_an_answer_says_whether_the_passages_hold_it(built, place, open_page, save_chain) -> None:
-    for name, said in (("knows", "A deleted key vault is kept for 90 days"), ("invents", "Purple elephants dance quietly")):
+    kept = "A deleted key vault is kept for 90 days"
+    for name, said in (("knows", kept), ("invents", "Purple elephants dance quietly"), ("echoes", f"[1] {kept}")):
 
         def follow(tokenizer, asked, said=said):
             token = tokenizer.convert_tokens_to_ids(said)
@@ -391,6 +490,9 @@ def test_an_answer_says_whether_the_passages_hold_it(built, place, open_page, sa
     assert len(opened) == 1 and "cited" in opened[0].label
     at = ask(open_page(model="invents"), "How long are deleted things kept?")
     assert any("no passage supports" in one.value for one in at.markdown)
+    at = ask(open_page(model="echoes"), "Which surge has a pool?")
+    (cited,) = [one.label for one in at.expander if "cited" in one.label]
+    assert "Vault" in cited and not cited.startswith("[1]"), "the number that a model repeats from its prompt"
 
 
 @pytest.mark.parametrize(("options", "held"), [("--name keep", True), ("--name keep --force", False)])
@@ -425,6 +527,9 @@ def test_stopping_keeps_what_was_written_and_a_page_change_does_not_stop(built, 
     at = open_page(c="c1")
     assert any(caption.value == "Stopped." for caption in at.caption)
     assert button(at, "New") and button(at, "Ask again") and not [one for one in at.button if one.label == "Stop"]
+    answering.begin(built, "c1", conversations.Turn("And then?", chosen | {"max_new_tokens": 200}))
+    at = open_page(c="c1")
+    assert conversations.load(built, "c1").turns[-1].state == "answered", "a page that is drawn meanwhile waits for it"
 
 
 def test_feedback_is_listed_and_exported_in_the_page(built, open_page) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -12,6 +13,7 @@ from stub_server import says, serving
 
 from rag_vs_ft import catalogue, settings
 from rag_vs_ft.feedback import database_path, preferences, rated_questions, store_rating
+from rag_vs_ft.records import Answer
 
 MODEL = settings.LANGUAGE_MODEL
 
@@ -77,6 +79,18 @@ def test_one_arm_fails_and_the_others_answer(built, trained, open_page) -> None:
     button(at, "Compare").click().run()
     assert not at.exception and len(at.error) == 1 and "is damaged" in at.error[0].value
     assert sum(r" s · " in caption.value for caption in at.caption) == 1
+
+
+def test_an_empty_answer_says_once_why(built, open_page) -> None:
+    comparing, arms = importlib.import_module("comparing"), importlib.import_module("arms")
+    asked = comparing.QuestionToArms((MODEL,), "Why?", "", "docs", settings.ASK_K, settings.MAX_NEW_TOKENS)
+    answer = Answer("", (), (), 9, 9, 1.0, MODEL, notices=("it repeated itself", "it is empty"), finish="loop")
+    ended = SimpleNamespace(running=False)
+    results = {MODEL: arms.ArmAnswer(answer, None)}
+    comparing.comparisons()[asked] = SimpleNamespace(asked=asked, results=results, texts={}, work=ended)
+    at = open_page("compare", q="Why?", arms=[MODEL])
+    captions = [caption.value for caption in at.caption]
+    assert "it repeated itself" in captions and "it is empty" not in captions
 
 
 def test_reference_that_does_not_fit_is_told(built, open_page) -> None:

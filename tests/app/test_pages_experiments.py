@@ -7,6 +7,7 @@ import shlex
 import time
 import tomllib
 
+import psutil
 import pytest
 from tiny import train
 
@@ -175,7 +176,9 @@ def test_a_run_of_before_is_shown_whole(old_run, open_page) -> None:
     table = at.dataframe[0].value
     assert list(table["arm"]) == ["alone (baseline)", "retrieval", "oracle (probe)"]
     assert "margin, bits per byte" not in table.columns, "a column without a value says nothing"
-    assert any("A guess is right in 33" in caption.value for caption in at.caption)
+    assert list(table.columns)[-2:] == ["model", "context"], "a phone shows the first columns, and they decide"
+    said = " ".join(caption.value for caption in at.caption)
+    assert "A guess is right in 33" in said and "test questions" in said
     at.session_state["shown"] = "Report"
     at.run()
     titles = {expander.label for expander in at.expander}
@@ -265,6 +268,30 @@ def test_a_comparison_that_failed_or_was_stopped_is_told_to_who_comes_later(buil
         assert any("Start begins from the beginning" in caption.value for caption in at.caption) is cancelled
 
 
+@pytest.mark.parametrize(
+    ("page", "named"),
+    [
+        ("evaluate", {"run": "nope"}),
+        ("choose", {"comparison": "nope"}),
+        ("choose", {"corpus": "nope"}),
+        ("train", {"run": "nope"}),
+    ],
+)
+def test_a_run_or_a_comparison_of_the_address_that_is_not_there_is_said(comparison, open_page, page, named) -> None:
+    comparison(retrieval=0.8, low=0.6, holm_p=0.01)
+    ((key, _),) = named.items()
+    at = open_page(page, **named)
+    assert "nope: not there" in at.error[0].value.replace("\\", "") and not at.metric and not at.dataframe
+    for offered in [one for one in at.button if one.key == f"instead-{key}"]:
+        offered.click().run()
+        assert not at.error and (at.metric or at.dataframe)
+
+
+@pytest.mark.parametrize(("page", "key"), [("evaluate", "run"), ("choose", "comparison"), ("train", "run")])
+def test_where_nothing_was_run_what_the_address_names_is_said_too(built, open_page, page, key) -> None:
+    assert "nope: not there" in open_page(page, **{key: "nope"}).error[0].value.replace("\\", "")
+
+
 def test_choosing_begins_with_documents(place, open_page) -> None:
     at = open_page("choose")
     assert "no documents yet" in at.info[0].value and not at.button
@@ -346,11 +373,14 @@ def test_a_run_is_trained_from_the_page_and_a_failure_is_told(built, open_page, 
 @pytest.mark.slow
 def test_a_run_with_changed_settings_is_stopped_and_resumed_from_the_page(built, open_page, ended_job, monkeypatch) -> None:
     train("scratch", "docs", "nano", "old", overrides=SIZES, home=built.root)
+    at = open_page("train")
+    assert at.selectbox(key="run").value == "old"
     sizes = {**SIZES, "steps": "100000", "eval_every": "5", "patience": "0"}
     job = work_jobs.start(built, "train", "Training first", {**SCRATCH, "run": "first", "overrides": sizes})
     while work_jobs.find(built, job.id).running and not list((built.runs / "first").glob("checkpoints/step-*")):
         time.sleep(0.1)
-    at = open_page("train")
+    assert psutil.Process(job.pid).nice() > psutil.Process().nice(), "it gives way to questions"
+    at.run()
     assert at.selectbox(key="run").value == "first", "what is trained now, and not the older one"
     state = {metric.label: metric.value for metric in at.metric}["State"]
     assert state == "training" and not [one for one in at.button if one.label == "Resume"]
@@ -411,6 +441,11 @@ def test_a_run_with_curves_and_what_it_writes(built, open_page) -> None:
     values = {metric.label: metric.value for metric in at.metric}
     assert values["State"] == "finished" and float(values["Best bits per byte"]) > 0
     assert len(at.get("vega_lite_chart")) + len(at.get("arrow_vega_lite_chart")) == 4
+    metrics = built.runs / "first" / runs.METRICS
+    metrics.write_text(metrics.read_text(encoding="utf-8").splitlines(keepends=True)[0], encoding="utf-8")
+    at.run()
+    assert any("at step" in text.value for text in at.text), "one point is no curve"
+    assert not at.get("vega_lite_chart") and not at.get("arrow_vega_lite_chart")
     button(at, "Go on").click().run()
     assert not at.exception and not at.error
     assert any(text.value.startswith("An AKS cluster") for text in at.text)

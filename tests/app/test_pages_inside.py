@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
+import time
 
+import psutil
 import pytest
 import tiny
 from made_files import pdf
 
-from rag_vs_ft import schedules
+from rag_vs_ft import jobs, schedules
 from rag_vs_ft.corpus import store
 from rag_vs_ft.index import build, generations
 
@@ -104,8 +107,11 @@ def test_update_goes_on_in_the_background_and_is_told(built, documents, open_pag
     changes = at.dataframe[1].value
     assert sorted(zip(changes["change"], changes["document"], strict=True)) == [("added", "new.md"), ("removed", "hostile.md")]
     assert list(changes["passages added"]) == [1, 0] and list(changes["passages removed"])[1] > 0
+    assert not open_page("index", view="Generations").success, "it is told to who saw it run"
     button(at, "Roll back").click().run()
     assert list(at.dataframe[0].value["answers"]) == ["now", ""]
+    assert not at.success and "earlier generation answers" in at.info[0].value, "what was undone is not told any more"
+    assert button(at, "Roll back").disabled
 
 
 @pytest.mark.slow
@@ -166,6 +172,28 @@ def test_update_while_another_process_builds_is_told(built, documents, open_page
     assert "another process is building" in at.error[0].value
 
 
+@pytest.mark.parametrize(
+    ("told", "share", "line"),
+    [
+        (
+            {"stage": "chunk", "done": 37, "total": 74, "left": 300.0},
+            50,
+            "Cutting the documents into passages, 37 of 74, about 5 min left",
+        ),
+        ({"stage": "pull", "done": 45_000_000, "total": 90_000_000}, 50, "Downloading, 45 of 90 MB"),
+        ({"stage": "read"}, 0, "Reading the documents"),
+    ],
+)
+def test_progress_has_its_unit_a_total_and_the_time_left(place, open_page, told, share, line) -> None:
+    own = psutil.Process()
+    job = {"id": "one", "work": "update", "title": "Updating", "arguments": {}, "started": time.time(), "pid": own.pid}
+    path = jobs.folder(place) / "one.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{json.dumps({**job, 'created': own.create_time()})}\n{json.dumps(told)}\n", encoding="utf-8")
+    (bar,) = open_page("work").get("progress")
+    assert (bar.proto.value, bar.proto.text.replace("\\", "")) == (share, line)
+
+
 def test_cancelled_build_leaves_the_old_generation(built, documents, open_page, ended_job) -> None:
     at = open_page("index", view="Generations")
     for number in range(300):  # enough work that it is not over before it is cancelled
@@ -175,6 +203,11 @@ def test_cancelled_build_leaves_the_old_generation(built, documents, open_page, 
     ended_job("update", "cancelled")
     at.run()
     assert "was stopped" in at.info[0].value
+    for page in ("work", "index"):
+        at.switch_page(f"views/{page}.py")
+        at.query_params["view"] = "Generations"
+        at.run()
+    assert button(at, "Update") and not at.info, "it was read"
     assert generations.current(built.indexes / "docs").name == "gen-000001"
     store.update("docs", home=built)
     assert build.update("docs", built).published, "the lock is free and nothing is in the way"
@@ -194,6 +227,7 @@ def test_tokens_side_by_side(place, gpt2, open_page, hostile) -> None:
     assert not at.exception
     drawn = "".join(element.proto.body for element in at.get("html"))
     assert "<script" not in drawn and "<img" not in drawn and "&lt;" in drawn
+    assert "◌" in drawn and any("◌ is a part of a character" in caption.value for caption in at.caption)
 
 
 def test_next_tokens(place, gpt2, open_page) -> None:
