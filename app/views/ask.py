@@ -488,12 +488,15 @@ def main() -> None:
         take_sources(current)
         with sidebar:
             chosen = choose_settings(indexes, models)
-    except NotThere:
+    except NotThere as missing:
         page_title(current.name if current else "Ask the documents")
+        missing.show()
         if unasked := st.session_state.get("asked"):
             st.caption("This question was not asked:")
             st.text(unasked)
-        raise
+        if current is not None:  # nothing can be asked, and what was answered can be read
+            show_turns(current, [turn for turn in current.turns if live(turn.id) is None])
+        return
     list_place = sidebar.container()
     running = being_answered(current)
     title, notes = st.empty(), st.container()

@@ -157,10 +157,18 @@ def test_an_index_that_was_removed_under_a_conversation_is_said(built, documents
     at = ask(open_page(index="other"), "What is the port?")
     shutil.rmtree(built.indexes / "other")
     ask(at, "And which surge?")
-    assert "other" in at.error[0].value and not at.chat_input and len(at.chat_message) == 0
-    assert [text.value for text in at.text] == ["And which surge?"], "what was typed is not lost"
+    assert "other" in at.error[0].value and not at.chat_input and len(at.chat_message) == 2, "the first answer can be read"
+    assert at.text[0].value == "And which surge?", "what was typed is not lost"
     again = open_page(c=conversation_of(built).id)
     assert "other" in again.error[0].value and not again.chat_input, "the conversation is of that index"
+
+
+def test_a_mistyped_date_leaves_the_conversation_on_the_page(built, open_page) -> None:
+    at = ask(open_page(), "What is the port?")
+    at.text_input(key="since").set_value("last week").run()
+    assert "no date" in at.error[0].value and len(at.chat_message) == 2 and not at.chat_input
+    at.button(key="instead-since").click().run()
+    assert not at.error and len(at.chat_message) == 2 and at.chat_input
 
 
 def test_bare_model_and_prompt(built, open_page) -> None:
