@@ -12,7 +12,7 @@ from collections import Counter
 from rag_vs_ft.corpus.front_matter import split_front_matter
 from rag_vs_ft.corpus.readers import BY_KIND, FileContext
 from rag_vs_ft.corpus.asciidoc.lines import _TAG
-from rag_vs_ft.corpus.readers.pdf import _LEADERS
+from rag_vs_ft.corpus.pdf.blocks import _LEADERS
 from rag_vs_ft.corpus.readers.rst import _MARKUP, _menu
 from rag_vs_ft.corpus.text import escape_block_start
 from rag_vs_ft.evaluation.refusals import is_refusal

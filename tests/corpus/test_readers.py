@@ -14,8 +14,9 @@ import pytest
 from made_files import deck, epub, notebook, pdf, places, read, word_xml, workbook
 
 from rag_vs_ft.corpus import child
+from rag_vs_ft.corpus.pdf.blocks import drop_contents
+from rag_vs_ft.corpus.pdf.lines import PdfLine, PdfPage
 from rag_vs_ft.corpus.readers import BY_KIND, Content, FileContext, LeftOut
-from rag_vs_ft.corpus.readers import pdf as reader
 
 # --- CSV ----------------------------------------------------------------------------------------------------------------
 
@@ -315,7 +316,7 @@ def test_random_cut_and_changed_files_are_text_or_a_reason(kind: str) -> None:
 def test_thousands_of_digits_are_no_page_number_in_a_table_of_contents() -> None:
     notes: Counter[str] = Counter()
     texts = [["Contents"], *([f"Part {number}", "9" * 5_000] for number in range(4))]
-    lines = [reader._Line([(0.0, 1.0, text) for text in cells], 0.0, 1.0, 10.0, False) for cells in texts]
-    whole = reader._Page(1, 100.0, lines)
-    reader._drop_contents([whole], notes)
+    lines = [PdfLine([(0.0, 1.0, text) for text in cells], 0.0, 1.0, 10.0, False) for cells in texts]
+    whole = PdfPage(1, 100.0, lines)
+    drop_contents([whole], notes)
     assert len(whole.lines) == 5 and not notes

@@ -363,7 +363,7 @@ def test_pdf_tables_of_contents_and_pictures_are_left_out_and_counted() -> None:
 
 
 def test_pdf_private_letters_are_bullets_or_counted() -> None:
-    from rag_vs_ft.corpus.readers.pdf import _named
+    from rag_vs_ft.corpus.pdf.lines import _named
 
     assert _named("\uf0b7 one \uf0e0 two (cid:127) \uf03d\U000f03d9(cid:7)") == "• one → two • \ufffd\ufffd\ufffd"
 
