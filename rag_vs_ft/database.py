@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ CREATE TABLE IF NOT EXISTS seals (
   place TEXT NOT NULL, id TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (place, id)
 ) STRICT
 """
+_TRIES, _MOMENT = 20, 0.05
+"""How often, and after how many seconds, a table is looked for again that is not there."""
 
 
 @contextmanager
@@ -90,6 +93,11 @@ def rows(path: Path, query: str, values: tuple[Any, ...] = ()) -> list[dict[str,
         try:
             return _rows(path, "ro", query, values)
         except sqlite3.OperationalError as error:
+            if "no such table" in str(error):  # the first writer may have made the file a moment ago, and not yet its tables
+                for _ in range(_TRIES):
+                    time.sleep(_MOMENT)
+                    with suppress(sqlite3.OperationalError):
+                        return _rows(path, "ro", query, values)
             if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
                 raise
             # A process died while it wrote: what it began is undone first, which only whoever may write can do.

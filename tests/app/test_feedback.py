@@ -9,7 +9,9 @@ import threading
 
 import pytest
 
+from rag_vs_ft import database
 from rag_vs_ft.cli import main
+from rag_vs_ft.database import rows
 from rag_vs_ft.errors import UserError
 from rag_vs_ft.feedback import (
     agreements,
@@ -127,6 +129,19 @@ def test_a_file_that_is_no_database_a_lock_and_a_read_only_folder_are_user_error
     database_path(home).mkdir()
     with pytest.raises(UserError, match="unable to open"):
         store_feedback(home, "id", "q", answer)
+
+
+def test_what_reads_while_the_first_writer_makes_the_tables_waits_for_them(home, answer, monkeypatch) -> None:
+    home.root.mkdir()
+    with sqlite3.connect(database_path(home)) as begun:
+        begun.execute("CREATE TABLE other (id)")
+    writer = threading.Timer(0.2, store_feedback, (home, "id", "q", answer), {"thumb": 1})
+    writer.start()
+    assert [row["thumb"] for row in rows(database_path(home), "SELECT * FROM feedback")] == [1]
+    writer.join()
+    monkeypatch.setattr(database, "_MOMENT", 0.001)
+    with pytest.raises(UserError, match="no such table: absent"):
+        rows(database_path(home), "SELECT * FROM absent")
 
 
 def test_the_verbs_list_and_export_what_people_said(home, answer, tmp_path, monkeypatch, capsys) -> None:
