@@ -29,6 +29,8 @@ class Stub:
     key: str = ""
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     url: str = ""
+    split: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Shards and replicas of each collection, which the engine in memory does not have."""
 
     def count(self, path: str) -> int:
         """Requests so far whose path ends so."""
@@ -120,6 +122,11 @@ def serving(stub: Stub | None = None, port: int = 0) -> Iterator[Stub]:
             try:
                 with lock:
                     result = dumped(answer(stub.engine, self.command, path, body))
+                collection = path.removeprefix("/collections/")
+                if self.command == "PUT" and path == f"/collections/{collection.partition('/')[0]}":
+                    stub.split[collection] = {key: body.get(key) or 1 for key in ("shard_number", "replication_factor")}
+                elif self.command == "GET" and collection in stub.split:
+                    result["config"]["params"] |= stub.split[collection]
                 status, shown = 200, {"result": result, "status": "ok", "time": 0.001}
             except ValueError as error:
                 status, shown = (404 if "not found" in str(error) else 400), {"status": {"error": str(error)}}

@@ -388,6 +388,21 @@ def test_an_index_of_another_shape_is_made_anew(moving, tiny_embedder):
     assert opening.open_index(f"qdrant:{stub.url}/docs", home).search("vault", 1)
 
 
+def test_shards_and_replicas_are_as_asked_and_a_server_that_was_split_anew_still_answers(moving):
+    home, _, stub = moving
+    publish("docs", stub.url, home, shards=3, replicas=2)
+    assert list(stub.split.values()) == [{"shard_number": 3, "replication_factor": 2}] * 2, "passages and documents"
+    index = opening.open_index(f"qdrant:{stub.url}/docs", home)
+    expected, sent = index.search("vault", 5), stub.sent()
+    for name in stub.split:
+        stub.split[name] = {"shard_number": 6, "replication_factor": 2}
+    assert index.search("vault", 5) == expected
+    assert not publish("docs", stub.url, home).switched and stub.sent() == sent, "without a wish, the server's own number stays"
+    anew = publish("docs", stub.url, home, shards=3, replicas=2)
+    assert anew.switched and anew.passages.kept == 0 and stub.sent() > sent
+    assert opening.open_index(f"qdrant:{stub.url}/docs", home).search("vault", 5) == expected
+
+
 def test_an_index_by_another_backend_is_refused(tmp_path, tiny_embedder):
     home = settings.home(tmp_path / "home")
     store.add("docs", write(tmp_path / "docs", range(3)), home=home)
