@@ -17,7 +17,7 @@ class Turns:
     """A search that is alone runs where it is called. Those that come meanwhile go to `threads` threads, in their order.
 
     Python runs one thread at a time: of eight that search on two cores, six only take turns from the two that could compute. So
-    eight searched 1.5 times as fast as one, and do 1.8 times (benchmarks/threads.py). A lock that lets two of them in would hand
+    eight searched 1.4 times as fast as one, and do 1.8 times (benchmarks/threads.py). A lock that lets two of them in would hand
     each turn over between threads, which costs most of that.
     """
 
