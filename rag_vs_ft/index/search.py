@@ -230,6 +230,7 @@ class Index:
         return reranked(query, hits, rerank, rerank_depth)[:k] if rerank else hits
 
     def _run(self, search: Callable[[], list[Hit]]) -> list[Hit]:
+        """What takes cores, and not what reranks or waits for a server."""
         return take_turn(search)
 
     def _hits(self, legs: Sequence[Leg], count: int, retriever: str, fusion: str) -> list[Hit]:
